@@ -1,0 +1,1 @@
+//! Executes a plan: cache, host-side copies, build VMs.

@@ -1,0 +1,2 @@
+//! The `firebuild` command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! File systems and disks made in user space: ext4.

@@ -1,0 +1,2 @@
+//! vminit.
+fn main() {}

@@ -1,0 +1,1 @@
+//! VMM drivers and the life of a microVM: record, supervise, connect the agent, stop, reconcile, purge.

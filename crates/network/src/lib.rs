@@ -1,0 +1,1 @@
+//! Attachments of a microVM to the network: namespaces, taps, bridge, addresses, published ports.

@@ -1,0 +1,1 @@
+//! Images as archives and layouts; layer bytes to file tree and back.

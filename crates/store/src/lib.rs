@@ -1,0 +1,1 @@
+//! All state on disk: blobs, tags, build cache, root file systems, kernels, machine records.
