@@ -6,16 +6,15 @@
 //! preceded by an extended header where it cannot (long names, large numbers, nanoseconds,
 //! extended attributes as `SCHILY.xattr.*`). Paths have no leading slash; directories end in one.
 //!
-//! The writer does not sort and does not check an order: entries are for the caller to give in the
-//! order of their paths' bytes, parents first.
+//! The writer does not sort and does not check an order: entries are for the caller to give as
+//! [`Tree::walk`](crate::tree::Tree::walk) visits them, parents before children and siblings in the
+//! order of their names' bytes; an opaque marker comes right after its directory, a whiteout where
+//! the name that it hides would be.
 
 use std::io::{self, Read, Write};
 
+use super::{BLOCK, OPAQUE, WHITEOUT_PREFIX, XATTR_PREFIX};
 use crate::tree::{Device, Metadata, Timestamp};
-
-const BLOCK: usize = 512;
-const WHITEOUT_PREFIX: &[u8] = b".wh.";
-const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// What an entry is, with what only that kind has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,7 +147,8 @@ impl<W: Write> LayerWriter<W> {
     }
 
     fn pad(&mut self, length: u64) -> io::Result<()> {
-        let rest = (length % BLOCK as u64) as usize;
+        // The remainder is below 512.
+        let rest = usize::try_from(length % BLOCK as u64).unwrap_or_default();
         if rest == 0 {
             return Ok(());
         }
@@ -228,8 +228,7 @@ fn encode(path: &[u8], metadata: &Metadata, entry: Entry<'_>) -> ([u8; BLOCK], V
         &mut records,
     );
     for (name, value) in &metadata.xattrs {
-        let key = [b"SCHILY.xattr.".as_slice(), name].concat();
-        record(&mut records, &key, value);
+        record(&mut records, &xattr_key(name), value);
     }
     seal(&mut block);
     (block, records)
@@ -300,6 +299,20 @@ fn time(block: &mut [u8; BLOCK], time: Timestamp, records: &mut Vec<u8>) {
     };
     let text = format!("{sign}{seconds}{}", fraction.trim_end_matches('0'));
     record(records, b"mtime", text.as_bytes());
+}
+
+/// The record's key for an extended attribute. A record's key ends at its first `=`, so one in the
+/// attribute's name is written as `%3D`, and `%` as `%25`, as GNU tar does.
+fn xattr_key(name: &[u8]) -> Vec<u8> {
+    let mut key = XATTR_PREFIX.to_vec();
+    for byte in name {
+        match byte {
+            b'=' => key.extend_from_slice(b"%3D"),
+            b'%' => key.extend_from_slice(b"%25"),
+            other => key.push(*other),
+        }
+    }
+    key
 }
 
 /// `LENGTH key=value\n`, where LENGTH counts the whole record, itself included.
@@ -419,11 +432,7 @@ mod tests {
             let (_, records) = encode(b"x", &metadata, Entry::Fifo);
             assert_eq!(
                 records,
-                format!(
-                    "{} mtime={text}\n",
-                    text.len() + 9 + usize::from(text.len() > 0)
-                )
-                .into_bytes()
+                format!("{} mtime={text}\n", text.len() + 10).into_bytes()
             );
         }
     }

@@ -1,0 +1,625 @@
+//! Reads any tool's layer, one entry at a time, in bounded memory, trusting nothing in it.
+//!
+//! What must hold of every entry that comes out: its path is normalised and stays inside (see
+//! `name`), its metadata is in range, its content lies where [`Content`] says, and all that was
+//! read so far is within [`Limits`]. After an error nothing more comes out.
+
+use std::io::{self, Read, Seek};
+
+use super::BLOCK;
+use super::extended::Extended;
+use super::header::{Header, sparse_runs};
+use super::limits::{Fault, LayerError, Limits, Used};
+use super::name::{Meaning, meaning, normalise};
+use super::sparse::{self, PaxMap};
+use crate::tree::{Content, Device, Metadata, Timestamp};
+
+/// One entry of a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerEntry {
+    /// The path: relative, without `.`, `..` and empty parts; empty for the root directory. For a
+    /// whiteout it is the path that is hidden.
+    pub path: Box<[u8]>,
+    /// Mode, owner, time, attributes. Of no meaning for whiteouts and opaque markers.
+    pub metadata: Metadata,
+    /// What the entry is.
+    pub item: Item,
+    /// Where the entry's header begins in the layer, in bytes.
+    pub offset: u64,
+}
+
+/// What an entry of a layer is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// A directory.
+    Directory,
+    /// A regular file. The segments' offsets are positions in the layer's own bytes, and their
+    /// source is 0.
+    File(Content),
+    /// Another name of the entry with this path, which is normalised as all paths are.
+    HardLink(Box<[u8]>),
+    /// A symbolic link and its target, which may be any bytes but NUL.
+    Symlink(Box<[u8]>),
+    /// A character device.
+    CharacterDevice(Device),
+    /// A block device.
+    BlockDevice(Device),
+    /// A named pipe.
+    Fifo,
+    /// The lower layers' entry of this path is not in the result.
+    Whiteout,
+    /// Nothing of what lower layers have in this directory is in the result.
+    Opaque,
+}
+
+/// Reads a layer's entries from `R`, which should be buffered.
+///
+/// As [`Read`] it gives the stored bytes of the entry that [`LayerReader::next_entry`] returned
+/// last: for a file the bytes of its segments, in order and without holes; for the rest nothing.
+/// Bytes that are not read are skipped.
+#[derive(Debug)]
+pub struct LayerReader<R> {
+    input: R,
+    skip: fn(&mut R, u64) -> io::Result<()>,
+    limits: Limits,
+    used: Used,
+    /// How many bytes of the input are behind us.
+    position: u64,
+    /// How many stored bytes of the current entry are ahead.
+    stored: u64,
+    /// How many bytes follow them up to the next header.
+    padding: u64,
+    globals: Extended,
+    /// The last entry's path, for messages.
+    last: Vec<u8>,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Reading,
+    /// The archive's end was marked.
+    Ended,
+    /// The input ended at a header's place, or an error came out.
+    Stopped,
+}
+
+/// What headers before an entry's own say of it.
+#[derive(Debug)]
+struct Pending {
+    extended: Extended,
+    name: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+}
+
+impl<R: Read> LayerReader<R> {
+    /// A layer that is read from its beginning.
+    pub fn new(input: R) -> Self {
+        Self::with(input, Limits::default(), |input, count| {
+            io::copy(&mut input.take(count), &mut io::sink()).and_then(|skipped| {
+                if skipped == count {
+                    Ok(())
+                } else {
+                    Err(io::ErrorKind::UnexpectedEof.into())
+                }
+            })
+        })
+    }
+
+    fn with(input: R, limits: Limits, skip: fn(&mut R, u64) -> io::Result<()>) -> Self {
+        Self {
+            input,
+            skip,
+            limits,
+            used: Used::default(),
+            position: 0,
+            stored: 0,
+            padding: 0,
+            globals: Extended::default(),
+            last: Vec::new(),
+            state: State::Reading,
+        }
+    }
+
+    /// Takes other limits than the default ones.
+    #[must_use]
+    pub fn limited(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How many bytes of the input have been read or skipped.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Whether the blocks that mark an archive's end have been read. Some tools write none; where
+    /// the layer's length is not known from elsewhere, their absence means that it was cut off.
+    pub fn ended(&self) -> bool {
+        self.state == State::Ended
+    }
+
+    /// Gives the input back, at [`LayerReader::position`].
+    pub fn into_inner(self) -> R {
+        self.input
+    }
+
+    /// The next entry, or none at the end of the layer.
+    ///
+    /// # Errors
+    /// [`LayerError`] if the input fails, is cut off, is no archive, has an entry that no layer may
+    /// have, or exceeds a limit.
+    pub fn next_entry(&mut self) -> Result<Option<LayerEntry>, LayerError> {
+        if self.state != State::Reading {
+            return Ok(None);
+        }
+        let result = self.advance();
+        if result.is_err() {
+            self.state = State::Stopped;
+        }
+        result
+    }
+
+    fn advance(&mut self) -> Result<Option<LayerEntry>, LayerError> {
+        let mut pending = self.pending();
+        loop {
+            self.finish_entry()?;
+            let offset = self.position;
+            let Some(block) = self.header_block()? else {
+                return Ok(None);
+            };
+            let header = Header::parse(block).map_err(|fault| fault.at(&self.last, offset))?;
+            if self.extends(&header, &mut pending, offset)? {
+                continue;
+            }
+            let path = pending.path(&header);
+            self.last.clone_from(&path);
+            let entry = self.entry(path, &header, &pending, offset)?;
+            pending = self.pending();
+            if entry.is_some() {
+                return Ok(entry);
+            }
+        }
+    }
+
+    fn pending(&self) -> Pending {
+        Pending {
+            extended: self.globals.clone(),
+            name: None,
+            link: None,
+        }
+    }
+
+    /// Skips what the caller did not read of the current entry.
+    fn finish_entry(&mut self) -> Result<(), LayerError> {
+        let count = self.stored + self.padding;
+        if count > 0 {
+            let truncated = LayerError::Truncated {
+                entry: crate::tree::shown(&self.last),
+                offset: self.position,
+            };
+            // Seeking past the end succeeds, so the last byte is read.
+            (self.skip)(&mut self.input, count - 1)
+                .and_then(|()| self.input.read_exact(&mut [0]))
+                .map_err(|source| match source.kind() {
+                    io::ErrorKind::UnexpectedEof => truncated,
+                    _ => self.failed(source),
+                })?;
+        }
+        self.position = self.position.saturating_add(count);
+        (self.stored, self.padding) = (0, 0);
+        Ok(())
+    }
+
+    fn failed(&self, source: io::Error) -> LayerError {
+        LayerError::Read {
+            offset: self.position,
+            source,
+        }
+    }
+
+    /// The next header, or none at the archive's end.
+    fn header_block(&mut self) -> Result<Option<Box<[u8; BLOCK]>>, LayerError> {
+        let Some(block) = self.block()? else {
+            self.state = State::Stopped;
+            return Ok(None);
+        };
+        if block.iter().any(|byte| *byte != 0) {
+            return Ok(Some(block));
+        }
+        match self.block()? {
+            Some(block) if block.iter().any(|byte| *byte != 0) => {
+                let fault = Fault::new("an empty block stands where a header should");
+                Err(fault.at(&self.last, self.position))
+            }
+            _ => {
+                self.state = State::Ended;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The next block, or none if the input ends here.
+    fn block(&mut self) -> Result<Option<Box<[u8; BLOCK]>>, LayerError> {
+        let mut block = Box::new([0; BLOCK]);
+        let mut filled = 0;
+        while filled < BLOCK {
+            match self.input.read(&mut block[filled..]) {
+                Ok(0) if filled == 0 => return Ok(None),
+                Ok(0) => {
+                    return Err(LayerError::Truncated {
+                        entry: crate::tree::shown(&self.last),
+                        offset: self.position,
+                    });
+                }
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+        self.position = self.position.saturating_add(BLOCK as u64);
+        Ok(Some(block))
+    }
+
+    /// Takes a header that only says something of the next entry; false for any other.
+    fn extends(
+        &mut self,
+        header: &Header,
+        pending: &mut Pending,
+        offset: u64,
+    ) -> Result<bool, LayerError> {
+        let kind = header.kind();
+        match kind {
+            b'x' | b'X' | b'g' | b'L' | b'K' => {}
+            b'V' => {
+                self.expect_content(header.size(), offset)?;
+                return Ok(true);
+            }
+            _ => return Ok(false),
+        }
+        let size = header
+            .size()
+            .map_err(|fault| fault.at(&self.last, offset))?;
+        let bytes = self.extension(size, offset)?;
+        let taken = match kind {
+            b'g' => self
+                .globals
+                .take(&bytes, &self.limits)
+                .and_then(|()| pending.extended.take(&bytes, &self.limits)),
+            b'L' => {
+                pending.name = Some(until_nul(bytes));
+                Ok(())
+            }
+            b'K' => {
+                pending.link = Some(until_nul(bytes));
+                Ok(())
+            }
+            _ => pending.extended.take(&bytes, &self.limits),
+        };
+        taken.map_err(|fault| fault.at(&self.last, offset))?;
+        Ok(true)
+    }
+
+    /// The content of an extended header or long name.
+    fn extension(&mut self, size: u64, offset: u64) -> Result<Vec<u8>, LayerError> {
+        let limit = self.limits.extended_header;
+        let bounded = if size > limit {
+            Err(Fault::Limit("bytes of an extended header", limit))
+        } else {
+            self.used.names(size + BLOCK as u64, &self.limits)
+        };
+        bounded.map_err(|fault| fault.at(&self.last, offset))?;
+        self.expect_content(Ok(size), offset)?;
+        let mut bytes = Vec::new();
+        self.read_stored(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn read_stored(&mut self, bytes: &mut Vec<u8>) -> Result<(), LayerError> {
+        let wanted = self.stored;
+        let offset = self.position;
+        let read = self.read_to_end(bytes).map_err(|e| self.failed(e))?;
+        if (read as u64) < wanted {
+            return Err(LayerError::Truncated {
+                entry: crate::tree::shown(&self.last),
+                offset,
+            });
+        }
+        Ok(())
+    }
+
+    /// Notes that `size` stored bytes and their padding come next.
+    fn expect_content(&mut self, size: Result<u64, Fault>, offset: u64) -> Result<(), LayerError> {
+        let padded = size.and_then(|size| {
+            let padded = size.checked_next_multiple_of(BLOCK as u64);
+            padded
+                .filter(|padded| self.position.checked_add(*padded).is_some())
+                .map(|padded| (size, padded - size))
+                .ok_or_else(|| Fault::new("its size is out of range"))
+        });
+        (self.stored, self.padding) = padded.map_err(|fault| fault.at(&self.last, offset))?;
+        Ok(())
+    }
+
+    /// Makes an entry of its headers; none if it has no meaning.
+    fn entry(
+        &mut self,
+        path: Vec<u8>,
+        header: &Header,
+        pending: &Pending,
+        offset: u64,
+    ) -> Result<Option<LayerEntry>, LayerError> {
+        let fail = |fault: Fault| fault.at(&path, offset);
+        self.used.entry(&self.limits).map_err(fail)?;
+        let meaning = normalise(&path, &self.limits).and_then(meaning);
+        let kind = kind(header, &path);
+        let size = pending.extended.size.map_or_else(|| header.size(), Ok);
+        if matches!(kind, b'0' | b'S') {
+            self.expect_content(size, offset)?;
+        }
+        let (path, item) = match meaning.map_err(fail)? {
+            Meaning::Ignored => return Ok(None),
+            Meaning::Whiteout(path) => (path, Item::Whiteout),
+            Meaning::Opaque(path) => (path, Item::Opaque),
+            Meaning::Entry(path) => {
+                let item = self.item(kind, header, pending, offset)?;
+                (path, item)
+            }
+        };
+        let entry = LayerEntry {
+            path: path.into(),
+            metadata: pending
+                .metadata(header)
+                .map_err(fail_at(offset, &self.last))?,
+            item,
+            offset,
+        };
+        self.count(&entry).map_err(fail_at(offset, &self.last))?;
+        Ok(Some(entry))
+    }
+
+    fn item(
+        &mut self,
+        kind: u8,
+        header: &Header,
+        pending: &Pending,
+        offset: u64,
+    ) -> Result<Item, LayerError> {
+        let device = || pending.device(header);
+        let item = match kind {
+            b'0' | b'S' => return Ok(Item::File(self.content(kind, header, pending, offset)?)),
+            b'1' => normalise(pending.link(header), &self.limits).and_then(|target| {
+                if target.is_empty() {
+                    Err(Fault::new("it is a hard link to the root directory"))
+                } else {
+                    Ok(Item::HardLink(target.into()))
+                }
+            }),
+            b'2' => self.symlink(pending.link(header)),
+            b'3' => device().map(Item::CharacterDevice),
+            b'4' => device().map(Item::BlockDevice),
+            b'5' => Ok(Item::Directory),
+            b'6' => Ok(Item::Fifo),
+            other => Err(Fault::new(format!(
+                "its kind `{}` is not known",
+                other.escape_ascii()
+            ))),
+        };
+        item.map_err(fail_at(offset, &self.last))
+    }
+
+    fn symlink(&self, target: &[u8]) -> Result<Item, Fault> {
+        if target.is_empty() || target.contains(&0) {
+            return Err(Fault::new("the target of this symbolic link is not valid"));
+        }
+        if target.len() > self.limits.path {
+            return Err(Fault::Limit(
+                "bytes of a symbolic link",
+                self.limits.path as u64,
+            ));
+        }
+        Ok(Item::Symlink(target.into()))
+    }
+
+    fn content(
+        &mut self,
+        kind: u8,
+        header: &Header,
+        pending: &Pending,
+        offset: u64,
+    ) -> Result<Content, LayerError> {
+        let path = self.last.clone();
+        let fail = |fault: Fault| fault.at(&path, offset);
+        let records = &pending.extended.sparse;
+        let (runs, length) = if kind == b'S' {
+            let runs = self.old_sparse_map(header, &path, offset)?;
+            (runs, header.real_size().map_err(fail)?)
+        } else {
+            let runs = match records.map().map_err(fail)? {
+                PaxMap::None => return Ok(Content::whole(0, self.position, self.stored)),
+                PaxMap::Runs(runs) => runs,
+                PaxMap::InContent => self.map_in_content(&path, offset)?,
+            };
+            let length = records.real_size;
+            let length = length.ok_or_else(|| fail(Fault::new("its sparse map lacks a size")))?;
+            (runs, length)
+        };
+        sparse::content(&runs, length, self.position, self.stored).map_err(fail)
+    }
+
+    /// The old GNU map: four runs in the header, 21 in each block that follows.
+    fn old_sparse_map(
+        &mut self,
+        header: &Header,
+        path: &[u8],
+        offset: u64,
+    ) -> Result<Vec<(u64, u64)>, LayerError> {
+        let fail = |fault: Fault| fault.at(path, offset);
+        let (mut runs, mut more) = header.sparse_map().map_err(fail)?;
+        while more {
+            let Some(block) = self.block()? else {
+                return Err(LayerError::Truncated {
+                    entry: crate::tree::shown(path),
+                    offset: self.position,
+                });
+            };
+            runs.extend(sparse_runs(&block[..504]).map_err(fail)?);
+            more = block[504] != 0;
+            let within = runs.len() <= self.limits.segments;
+            let names = self.used.names(BLOCK as u64, &self.limits);
+            names.map_err(fail)?;
+            if !within {
+                return Err(fail(sparse::too_many(&self.limits)));
+            }
+        }
+        Ok(runs)
+    }
+
+    /// The map of pax form 1.0: lines of decimal numbers, padded to whole blocks.
+    fn map_in_content(&mut self, path: &[u8], offset: u64) -> Result<Vec<(u64, u64)>, LayerError> {
+        let fail = |fault: Fault| fault.at(path, offset);
+        let broken = || fail(Fault::new("its sparse map is damaged"));
+        let mut numbers: Vec<u64> = Vec::new();
+        let mut wanted = 1;
+        let mut line = Vec::new();
+        while numbers.len() < wanted {
+            if self.stored < BLOCK as u64 {
+                return Err(broken());
+            }
+            let Some(block) = self.block()? else {
+                return Err(broken());
+            };
+            self.stored -= BLOCK as u64;
+            for byte in block.iter() {
+                if numbers.len() == wanted {
+                    break;
+                }
+                if *byte != b'\n' {
+                    line.push(*byte);
+                    if line.len() > 20 {
+                        return Err(broken());
+                    }
+                    continue;
+                }
+                numbers.push(super::extended::decimal(&line, "sparse map").map_err(fail)?);
+                line.clear();
+                if numbers.len() == 1 {
+                    let count = usize::try_from(numbers[0]).map_err(|_| broken())?;
+                    if count > self.limits.segments {
+                        return Err(fail(sparse::too_many(&self.limits)));
+                    }
+                    wanted += 2 * count;
+                }
+            }
+        }
+        let runs = numbers[1..].chunks_exact(2);
+        Ok(runs.map(|run| (run[0], run[1])).collect())
+    }
+
+    /// Counts what an entry takes of the limits.
+    fn count(&mut self, entry: &LayerEntry) -> Result<(), Fault> {
+        let target = match &entry.item {
+            Item::HardLink(target) | Item::Symlink(target) => target.len(),
+            Item::File(content) => {
+                self.used.content(content.length, &self.limits)?;
+                content.segments.len() * size_of::<crate::tree::Segment>()
+            }
+            _ => 0,
+        };
+        let xattrs = &entry.metadata.xattrs;
+        let attributes: usize = xattrs.iter().map(|(n, v)| n.len() + v.len()).sum();
+        let names = entry.path.len() + target + attributes;
+        self.used.names(names as u64, &self.limits)
+    }
+}
+
+impl<R: Read + Seek> LayerReader<R> {
+    /// A layer in a file: what is not read is passed over without reading it. `input` must stand
+    /// at the layer's beginning, which counts as offset 0.
+    pub fn seekable(input: R) -> Self {
+        Self::with(input, Limits::default(), |input, count| {
+            let count = i64::try_from(count).map_err(|_| io::ErrorKind::InvalidInput)?;
+            input.seek_relative(count)
+        })
+    }
+}
+
+impl<R: Read> Read for LayerReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.stored).unwrap_or(usize::MAX);
+        let most = most.min(buffer.len());
+        let read = self.input.read(&mut buffer[..most])?;
+        if read == 0 && most > 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the layer ends within a file",
+            ));
+        }
+        self.stored -= read as u64;
+        self.position = self.position.saturating_add(read as u64);
+        Ok(read)
+    }
+}
+
+impl Pending {
+    fn path(&self, header: &Header) -> Vec<u8> {
+        let extended = &self.extended;
+        let long = extended.sparse.name.as_ref();
+        let long = long.or(extended.path.as_ref()).or(self.name.as_ref());
+        long.cloned().unwrap_or_else(|| header.path())
+    }
+
+    fn link<'a>(&'a self, header: &'a Header) -> &'a [u8] {
+        let long = self.extended.link.as_ref().or(self.link.as_ref());
+        long.map_or_else(|| header.link(), Vec::as_slice)
+    }
+
+    fn device(&self, header: &Header) -> Result<Device, Fault> {
+        let Extended {
+            device_major,
+            device_minor,
+            ..
+        } = self.extended;
+        Ok(Device {
+            major: device_major.map_or_else(|| header.device_major(), Ok)?,
+            minor: device_minor.map_or_else(|| header.device_minor(), Ok)?,
+        })
+    }
+
+    fn metadata(&self, header: &Header) -> Result<Metadata, Fault> {
+        let extended = &self.extended;
+        let mtime = match extended.mtime {
+            Some(mtime) => mtime,
+            None => Timestamp {
+                seconds: header.mtime()?,
+                nanoseconds: 0,
+            },
+        };
+        Ok(Metadata {
+            mode: header.mode()?,
+            uid: extended.uid.map_or_else(|| header.uid(), Ok)?,
+            gid: extended.gid.map_or_else(|| header.gid(), Ok)?,
+            mtime,
+            xattrs: extended.xattrs.clone(),
+        })
+    }
+}
+
+/// The entry's kind, with what old tools wrote turned into what it meant.
+fn kind(header: &Header, path: &[u8]) -> u8 {
+    match header.kind() {
+        0 if path.ends_with(b"/") => b'5',
+        0 | b'7' => b'0',
+        other => other,
+    }
+}
+
+fn fail_at(offset: u64, path: &[u8]) -> impl Fn(Fault) -> LayerError + '_ {
+    move |fault| fault.at(path, offset)
+}
+
+fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
+    let end = bytes.iter().position(|byte| *byte == 0);
+    bytes.truncate(end.unwrap_or(bytes.len()));
+    bytes
+}
