@@ -1,0 +1,71 @@
+//! The file that becomes the image: everything is written once, in large pieces, at its place.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use super::geometry::{BLOCK, BLOCK_SIZE};
+
+/// How much is gathered before it is written.
+pub(super) const BUFFER: usize = 1 << 20;
+
+/// Gathers what lies together. What is never written stays a hole, which reads as zeros.
+pub(super) struct Image<'f> {
+    file: &'f File,
+    /// Where the buffer's bytes belong.
+    offset: u64,
+    buffer: Vec<u8>,
+}
+
+impl<'f> Image<'f> {
+    /// Empties `file` and makes it a hole of `blocks`.
+    pub(super) fn new(file: &'f File, blocks: u64) -> io::Result<Self> {
+        file.set_len(0)?;
+        file.set_len(blocks * BLOCK)?;
+        Ok(Self {
+            file,
+            offset: 0,
+            buffer: Vec::with_capacity(BUFFER),
+        })
+    }
+
+    /// Room for `length` bytes at `offset`, at most [`BUFFER`]; they must all be filled.
+    ///
+    /// What lies before them in the same block, and was not written, becomes zero.
+    pub(super) fn room(&mut self, offset: u64, length: usize) -> io::Result<&mut [u8]> {
+        let gap = offset.checked_sub(self.offset + self.buffer.len() as u64);
+        let gap = gap
+            .filter(|gap| *gap < BLOCK)
+            .map(crate::ext4::record::low32);
+        let begin = match gap {
+            Some(gap) if self.buffer.len() + gap as usize + length <= BUFFER => {
+                self.buffer.len() + gap as usize
+            }
+            _ => {
+                self.flush()?;
+                self.offset = offset;
+                0
+            }
+        };
+        self.buffer.resize(begin + length, 0);
+        Ok(&mut self.buffer[begin..])
+    }
+
+    /// Puts bytes at `offset`.
+    pub(super) fn put(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.room(offset, bytes.len())?.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Puts one whole block.
+    pub(super) fn put_block(&mut self, block: u64, bytes: &[u8; BLOCK_SIZE]) -> io::Result<()> {
+        self.put(block * BLOCK, bytes)
+    }
+
+    /// Writes what is gathered.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.file.write_all_at(&self.buffer, self.offset)?;
+        self.buffer.clear();
+        Ok(())
+    }
+}

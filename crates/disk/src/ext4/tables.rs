@@ -1,0 +1,310 @@
+//! The second half of writing: inodes, then bitmaps, group descriptors and superblocks.
+
+use std::io;
+use std::ops::Range;
+
+use firebuild_core::ByteSize;
+use firebuild_core::tree::Kind;
+
+use super::Summary;
+use super::bitmap::Bitmap;
+use super::extent::{self, ROOT_SIZE};
+use super::geometry::{BLOCK, BLOCKS_PER_GROUP, Layout, MOST_INODES_PER_GROUP};
+use super::group::Group;
+use super::image::Image;
+use super::inode::{self, Inode};
+use super::inventory::{Inventory, Item, MOST_LINKS, SharedXattrs};
+use super::record::{low16, low32};
+use super::superblock::{self, Superblock};
+use super::writer::{Job, attributes, values};
+use super::xattr::{self, Placement};
+
+impl Job<'_> {
+    /// Writes inodes and everything that describes them and the blocks.
+    pub(super) fn write_tables(&self, image: &mut Image<'_>) -> io::Result<Summary> {
+        let mut directories = vec![0_u32; self.plan.layout.places.len()];
+        let mut journal = None;
+        for (index, item) in self.inventory.items.iter().enumerate() {
+            let number = Inventory::item_number(index);
+            self.write_item(number, index, item, image)?;
+            if self.inventory.tree.node(item.node).is_directory() {
+                directories[self.group_of(number)] += 1;
+            }
+            if index == 0 {
+                journal = self.write_journal_inode(image)?;
+            }
+        }
+        for (shared, start) in self.xattr_blocks() {
+            self.write_values(shared, start, image)?;
+        }
+        self.write_groups(&directories, journal, image)
+    }
+
+    fn group_of(&self, number: u32) -> usize {
+        ((number - 1) / self.plan.layout.geometry.inodes_per_group) as usize
+    }
+
+    fn write_item(
+        &self,
+        number: u32,
+        index: usize,
+        item: &Item,
+        image: &mut Image<'_>,
+    ) -> io::Result<()> {
+        let node = self.inventory.tree.node(item.node);
+        let mut inode = Inode::of(&node.metadata, &node.kind);
+        let attributes = attributes(self.inventory.tree, item.node);
+        let inside;
+        if let Some(block) = item.xattr_block {
+            let position = self.plan.allocation.xattr_blocks[block as usize];
+            inode.xattr_block = self.space().block(position);
+            inode.blocks += 1;
+        } else if xattr::place(&attributes) == Some(Placement::Inside) {
+            inside = xattr::encode_inside(&attributes);
+            inode.xattrs = &inside;
+        }
+        inode.links = low16(item.links);
+        match &node.kind {
+            Kind::Directory(_) => {
+                inode.size = item.blocks * BLOCK;
+                if item.links > MOST_LINKS {
+                    inode.links = 1;
+                }
+                if item.blocks > 1 {
+                    inode.flags |= inode::INDEX_FLAG;
+                }
+            }
+            Kind::File(content) => inode.size = content.length,
+            Kind::Symlink(target) => {
+                inode.size = target.len() as u64;
+                if item.blocks == 0 {
+                    inode.root[..target.len()].copy_from_slice(target);
+                    return self.put_inode(number, &inode, image);
+                }
+            }
+            Kind::CharacterDevice(device) | Kind::BlockDevice(device) => {
+                inode.root = inode::device_root(*device);
+                return self.put_inode(number, &inode, image);
+            }
+            Kind::Fifo | Kind::Socket => return self.put_inode(number, &inode, image),
+        }
+        let start = self.plan.allocation.items[index];
+        self.put_mapped(number, inode, (self.inventory.runs(item), start), image)?;
+        Ok(())
+    }
+
+    fn write_journal_inode(
+        &self,
+        image: &mut Image<'_>,
+    ) -> io::Result<Option<([u8; ROOT_SIZE], u64)>> {
+        let (start, blocks) = self.plan.allocation.journal;
+        if blocks == 0 {
+            return Ok(None);
+        }
+        let mut inode = Inode::empty(0o100_600);
+        inode.size = blocks * BLOCK;
+        let size = inode.size;
+        let runs = extent::contiguous(blocks);
+        let root = self.put_mapped(inode::JOURNAL, inode, (runs, start), image)?;
+        Ok(Some((root, size)))
+    }
+
+    fn write_values(
+        &self,
+        shared: &SharedXattrs,
+        start: u64,
+        image: &mut Image<'_>,
+    ) -> io::Result<()> {
+        let attributes = attributes(self.inventory.tree, shared.node);
+        for value in values(shared, start, &attributes) {
+            let mut inode = Inode::empty(0o100_600);
+            inode.size = value.bytes.len() as u64;
+            inode.flags = inode::EA_INODE_FLAG;
+            inode.value_hash = Some(xattr::value_hash(value.bytes, self.identity.checksum()));
+            let count = value.positions.end - value.positions.start;
+            let runs = extent::contiguous(count);
+            self.put_mapped(value.inode, inode, (runs, value.positions.start), image)?;
+        }
+        Ok(())
+    }
+
+    /// Writes an inode whose content lies from a position on, and returns its extent tree's root.
+    fn put_mapped(
+        &self,
+        number: u32,
+        mut inode: Inode<'_>,
+        (runs, start): (Vec<Range<u64>>, u64),
+        image: &mut Image<'_>,
+    ) -> io::Result<[u8; ROOT_SIZE]> {
+        let data: u64 = runs.iter().map(|run| run.end - run.start).sum();
+        let extents = extent::extents(runs, start, self.space());
+        let index = extent::index_blocks(extents.len());
+        let end = start + data;
+        let blocks = self.space().blocks(end..end + index).flatten();
+        let seed = self.identity.checksum().of_inode(number);
+        let mut emit = |block, bytes: &_| image.put_block(block, bytes);
+        inode.root = extent::encode(&extents, blocks, seed, &mut emit)?;
+        inode.blocks += data + index;
+        inode.flags |= inode::EXTENTS_FLAG;
+        self.put_inode(number, &inode, image)?;
+        Ok(inode.root)
+    }
+
+    fn put_inode(&self, number: u32, inode: &Inode<'_>, image: &mut Image<'_>) -> io::Result<()> {
+        let bytes = inode.encode(number, self.identity.checksum());
+        image.put(self.plan.layout.inode_offset(number), &bytes)
+    }
+
+    fn write_groups(
+        &self,
+        directories: &[u32],
+        journal: Option<([u8; ROOT_SIZE], u64)>,
+        image: &mut Image<'_>,
+    ) -> io::Result<Summary> {
+        let layout = &self.plan.layout;
+        let seed = self.identity.checksum();
+        let mut used = Used::new(layout, self.plan.allocation.used);
+        let mut descriptors = Vec::new();
+        let (mut free_blocks, mut free_inodes) = (0, 0);
+        for (number, directories) in (0..).zip(directories) {
+            let mut group = self.inodes_of_group(number, image)?;
+            group.directories = *directories;
+            self.blocks_of_group(number, &mut group, &mut used, image)?;
+            free_blocks += u64::from(group.free_blocks);
+            free_inodes += group.free_inodes;
+            descriptors.extend_from_slice(&group.encode(number, seed));
+        }
+        let superblock = Superblock {
+            geometry: layout.geometry,
+            free_blocks,
+            free_inodes,
+            uuid: self.identity.uuid,
+            hash_seed: self.identity.hash_seed,
+            label: self.identity.label,
+            has_ea_inodes: self.inventory.values > 0,
+            journal,
+        };
+        write_heads(layout, &superblock, &descriptors, image)?;
+        image.flush()?;
+        let inodes = low32(layout.geometry.inodes());
+        Ok(Summary {
+            size: ByteSize(layout.geometry.blocks * BLOCK),
+            used: ByteSize((layout.geometry.blocks - free_blocks) * BLOCK),
+            inodes,
+            used_inodes: inodes - free_inodes,
+            uuid: self.identity.uuid,
+        })
+    }
+
+    /// Writes the bitmap of a group's inodes, which are in use up to some number.
+    fn inodes_of_group(&self, number: u64, image: &mut Image<'_>) -> io::Result<Group> {
+        let per_group = self.plan.layout.geometry.inodes_per_group;
+        let before = number * u64::from(per_group);
+        let used = self.inventory.inodes().saturating_sub(before);
+        let used = low32(used.min(u64::from(per_group)));
+        let place = self.plan.layout.places[group_index(number)];
+        let mut checksum = None;
+        if used > 0 {
+            let mut bitmap = Bitmap::new();
+            bitmap.set(0..u64::from(used));
+            bitmap.set(u64::from(per_group)..MOST_INODES_PER_GROUP);
+            image.put_block(place.inode_bitmap, bitmap.bytes())?;
+            let covered = &bitmap.bytes()[..per_group as usize / 8];
+            checksum = Some(self.identity.checksum().over(covered));
+        }
+        Ok(Group {
+            place,
+            free_blocks: 0,
+            free_inodes: per_group - used,
+            directories: 0,
+            unused_inodes: per_group - used,
+            block_bitmap: None,
+            inode_bitmap: checksum,
+        })
+    }
+
+    /// Writes the bitmap of a group's blocks, unless Linux can make it up itself.
+    fn blocks_of_group(
+        &self,
+        number: u64,
+        group: &mut Group,
+        used: &mut Used,
+        image: &mut Image<'_>,
+    ) -> io::Result<()> {
+        let geometry = &self.plan.layout.geometry;
+        let range = geometry.blocks_of(number);
+        let length = range.end - range.start;
+        let mut bitmap = Bitmap::new();
+        let mut count = 0;
+        for part in used.within(range.clone()) {
+            count += part.end - part.start;
+            bitmap.set(part.start - range.start..part.end - range.start);
+        }
+        group.free_blocks = low32(length - count);
+        let is_last = number + 1 == geometry.groups();
+        if number > 0 && !is_last && count == geometry.head(number) {
+            return Ok(());
+        }
+        bitmap.set(length..BLOCKS_PER_GROUP);
+        image.put_block(group.place.block_bitmap, bitmap.bytes())?;
+        group.block_bitmap = Some(self.identity.checksum().over(bitmap.bytes()));
+        Ok(())
+    }
+}
+
+fn group_index(number: u64) -> usize {
+    low32(number) as usize
+}
+
+/// Writes superblock and descriptors, and their copies.
+fn write_heads(
+    layout: &Layout,
+    superblock: &Superblock<'_>,
+    descriptors: &[u8],
+    image: &mut Image<'_>,
+) -> io::Result<()> {
+    let groups = 0..layout.geometry.groups();
+    for group in groups.filter(|group| layout.geometry.head(*group) > 0) {
+        let start = group * BLOCKS_PER_GROUP * BLOCK;
+        let offset = if group == 0 { superblock::OFFSET } else { 0 };
+        image.put(start + offset, &superblock.encode(group))?;
+        for (index, bytes) in (1..).zip(descriptors.chunks(super::image::BUFFER)) {
+            let offset = (index - 1) * super::image::BUFFER as u64 + BLOCK;
+            image.put(start + offset, bytes)?;
+        }
+    }
+    Ok(())
+}
+
+/// All blocks in use, to be asked for group by group.
+struct Used {
+    /// Ascending, not overlapping.
+    ranges: Vec<Range<u64>>,
+    /// The first that may reach into what is asked for next.
+    next: usize,
+}
+
+impl Used {
+    fn new(layout: &Layout, positions: u64) -> Self {
+        let mut ranges = layout.fixed.clone();
+        ranges.extend(layout.space.blocks(0..positions));
+        ranges.sort_unstable_by_key(|range| range.start);
+        Self { ranges, next: 0 }
+    }
+
+    /// What is in use of `group`, which begins where the last one ended.
+    fn within(&mut self, group: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+        while self
+            .ranges
+            .get(self.next)
+            .is_some_and(|range| range.end <= group.start)
+        {
+            self.next += 1;
+        }
+        let end = group.end;
+        self.ranges[self.next..]
+            .iter()
+            .take_while(move |range| range.start < end)
+            .map(move |range| range.start.max(group.start)..range.end.min(group.end))
+    }
+}

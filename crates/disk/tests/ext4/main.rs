@@ -1,0 +1,12 @@
+//! Every file system written is shown to `e2fsck`, and to Linux or another reader.
+//!
+//! Needs root for loop mounts, and e2fsprogs; without them the tests fail.
+
+#[cfg(test)]
+mod judge;
+#[cfg(test)]
+mod kernel;
+#[cfg(test)]
+mod sample;
+#[cfg(test)]
+mod trees;

@@ -1,0 +1,90 @@
+//! Ordinary and extraordinary trees, read back through Linux.
+
+use std::time::Instant;
+
+use firebuild_core::ByteSize;
+use firebuild_core::tree::{Device, Kind, Timestamp};
+use firebuild_disk::ext4::{self, Options};
+use fs_err as fs;
+
+use crate::judge::Image;
+use crate::kernel;
+use crate::sample::{Sample, noise};
+
+fn read_back(sample: &Sample, options: &Options) -> Image {
+    let image = Image::of(&sample.tree, &sample.bytes, options);
+    {
+        let mount = image.mount("ro");
+        kernel::compare(sample, &mount);
+    }
+    image
+}
+
+#[test]
+fn an_empty_tree() {
+    let image = read_back(&Sample::default(), &Options::default());
+    assert_eq!(image.summary.size, ByteSize::mib(1));
+}
+
+#[test]
+fn a_little_of_everything() {
+    let mut sample = Sample::default();
+    let root = sample.root();
+    let etc = sample.directory(root, "etc");
+    sample.file(etc, "empty", b"");
+    sample.file(etc, "small", b"hello\n");
+    let large = sample.file(root, "large", &noise(5_000_000));
+    sample.symlink(root, "fast", "x".repeat(59));
+    sample.symlink(root, "slow", "x".repeat(60));
+    sample.symlink(root, "longest", "x".repeat(4095));
+    sample.tree.link(etc, b"other", large).unwrap();
+    for (name, major, minor) in [("null", 1, 3), ("wide", 4095, 1_048_575), ("b", 8, 256)] {
+        let device = Device { major, minor };
+        sample.add(root, format!("c{name}"), Kind::CharacterDevice(device));
+        sample.add(root, format!("b{name}"), Kind::BlockDevice(device));
+    }
+    sample.add(root, "fifo", Kind::Fifo);
+    let socket = sample.add(root, "socket", Kind::Socket);
+    let metadata = sample.tree.metadata_mut(socket);
+    (metadata.uid, metadata.gid, metadata.mode) = (u32::MAX - 1, 65_536, 0o7777);
+    metadata.mtime = Timestamp {
+        seconds: -1,
+        nanoseconds: 999_999_999,
+    };
+    read_back(&sample, &Options::default());
+}
+
+#[test]
+fn an_empty_disk_takes_linux_s_writes() {
+    let start = Instant::now();
+    let image = Image::with(|file| {
+        ext4::write_empty(file, ByteSize::mib(10 << 10), &Options::default()).unwrap()
+    });
+    assert!(start.elapsed().as_millis() < 500);
+    image.check();
+    {
+        let mount = image.mount("rw");
+        for index in 0..300 {
+            fs::create_dir(mount.path().join(format!("{index}"))).unwrap();
+            fs::write(mount.path().join(format!("{index}/file")), noise(100_000)).unwrap();
+        }
+    }
+    image.check();
+}
+
+#[test]
+fn files_with_holes() {
+    let mut sample = Sample::default();
+    let root = sample.root();
+    sample.sparse(root, "only a hole", 5 << 30, &[]);
+    let pieces: [(u64, &[u8]); 4] = [
+        (5, b"within"),
+        (100, b"the same block"),
+        (4090, b"and into the next"),
+        (3 << 30, b"after gigabytes"),
+    ];
+    sample.sparse(root, "pieces", 4 << 30, &pieces);
+    let image = read_back(&sample, &Options::default());
+    let extents = image.debugfs("dump_extents /pieces");
+    assert_eq!(extents.lines().count(), 3, "{extents}");
+}
