@@ -7,6 +7,7 @@
 //! * [`reference`]: names of images, normalised as Docker does.
 //! * [`platform`], [`size`], [`id`]: small parsed values.
 //! * [`config`]: what an image says about the process that runs from it.
+//! * [`user`]: users and groups as an image has them.
 //! * [`tree`]: a file tree with all its metadata, the common form of layers and file systems.
 //! * [`layer`]: the one canonical way in which firebuild writes a layer's bytes.
 
@@ -18,6 +19,7 @@ pub mod platform;
 pub mod reference;
 pub mod size;
 pub mod tree;
+pub mod user;
 
 pub use config::ImageConfig;
 pub use digest::{Digest, Hasher};
