@@ -1,0 +1,257 @@
+//! Records of machines: a directory for each, which appears and goes as a whole.
+//!
+//! A machine runs exactly when somebody holds its lock, who is its supervisor. The store reads
+//! only a machine's identity, which never changes; the record is its supervisor's own.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use firebuild_core::{Digest, MachineId, MachineName};
+use serde::{Deserialize, Serialize};
+
+use crate::Store;
+use crate::error::{Doing, Error, Result};
+use crate::lock::{Lock, Mode};
+
+/// What a machine is called and what it keeps from being removed; fixed when it is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// Its id.
+    pub id: MachineId,
+    /// Its name, if it was given one: no two machines have the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<MachineName>,
+    /// The keys of the root file system images that it runs from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rootfs: Vec<Digest>,
+}
+
+/// The records of machines. See [`Store::machines`].
+#[derive(Debug)]
+pub struct Machines<'a> {
+    store: &'a Store,
+}
+
+/// Held by a machine's supervisor for as long as it lives.
+#[derive(Debug)]
+pub struct MachineLock {
+    id: MachineId,
+    lock: Lock,
+}
+
+impl MachineLock {
+    /// Whose lock it is.
+    #[must_use]
+    pub fn id(&self) -> &MachineId {
+        &self.id
+    }
+
+    /// Takes over the lock of a file that this process inherited: who started it held the lock
+    /// and passed the open file on, so that there was no moment at which nobody held it.
+    #[must_use]
+    pub fn inherited(id: MachineId, file: OwnedFd) -> Self {
+        Self {
+            id,
+            lock: Lock::held(file.into()),
+        }
+    }
+}
+
+impl AsFd for MachineLock {
+    /// The open file that has the lock, to pass on to a child.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
+    }
+}
+
+impl<'a> Machines<'a> {
+    pub(crate) fn new(store: &'a Store) -> Self {
+        Self { store }
+    }
+
+    /// Makes a machine's directory with its first record, already locked, so that nobody takes it
+    /// for a dead one.
+    ///
+    /// # Errors
+    /// [`Error::NameTaken`]; [`Error::NoRootfs`]; [`Error::Io`], also if the id is taken;
+    /// [`Error::NoSpace`].
+    pub fn create(&self, identity: &Identity, record: &[u8]) -> Result<MachineLock> {
+        let staged = self.store.temporary_directory()?;
+        let _lock = self.store.lock("machines", Mode::Exclusive)?;
+        for key in &identity.rootfs {
+            if !self.store.rootfs_path(key).exists() {
+                return Err(Error::NoRootfs(*key));
+            }
+        }
+        self.check_name(identity)?;
+        let write = |name: &str, bytes: &[u8]| {
+            let path = staged.path().join(name);
+            fs_err::write(&path, bytes)
+                .writing(staged.path(), || format!("write `{}`", path.display()))
+        };
+        let json = serde_json::to_vec(identity).map_err(|source| Error::Damaged {
+            path: staged.path().join("identity.json"),
+            source,
+        })?;
+        write("identity.json", &json)?;
+        write("record.json", record)?;
+        let lock = Lock::wait(&staged.path().join("lock"), Mode::Exclusive)?;
+        staged.persist(&self.path(&identity.id))?;
+        Ok(MachineLock {
+            id: identity.id.clone(),
+            lock,
+        })
+    }
+
+    fn check_name(&self, new: &Identity) -> Result<()> {
+        let Some(name) = &new.name else {
+            return Ok(());
+        };
+        let mut others = self.identities()?.into_iter();
+        match others.find(|other| other.name.as_ref() == Some(name)) {
+            Some(other) => Err(Error::NameTaken {
+                name: name.clone(),
+                id: other.id,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// All identities, in the order of their ids.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Damaged`].
+    pub fn identities(&self) -> Result<Vec<Identity>> {
+        let directory = self.store.path().join("machines");
+        let doing = || format!("read the directory `{}`", directory.display());
+        let mut all = Vec::new();
+        for entry in fs_err::read_dir(&directory).doing(doing)? {
+            let name = entry.doing(doing)?.file_name();
+            let id = name.to_str().and_then(|name| name.parse().ok());
+            match id.map(|id: MachineId| self.identity(&id)) {
+                Some(Ok(identity)) => all.push(identity),
+                // Removed in the meantime.
+                None | Some(Err(Error::NoMachine(_))) => {}
+                Some(Err(error)) => return Err(error),
+            }
+        }
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(all)
+    }
+
+    /// A machine's identity.
+    ///
+    /// # Errors
+    /// [`Error::NoMachine`], [`Error::Io`], [`Error::Damaged`].
+    pub fn identity(&self, id: &MachineId) -> Result<Identity> {
+        let bytes = self.read(id, "identity.json")?;
+        serde_json::from_slice(&bytes).map_err(|source| Error::Damaged {
+            path: self.path(id).join("identity.json"),
+            source,
+        })
+    }
+
+    /// Finds a machine by its name, its id, or the beginning of its id if no other begins so.
+    ///
+    /// # Errors
+    /// [`Error::NoMachine`], [`Error::AmbiguousMachine`], [`Error::Io`], [`Error::Damaged`].
+    pub fn find(&self, text: &str) -> Result<Identity> {
+        let mut all = self.identities()?;
+        let named = |identity: &Identity| {
+            let name = identity.name.as_ref().map(MachineName::as_str);
+            name == Some(text) || identity.id.as_str() == text
+        };
+        if let Some(at) = all.iter().position(named) {
+            return Ok(all.swap_remove(at));
+        }
+        all.retain(|identity| !text.is_empty() && identity.id.as_str().starts_with(text));
+        let count = all.len();
+        match all.pop() {
+            Some(only) if count == 1 => Ok(only),
+            Some(_) => Err(Error::AmbiguousMachine {
+                prefix: text.to_owned(),
+                count,
+            }),
+            None => Err(Error::NoMachine(text.to_owned())),
+        }
+    }
+
+    /// A machine's record.
+    ///
+    /// # Errors
+    /// [`Error::NoMachine`], [`Error::Io`].
+    pub fn record(&self, id: &MachineId) -> Result<Vec<u8>> {
+        self.read(id, "record.json")
+    }
+
+    /// Writes a machine's record whole. The lock shows that it is the supervisor who writes.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::NoSpace`].
+    pub fn write_record(&self, lock: &MachineLock, record: &[u8]) -> Result<()> {
+        let path = self.path(&lock.id).join("record.json");
+        self.store.write_bytes(&path, record)
+    }
+
+    /// A machine's directory, for its disk and logs.
+    #[must_use]
+    pub fn path(&self, id: &MachineId) -> PathBuf {
+        self.store.path().join("machines").join(id.as_str())
+    }
+
+    /// Takes a machine's lock; none if somebody holds it.
+    ///
+    /// # Errors
+    /// [`Error::NoMachine`], [`Error::Io`].
+    pub fn lock(&self, id: &MachineId) -> Result<Option<MachineLock>> {
+        loop {
+            if let Some(lock) = self.try_lock(id, Mode::Exclusive)? {
+                let id = id.clone();
+                return Ok(Some(MachineLock { id, lock }));
+            }
+            // Others who only look hold it for a moment, shared.
+            if self.try_lock(id, Mode::Shared)?.is_none() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Whether somebody holds a machine's lock.
+    ///
+    /// # Errors
+    /// [`Error::NoMachine`], [`Error::Io`].
+    pub fn is_running(&self, id: &MachineId) -> Result<bool> {
+        Ok(self.try_lock(id, Mode::Shared)?.is_none())
+    }
+
+    /// Removes a machine's directory with all that is in it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn remove(&self, lock: MachineLock) -> Result<()> {
+        let _lock = self.store.lock("machines", Mode::Exclusive)?;
+        self.store.discard(&self.path(&lock.id))
+    }
+
+    fn try_lock(&self, id: &MachineId, mode: Mode) -> Result<Option<Lock>> {
+        let path = self.path(id);
+        if !path.exists() {
+            return Err(Error::NoMachine(id.to_string()));
+        }
+        match Lock::try_take(&path.join("lock"), mode) {
+            Err(_) if !path.exists() => Err(Error::NoMachine(id.to_string())),
+            other => other,
+        }
+    }
+
+    fn read(&self, id: &MachineId, name: &str) -> Result<Vec<u8>> {
+        let path = self.path(id).join(name);
+        match fs_err::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(Error::NoMachine(id.to_string()))
+            }
+            other => other.doing(|| format!("read `{}`", path.display())),
+        }
+    }
+}
