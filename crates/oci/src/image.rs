@@ -1,0 +1,143 @@
+//! Images in the store: a manifest, a configuration, and layers.
+
+use firebuild_core::layer::Limits;
+use firebuild_core::tree::Tree;
+use firebuild_core::{Digest, ImageConfig, Reference};
+use firebuild_store::layout::{self, Descriptor, Manifest};
+use firebuild_store::{Blob, Lease, Store};
+
+use crate::error::{Error, Result};
+use crate::{LayerIndex, Sources, apply};
+
+/// An image in the store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Image {
+    /// Its manifest, as the store's index refers to it.
+    pub manifest: Descriptor,
+    /// Its configuration.
+    pub config: ImageConfig,
+    /// The digest of the configuration, which people know as the image's id.
+    pub config_digest: Digest,
+    /// Its layers, lowest first. In the store they are uncompressed.
+    pub layers: Vec<Descriptor>,
+}
+
+/// The image that `reference` names in the store.
+///
+/// # Errors
+/// [`Error::NoImage`]; those of [`read_image`].
+pub fn find_image(store: &Store, reference: &Reference) -> Result<Image> {
+    let descriptor = store.tags().get(reference)?;
+    let descriptor = descriptor.ok_or_else(|| Error::NoImage(Box::new(reference.clone())))?;
+    read_image(store, &descriptor)
+}
+
+/// The image of a manifest in the store.
+///
+/// # Errors
+/// [`Error::Store`] if a blob is missing or damaged; [`Error::Document`] for a configuration that
+/// cannot be understood.
+pub fn read_image(store: &Store, descriptor: &Descriptor) -> Result<Image> {
+    let Manifest { config, layers, .. } = store.manifest(&descriptor.digest)?;
+    let bytes = store.blob_bytes(&config.digest)?;
+    Ok(Image {
+        manifest: descriptor.clone(),
+        config: parse_config(&bytes, &config.digest)?,
+        config_digest: config.digest,
+        layers,
+    })
+}
+
+pub(crate) fn parse_config(bytes: &[u8], digest: &Digest) -> Result<ImageConfig> {
+    serde_json::from_slice(bytes).map_err(|source| Error::Document {
+        what: format!("image configuration `{digest}`"),
+        source,
+    })
+}
+
+/// Makes an image of uncompressed layers that are in the store, and gives it these names; without
+/// any it is kept without a name. The configuration's list of diff ids becomes that of `layers`.
+///
+/// # Errors
+/// [`Error::Store`].
+pub fn write_image(
+    lease: &Lease,
+    mut config: ImageConfig,
+    layers: &[Blob],
+    references: &[Reference],
+) -> Result<Image> {
+    config.rootfs.diff_ids = layers.iter().map(|layer| layer.digest).collect();
+    let bytes = serde_json::to_vec(&config).map_err(|source| Error::Document {
+        what: "the image configuration".to_owned(),
+        source,
+    })?;
+    write_manifest(lease, &bytes, config, layers, references)
+}
+
+/// As [`write_image`], with the configuration's bytes as they are.
+pub(crate) fn write_manifest(
+    lease: &Lease,
+    config_bytes: &[u8],
+    config: ImageConfig,
+    layers: &[Blob],
+    references: &[Reference],
+) -> Result<Image> {
+    let config_blob = lease.put(config_bytes)?;
+    let layers: Vec<Descriptor> = layers
+        .iter()
+        .map(|layer| layer.descriptor(layout::LAYER))
+        .collect();
+    let manifest = Manifest::new(config_blob.descriptor(layout::CONFIG), layers.clone());
+    let bytes = serde_json::to_vec(&manifest).map_err(|source| Error::Document {
+        what: "the image manifest".to_owned(),
+        source,
+    })?;
+    let mut descriptor = lease.put(&bytes)?.descriptor(layout::MANIFEST);
+    descriptor.platform = Some(config.platform.clone());
+    let tags = lease.store().tags();
+    for reference in references {
+        tags.set(reference, descriptor.clone())?;
+    }
+    if references.is_empty() {
+        tags.keep(descriptor.clone())?;
+    }
+    Ok(Image {
+        manifest: descriptor,
+        config,
+        config_digest: config_blob.digest,
+        layers,
+    })
+}
+
+/// The file tree of uncompressed layers in the store, lowest first, and where its files' bytes
+/// are: layer `n` is source `n`.
+///
+/// # Errors
+/// [`Error::Store`] if a layer is missing; [`Error::Layer`] and [`Error::Entry`] if one is not
+/// valid.
+pub fn image_tree<'a>(
+    store: &Store,
+    layers: impl IntoIterator<Item = &'a Digest>,
+) -> Result<(Tree, Sources)> {
+    let mut tree = Tree::default();
+    let mut sources = Sources::new();
+    for digest in layers {
+        let file = store.blob(digest)?;
+        let number = sources.add_file(file);
+        let file = store.blob(digest)?;
+        let index = LayerIndex::of_file(&file, number, Limits::default());
+        let index = index.map_err(|source| Error::Layer {
+            layer: format!("layer `{digest}`"),
+            source,
+        })?;
+        apply(&mut tree, &index)?;
+    }
+    Ok((tree, sources))
+}
+
+impl Image {
+    /// The digests of the layers, lowest first: what [`image_tree`] takes.
+    pub fn layer_digests(&self) -> impl Iterator<Item = &Digest> {
+        self.layers.iter().map(|layer| &layer.digest)
+    }
+}

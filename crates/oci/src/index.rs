@@ -1,0 +1,60 @@
+//! What a layer holds, without its files' bytes.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Seek};
+
+use firebuild_core::layer::{Item, LayerEntry, LayerError, LayerReader, Limits};
+
+/// Bytes read at once: headers stand apart, so more would be read in vain.
+const BUFFER: usize = 8 << 10;
+
+/// The entries of a layer, in the order in which it has them. Files' contents are segments of the
+/// layer's own bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LayerIndex {
+    entries: Vec<LayerEntry>,
+    ended: bool,
+}
+
+impl LayerIndex {
+    /// Reads a layer's headers. Its files' contents will say that they lie in `source`.
+    ///
+    /// # Errors
+    /// Those of [`LayerReader::next_entry`].
+    pub fn read(layer: impl Read + Seek, source: u32, limits: Limits) -> Result<Self, LayerError> {
+        let mut reader = LayerReader::seekable(layer).limited(limits);
+        let mut entries = Vec::new();
+        while let Some(mut entry) = reader.next_entry()? {
+            if let Item::File(content) = &mut entry.item {
+                content.source = source;
+            }
+            entries.push(entry);
+        }
+        Ok(Self {
+            entries,
+            ended: reader.ended(),
+        })
+    }
+
+    /// As [`LayerIndex::read`], from a file's beginning.
+    ///
+    /// # Errors
+    /// Those of [`LayerIndex::read`].
+    pub fn of_file(mut file: &File, source: u32, limits: Limits) -> Result<Self, LayerError> {
+        file.rewind()
+            .map_err(|source| LayerError::Read { offset: 0, source })?;
+        Self::read(BufReader::with_capacity(BUFFER, file), source, limits)
+    }
+
+    /// The entries.
+    #[must_use]
+    pub fn entries(&self) -> &[LayerEntry] {
+        &self.entries
+    }
+
+    /// Whether the archive's end was marked: see [`LayerReader::ended`].
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        self.ended
+    }
+}

@@ -1,0 +1,198 @@
+//! Lays a layer on a file tree, as the OCI image specification's `layer.md` says.
+//!
+//! First everything that the layer hides is taken away, then everything that it has is put in.
+//! So a whiteout or an opaque marker hides lower entries only, wherever in the layer it stands.
+//! What the specification leaves open is done as container runtimes do it:
+//!
+//! * A directory over a directory keeps the entries and takes the layer's metadata. Anything else
+//!   replaces what was there.
+//! * Directories that the layer needs and does not list are kept as they are, or made with mode
+//!   0755 and owner 0, also in place of a file.
+//! * A path that leads through a symbolic link is followed within the tree, as a process confined
+//!   to it would: absolute targets begin at the tree's root, and `..` stops there. So nothing leads
+//!   out. The path's last part is never followed.
+//! * A whiteout under a link that this same layer replaces hides nothing.
+//! * A hard link's own metadata is ignored: it is another name of the file that it links to.
+
+use std::collections::HashSet;
+
+use firebuild_core::layer::{Item, LayerEntry};
+use firebuild_core::tree::{
+    Kind, MOST_LINKS, Metadata, Node, NodeId, Tree, TreeError, components, shown,
+};
+
+use crate::LayerIndex;
+use crate::error::{Error, Result};
+
+/// The mode of directories that a layer needs and does not list.
+const UNLISTED_MODE: u16 = 0o755;
+
+/// Lays `layer` on `tree`. After an error the tree is of no use.
+///
+/// # Errors
+/// [`Error::Entry`] for an entry that cannot be there: a hard link to nothing or to a directory, a
+/// root that is no directory, a path through too many symbolic links.
+pub fn apply(tree: &mut Tree, layer: &LayerIndex) -> Result<()> {
+    hide(tree, layer);
+    for entry in layer.entries() {
+        put(tree, entry).map_err(|source| Error::entry(&entry.path, source))?;
+    }
+    Ok(())
+}
+
+/// Takes away what the layer hides. All paths are looked up before the first is taken away, so
+/// that their order does not matter.
+fn hide(tree: &mut Tree, layer: &LayerIndex) {
+    let hidden = |entry: &&LayerEntry| matches!(entry.item, Item::Whiteout | Item::Opaque);
+    let mut hiding = layer.entries().iter().filter(hidden).peekable();
+    if hiding.peek().is_none() {
+        return;
+    }
+    let listed: HashSet<&[u8]> = layer
+        .entries()
+        .iter()
+        .filter(|entry| !hidden(entry))
+        .map(|entry| entry.path.as_ref())
+        .collect();
+    let mut removed = Vec::new();
+    let mut cleared = Vec::new();
+    for entry in hiding {
+        if entry.item == Item::Opaque {
+            cleared.extend(lower_directory(tree, &entry.path, &listed));
+        } else {
+            let (parent, name) = split(&entry.path);
+            let parent = lower_directory(tree, parent, &listed);
+            removed.extend(parent.map(|parent| (parent, name)));
+        }
+    }
+    for (parent, name) in removed {
+        tree.remove(parent, name);
+    }
+    for directory in cleared {
+        tree.clear(directory);
+    }
+}
+
+/// The lower directory that a path of this layer means, if there is one.
+fn lower_directory(tree: &Tree, path: &[u8], listed: &HashSet<&[u8]>) -> Option<NodeId> {
+    let mut at = tree.root();
+    let mut end = 0;
+    for part in components(path) {
+        let child = tree.child(at, part)?;
+        end += part.len() + usize::from(end > 0);
+        at = match &tree.node(child).kind {
+            Kind::Directory(_) => child,
+            // The layer has something else in the link's place.
+            Kind::Symlink(_) if listed.contains(&path[..end]) => return None,
+            Kind::Symlink(_) => {
+                let resolved = tree.resolve(&path[..end], true).ok()?;
+                Some(resolved).filter(|id| tree.node(*id).is_directory())?
+            }
+            _ => return None,
+        };
+    }
+    Some(at)
+}
+
+fn put(tree: &mut Tree, entry: &LayerEntry) -> Result<(), TreeError> {
+    let kind = match &entry.item {
+        Item::Whiteout | Item::Opaque => return Ok(()),
+        Item::Directory => return put_directory(tree, entry),
+        Item::HardLink(target) => return put_link(tree, entry, target),
+        Item::File(content) => Kind::File(content.clone()),
+        Item::Symlink(target) => Kind::Symlink(target.clone()),
+        Item::CharacterDevice(device) => Kind::CharacterDevice(*device),
+        Item::BlockDevice(device) => Kind::BlockDevice(*device),
+        Item::Fifo => Kind::Fifo,
+    };
+    let (parent, name) = split(&entry.path);
+    let parent = directory(tree, parent)?;
+    let node = Node {
+        metadata: entry.metadata.clone(),
+        kind,
+    };
+    tree.insert(parent, name, node)?;
+    Ok(())
+}
+
+fn put_directory(tree: &mut Tree, entry: &LayerEntry) -> Result<(), TreeError> {
+    if entry.path.is_empty() {
+        let root = tree.root();
+        *tree.metadata_mut(root) = entry.metadata.clone();
+        return Ok(());
+    }
+    let (parent, name) = split(&entry.path);
+    let parent = directory(tree, parent)?;
+    match tree.child(parent, name) {
+        Some(old) if tree.node(old).is_directory() => {
+            *tree.metadata_mut(old) = entry.metadata.clone();
+        }
+        _ => {
+            tree.insert(parent, name, Node::directory(entry.metadata.clone()))?;
+        }
+    }
+    Ok(())
+}
+
+fn put_link(tree: &mut Tree, entry: &LayerEntry, target: &[u8]) -> Result<(), TreeError> {
+    let target = tree.resolve(target, false)?;
+    let (parent, name) = split(&entry.path);
+    let parent = directory(tree, parent)?;
+    if tree.child(parent, name) != Some(target) {
+        tree.link(parent, name, target)?;
+    }
+    Ok(())
+}
+
+/// The directory of `path`, made where it is missing.
+fn directory(tree: &mut Tree, path: &[u8]) -> Result<NodeId, TreeError> {
+    let mut at = tree.root();
+    for part in components(path) {
+        match tree.child(at, part) {
+            Some(child) if tree.node(child).is_directory() => at = child,
+            // Rare: what follows a link, or has to be made.
+            _ => return make_directory(tree, path),
+        }
+    }
+    Ok(at)
+}
+
+fn make_directory(tree: &mut Tree, path: &[u8]) -> Result<NodeId, TreeError> {
+    let mut todo: Vec<Box<[u8]>> = components(path).rev().map(Into::into).collect();
+    let mut at = vec![tree.root()];
+    let mut links = 0;
+    while let Some(part) = todo.pop() {
+        let here = at.last().copied().unwrap_or(tree.root());
+        if part.as_ref() == b".." {
+            at.truncate(at.len().saturating_sub(1).max(1));
+            continue;
+        }
+        let child = tree.child(here, &part);
+        match child.map(|child| (child, &tree.node(child).kind)) {
+            Some((child, Kind::Directory(_))) => at.push(child),
+            Some((_, Kind::Symlink(target))) => {
+                links += 1;
+                if links > MOST_LINKS {
+                    return Err(TreeError::Loop(shown(path)));
+                }
+                if target.starts_with(b"/") {
+                    at.truncate(1);
+                }
+                todo.extend(components(target).rev().map(Into::into));
+            }
+            _ => {
+                let new = Node::directory(Metadata::root_owned(UNLISTED_MODE));
+                at.push(tree.insert(here, &part, new)?);
+            }
+        }
+    }
+    Ok(at.last().copied().unwrap_or(tree.root()))
+}
+
+/// The parent's path and the name.
+pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (b"", path),
+    }
+}

@@ -1,0 +1,205 @@
+//! Where files' bytes are: what the numbers in [`Content::source`] mean.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use firebuild_core::tree::{Content, Segment};
+use fs_err::os::unix::fs::OpenOptionsExt;
+use rustix::fs::OFlags;
+
+/// Files that are read by position, numbered from 0.
+#[derive(Debug, Default)]
+pub struct Sources {
+    files: Vec<Source>,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// A layer's blob, or any other file that is open.
+    Open(File),
+    /// A file of the host, opened when it is read: a build context may have a hundred thousand.
+    Path(PathBuf),
+}
+
+impl Sources {
+    /// No sources.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an open file. Returns its number.
+    pub fn add_file(&mut self, file: File) -> u32 {
+        self.add(Source::Open(file))
+    }
+
+    /// Adds a host file that is one file's whole content. It is opened when it is read, and must
+    /// then be a regular file of that content's length. Returns its number.
+    pub fn add_path(&mut self, path: PathBuf) -> u32 {
+        self.add(Source::Path(path))
+    }
+
+    /// Adds all of another's files. Returns what is to be added to the other's numbers.
+    pub fn append(&mut self, other: Self) -> u32 {
+        let base = number(self.files.len());
+        self.files.extend(other.files);
+        base
+    }
+
+    fn add(&mut self, source: Source) -> u32 {
+        self.files.push(source);
+        number(self.files.len() - 1)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// Fills `buffer` from `offset` of a source.
+    ///
+    /// # Errors
+    /// Those of the file; `UnexpectedEof` if it is too short; `NotFound` for a number that was not
+    /// given out.
+    pub fn read_exact_at(&self, source: u32, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        match self.source(source)? {
+            Source::Open(file) => file.read_exact_at(buffer, offset),
+            Source::Path(path) => open_regular(path)?.read_exact_at(buffer, offset),
+        }
+    }
+
+    /// Reads a file's content from its beginning, holes as zeros.
+    ///
+    /// # Errors
+    /// Those of the file; `InvalidData` if a host file is no regular file or has another length
+    /// than the content says.
+    pub fn open<'a>(&'a self, content: &'a Content) -> io::Result<ContentReader<'a>> {
+        let file = match content.segments.is_empty() {
+            true => Opened::None,
+            false => match self.source(content.source)? {
+                Source::Open(file) => Opened::Borrowed(file),
+                Source::Path(path) => Opened::Owned(checked(path, content.length)?),
+            },
+        };
+        Ok(ContentReader {
+            file,
+            content,
+            segment: 0,
+            position: 0,
+        })
+    }
+
+    fn source(&self, number: u32) -> io::Result<&Source> {
+        usize::try_from(number)
+            .ok()
+            .and_then(|number| self.files.get(number))
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "a file's source is missing"))
+    }
+}
+
+/// Four billion sources do not fit in memory.
+fn number(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+/// Opens a file that must be a regular one, without following a link and without waiting for the
+/// other end of a pipe: directories that are read here are somebody else's.
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = fs_err::OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)?;
+    if file.metadata()?.is_file() {
+        return Ok(file.into_parts().0);
+    }
+    let message = format!("`{}` is not a regular file", path.display());
+    Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+}
+
+fn checked(path: &Path, length: u64) -> io::Result<File> {
+    let file = open_regular(path)?;
+    if file.metadata()?.len() == length {
+        return Ok(file);
+    }
+    let message = format!("`{}` changed while it was read", path.display());
+    Err(io::Error::new(io::ErrorKind::InvalidData, message))
+}
+
+#[derive(Debug)]
+enum Opened<'a> {
+    None,
+    Borrowed(&'a File),
+    Owned(File),
+}
+
+/// Reads one file's content. See [`Sources::open`].
+#[derive(Debug)]
+pub struct ContentReader<'a> {
+    file: Opened<'a>,
+    content: &'a Content,
+    /// The first segment that is not wholly behind us.
+    segment: usize,
+    position: u64,
+}
+
+impl Read for ContentReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.content.length - self.position;
+        let most = usize::try_from(left).unwrap_or(usize::MAX);
+        let most = most.min(buffer.len());
+        let buffer = &mut buffer[..most];
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        let read = match self.content.segments.get(self.segment) {
+            Some(segment) if segment.start <= self.position => {
+                let segment = *segment;
+                self.read_segment(&segment, buffer)?
+            }
+            next => {
+                let end = next.map_or(self.content.length, |segment| segment.start);
+                let hole = shorter(buffer, end - self.position);
+                hole.fill(0);
+                hole.len()
+            }
+        };
+        self.position += read as u64;
+        Ok(read)
+    }
+}
+
+impl ContentReader<'_> {
+    fn read_segment(&mut self, segment: &Segment, buffer: &mut [u8]) -> io::Result<usize> {
+        let within = self.position - segment.start;
+        let buffer = shorter(buffer, segment.length - within);
+        let offset = segment.offset + within;
+        let read = match &self.file {
+            Opened::None => 0,
+            Opened::Borrowed(file) => file.read_at(buffer, offset)?,
+            Opened::Owned(file) => file.read_at(buffer, offset)?,
+        };
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if within + read as u64 == segment.length {
+            self.segment += 1;
+        }
+        Ok(read)
+    }
+}
+
+fn shorter(buffer: &mut [u8], most: u64) -> &mut [u8] {
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let most = most.min(buffer.len());
+    &mut buffer[..most]
+}

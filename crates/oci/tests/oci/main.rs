@@ -1,0 +1,11 @@
+//! Layers to trees and back, against the kernel's overlay file system, umoci, skopeo and GNU tar.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what fails in a test's own steps fails the test"
+)]
+
+mod merge;
+mod notation;
