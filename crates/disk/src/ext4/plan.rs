@@ -61,7 +61,9 @@ impl Plan {
                 return Err(Error::TooLarge { size });
             }
             let Some(geometry) = Geometry::new(blocks, inodes) else {
-                blocks = inodes.div_ceil(MOST_INODES_PER_GROUP) * BLOCKS_PER_GROUP;
+                // So many groups that the last one need only begin.
+                let groups = inodes.div_ceil(MOST_INODES_PER_GROUP);
+                blocks = (groups - 1) * BLOCKS_PER_GROUP + STEP;
                 continue;
             };
             let Some(layout) = Layout::new(geometry) else {

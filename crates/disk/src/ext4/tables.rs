@@ -58,7 +58,8 @@ impl Job<'_> {
         if let Some(block) = item.xattr_block {
             let position = self.plan.allocation.xattr_blocks[block as usize];
             inode.xattr_block = self.space().block(position);
-            inode.blocks += 1;
+            // As if each inode that shares them had them for itself.
+            inode.blocks += 1 + self.inventory.xattr_blocks[block as usize].value_blocks;
         } else if xattr::place(&attributes) == Some(Placement::Inside) {
             inside = xattr::encode_inside(&attributes);
             inode.xattrs = &inside;

@@ -3,6 +3,12 @@
 //! Needs root for loop mounts, and e2fsprogs; without them the tests fail.
 
 #[cfg(test)]
+mod attributes;
+#[cfg(test)]
+mod disks;
+#[cfg(test)]
+mod extremes;
+#[cfg(test)]
 mod judge;
 #[cfg(test)]
 mod kernel;

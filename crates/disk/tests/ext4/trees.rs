@@ -1,17 +1,14 @@
 //! Ordinary and extraordinary trees, read back through Linux.
 
-use std::time::Instant;
-
 use firebuild_core::ByteSize;
 use firebuild_core::tree::{Device, Kind, Timestamp};
-use firebuild_disk::ext4::{self, Options};
-use fs_err as fs;
+use firebuild_disk::ext4::Options;
 
 use crate::judge::Image;
 use crate::kernel;
 use crate::sample::{Sample, noise};
 
-fn read_back(sample: &Sample, options: &Options) -> Image {
+pub(crate) fn read_back(sample: &Sample, options: &Options) -> Image {
     let image = Image::of(&sample.tree, &sample.bytes, options);
     {
         let mount = image.mount("ro");
@@ -52,24 +49,6 @@ fn a_little_of_everything() {
         nanoseconds: 999_999_999,
     };
     read_back(&sample, &Options::default());
-}
-
-#[test]
-fn an_empty_disk_takes_linux_s_writes() {
-    let start = Instant::now();
-    let image = Image::with(|file| {
-        ext4::write_empty(file, ByteSize::mib(10 << 10), &Options::default()).unwrap()
-    });
-    assert!(start.elapsed().as_millis() < 500);
-    image.check();
-    {
-        let mount = image.mount("rw");
-        for index in 0..300 {
-            fs::create_dir(mount.path().join(format!("{index}"))).unwrap();
-            fs::write(mount.path().join(format!("{index}/file")), noise(100_000)).unwrap();
-        }
-    }
-    image.check();
 }
 
 #[test]
