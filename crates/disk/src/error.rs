@@ -22,7 +22,9 @@ pub enum Error {
         path: String,
     },
     /// More inodes than the format numbers.
-    #[error("the file system would need {count} inodes, more than ext4 can number")]
+    #[error(
+        "the file system would need {count} inodes, and ext4 can number no more than 4 billion"
+    )]
     TooManyInodes {
         /// How many it would take.
         count: u64,
@@ -61,8 +63,9 @@ pub enum Error {
         /// Its minor number.
         minor: u32,
     },
-    /// Mode bits beyond 0o7777, or the owner or group 4294967295, which means none in Linux.
-    #[error("`{path}` has an owner, a group or mode bits that Linux cannot hold")]
+    /// Mode bits beyond 0o7777, the owner or group 4294967295, which means none in Linux, or a
+    /// billion nanoseconds and more.
+    #[error("`{path}` has an owner, a group, mode bits or a time that Linux cannot hold")]
     Metadata {
         /// The entry.
         path: String,
@@ -95,13 +98,11 @@ pub enum Error {
         /// What it would take at least.
         size: ByteSize,
     },
-    /// A size or a journal too small to be of use.
-    #[error("{size} are too few for a file system; it takes at least {least}")]
-    TooSmall {
+    /// A journal of less than 4 MiB.
+    #[error("a journal of {size} is too small; Linux takes no less than 4 MiB")]
+    SmallJournal {
         /// What was asked for.
         size: ByteSize,
-        /// The least that would do.
-        least: ByteSize,
     },
     /// A file's bytes could not be read.
     #[error("cannot read the content of `{path}`")]

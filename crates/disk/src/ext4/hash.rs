@@ -1,7 +1,5 @@
 //! The hash by which a directory's index is ordered: half MD4, over bytes taken as unsigned.
 
-use super::record::low8;
-
 /// What the names of a file system are hashed with; not zero.
 pub(super) type Seed = [u32; 4];
 
@@ -24,7 +22,7 @@ pub(super) fn half_md4(name: &[u8], seed: &Seed) -> (u32, u32) {
 
 /// Eight words of up to 32 bytes, padded with what is left of the name's length.
 fn words(chunk: &[u8], left: usize) -> [u32; 8] {
-    let length = u32::from(low8(left as u64));
+    let length = (left as u64 & 0xff) as u32;
     let mut pad = length | length << 8;
     pad |= pad << 16;
     let mut words = [pad; 8];

@@ -45,7 +45,8 @@ pub struct Options {
     pub free_space: ByteSize,
     /// Inodes left at least, beside one for each 16 KiB of free space asked for.
     pub free_inodes: u32,
-    /// The size of a journal, 4 MiB to 1 GiB. A file system that is only read needs none.
+    /// The size of a journal, 4 MiB at least; of more than 1 GiB that much is used. A file system
+    /// that is only read needs none.
     pub journal: Option<ByteSize>,
 }
 
@@ -119,7 +120,7 @@ pub fn write(
 /// when it mounts it.
 ///
 /// # Errors
-/// [`Error::Label`], [`Error::TooLarge`], [`Error::TooSmall`], [`Error::Write`].
+/// [`Error::Label`], [`Error::TooLarge`], [`Error::SmallJournal`], [`Error::Write`].
 pub fn write_empty(output: &File, size: ByteSize, options: &Options) -> Result<Summary, Error> {
     let options = Options {
         minimum_size: size.max(options.minimum_size),

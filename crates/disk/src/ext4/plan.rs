@@ -57,7 +57,7 @@ impl Plan {
         loop {
             blocks = blocks.next_multiple_of(STEP).max(STEP);
             if blocks > MOST_BLOCKS {
-                let size = ByteSize(blocks * BLOCK);
+                let size = ByteSize(blocks.saturating_mul(BLOCK));
                 return Err(Error::TooLarge { size });
             }
             let Some(geometry) = Geometry::new(blocks, inodes) else {
@@ -66,6 +66,10 @@ impl Plan {
                 blocks = (groups - 1) * BLOCKS_PER_GROUP + STEP;
                 continue;
             };
+            if geometry.inodes() > u64::from(u32::MAX) {
+                let count = geometry.inodes();
+                return Err(Error::TooManyInodes { count });
+            }
             let Some(layout) = Layout::new(geometry) else {
                 blocks += STEP;
                 continue;
@@ -85,10 +89,7 @@ fn journal_blocks(options: &Options) -> Result<u64, Error> {
         return Ok(0);
     };
     if size < journal::LEAST {
-        return Err(Error::TooSmall {
-            size,
-            least: journal::LEAST,
-        });
+        return Err(Error::SmallJournal { size });
     }
     Ok(size.0.min(journal::MOST.0) / BLOCK)
 }

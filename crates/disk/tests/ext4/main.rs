@@ -5,6 +5,10 @@
 #[cfg(test)]
 mod attributes;
 #[cfg(test)]
+mod collisions;
+#[cfg(test)]
+mod determinism;
+#[cfg(test)]
 mod disks;
 #[cfg(test)]
 mod extremes;
@@ -12,6 +16,10 @@ mod extremes;
 mod judge;
 #[cfg(test)]
 mod kernel;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod refusals;
 #[cfg(test)]
 mod sample;
 #[cfg(test)]
