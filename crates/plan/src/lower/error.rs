@@ -1,0 +1,90 @@
+//! Why a Dockerfile cannot be lowered, and where it says so.
+
+use firebuild_core::reference::ParseReferenceError;
+use firebuild_dockerfile::{ExpandError, Span};
+
+use super::BoxError;
+
+/// A place in the Dockerfile and what is wrong there.
+#[derive(Debug, thiserror::Error)]
+#[error("{kind}")]
+pub struct LowerError {
+    /// The place.
+    pub span: Span,
+    /// What is wrong. Its causes follow it, as the kind stands in this error's own text.
+    #[source]
+    source: Option<BoxError>,
+    /// What is wrong.
+    pub kind: LowerErrorKind,
+}
+
+/// What is wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum LowerErrorKind {
+    /// A feature that firebuild does not have yet.
+    #[error("{0} is not supported yet")]
+    Unsupported(String),
+    /// Variables that cannot be expanded, or a value that is not what it must be.
+    #[error("{0}")]
+    Value(String),
+    /// `FROM` names nothing.
+    #[error("the base's name is empty{0}")]
+    EmptyBase(String),
+    /// A name that can be no image's.
+    #[error(transparent)]
+    Reference(ParseReferenceError),
+    /// A base image that is not to be had.
+    #[error("the base image is not available")]
+    Base(BoxError),
+    /// An instruction before the first `FROM`.
+    #[error("`{0}` stands before the first `FROM`; only `ARG` may")]
+    BeforeFrom(String),
+    /// No stage at all.
+    #[error("there is no `FROM`")]
+    NoStage,
+    /// `--target` names no stage.
+    #[error("target stage `{name}` could not be found{suggestion}")]
+    NoTarget {
+        /// The name.
+        name: String,
+        /// ` (did you mean …?)`, or nothing.
+        suggestion: String,
+    },
+    /// A copy from a stage that comes later.
+    #[error("stage `{0}` needs to be defined before it is copied from")]
+    LaterStage(String),
+}
+
+impl LowerError {
+    pub(crate) fn new(span: Span, kind: LowerErrorKind) -> Self {
+        match kind {
+            LowerErrorKind::Base(cause) => {
+                let kind = LowerErrorKind::Base(cause.to_string().into());
+                Self {
+                    span,
+                    source: Some(cause),
+                    kind,
+                }
+            }
+            kind => Self {
+                span,
+                source: None,
+                kind,
+            },
+        }
+    }
+
+    pub(crate) fn unsupported(span: Span, what: impl Into<String>) -> Self {
+        Self::new(span, LowerErrorKind::Unsupported(what.into()))
+    }
+
+    pub(crate) fn value(span: Span, error: &dyn std::error::Error) -> Self {
+        Self::new(span, LowerErrorKind::Value(error.to_string()))
+    }
+}
+
+impl From<ExpandError> for LowerError {
+    fn from(error: ExpandError) -> Self {
+        Self::value(error.span, &error)
+    }
+}

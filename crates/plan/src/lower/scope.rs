@@ -1,0 +1,119 @@
+//! The variables that a line sees: build arguments and environment, by the order in which they
+//! were set.
+
+use std::collections::BTreeMap;
+
+use firebuild_core::Platform;
+use firebuild_core::config::ProcessConfig;
+use firebuild_dockerfile::Environment;
+
+use super::Options;
+
+/// Variables in force at some line.
+#[derive(Debug, Clone)]
+pub(crate) struct Scope {
+    /// What `$NAME` gives.
+    visible: BTreeMap<String, String>,
+    /// Build arguments declared in this scope, in the order of their declaration; one without a
+    /// value is declared and unset.
+    arguments: Vec<(String, Option<String>)>,
+    /// Values that people gave.
+    given: BTreeMap<String, String>,
+    /// Values that an `ARG` without a value takes: those before the first `FROM`, and the
+    /// predefined ones.
+    defaults: BTreeMap<String, String>,
+}
+
+impl Environment for Scope {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.visible.get(name).map(String::as_str)
+    }
+}
+
+impl Scope {
+    /// The scope before the first `FROM`: only the predefined platform arguments.
+    pub(crate) fn global(options: &Options) -> Self {
+        let mut predefined = platform("BUILD", &Platform::host());
+        predefined.extend(platform("TARGET", &options.platform));
+        let target = options
+            .target
+            .clone()
+            .unwrap_or_else(|| "default".to_owned());
+        predefined.insert("TARGETSTAGE".to_owned(), target);
+        for (name, value) in &mut predefined {
+            if let Some(given) = options.build_args.get(name) {
+                value.clone_from(given);
+            }
+        }
+        Self {
+            visible: predefined.clone(),
+            arguments: Vec::new(),
+            given: options.build_args.clone(),
+            defaults: predefined,
+        }
+    }
+
+    /// The scope at the beginning of a stage, whose base has the given environment.
+    pub(crate) fn stage(global: &Self, config: &ProcessConfig) -> Self {
+        let visible = config.env.iter().filter_map(|entry| entry.split_once('='));
+        Self {
+            visible: visible
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+            arguments: Vec::new(),
+            given: global.given.clone(),
+            defaults: global.defaults.clone(),
+        }
+    }
+
+    /// `ARG name=default`, with the default expanded already.
+    pub(crate) fn declare(&mut self, name: &str, default: Option<String>) -> Option<String> {
+        let value = self
+            .given
+            .get(name)
+            .cloned()
+            .or(default)
+            .or_else(|| self.defaults.get(name).cloned());
+        self.arguments.retain(|(declared, _)| declared != name);
+        self.arguments.push((name.to_owned(), value.clone()));
+        if let Some(value) = &value {
+            self.visible.insert(name.to_owned(), value.clone());
+        }
+        value
+    }
+
+    /// `ARG` before the first `FROM`: the value becomes a default of every stage.
+    pub(crate) fn declare_global(&mut self, name: &str, default: Option<String>) {
+        if let Some(value) = self.declare(name, default) {
+            self.defaults.insert(name.to_owned(), value);
+        }
+    }
+
+    /// `ENV name=value`.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.visible.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// The build arguments that a process sees: those with a value that no later `ENV` covers.
+    pub(crate) fn arguments(&self) -> Vec<(String, String)> {
+        let seen = |(name, value): &(String, Option<String>)| {
+            let value = value.as_ref()?;
+            (self.visible.get(name) == Some(value)).then(|| (name.clone(), value.clone()))
+        };
+        self.arguments.iter().filter_map(seen).collect()
+    }
+}
+
+fn platform(side: &str, platform: &Platform) -> BTreeMap<String, String> {
+    let values = [
+        ("PLATFORM", platform.to_string()),
+        ("OS", platform.os.clone()),
+        ("OSVERSION", String::new()),
+        ("ARCH", platform.architecture.clone()),
+        ("VARIANT", platform.variant.clone().unwrap_or_default()),
+    ];
+    values
+        .into_iter()
+        .map(|(name, value)| (format!("{side}{name}"), value))
+        .collect()
+}

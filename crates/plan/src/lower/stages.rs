@@ -1,0 +1,255 @@
+//! A Dockerfile's stages: what each starts from, and which others it needs.
+
+use firebuild_core::Reference;
+use firebuild_dockerfile::{
+    Dockerfile, Expander, FromImage, Instruction, InstructionKind, Span, Word,
+};
+
+use super::{LowerError, LowerErrorKind, Scope};
+
+/// What a stage starts from, by its position in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    Scratch,
+    Image(Reference),
+    Stage(usize),
+}
+
+/// A `FROM` and the instructions up to the next.
+#[derive(Debug)]
+pub(crate) struct FileStage<'a> {
+    pub(crate) from: &'a FromImage,
+    pub(crate) line: &'a Instruction,
+    pub(crate) base: Source,
+    pub(crate) instructions: &'a [Instruction],
+}
+
+/// All stages of a file.
+#[derive(Debug)]
+pub(crate) struct Stages<'a> {
+    stages: Vec<FileStage<'a>>,
+    end: Span,
+}
+
+impl<'a> Stages<'a> {
+    /// Finds the stages and their bases; the arguments before the first go into `global`.
+    pub(crate) fn collect(
+        dockerfile: &'a Dockerfile,
+        expander: &Expander,
+        global: &mut Scope,
+    ) -> Result<Self, LowerError> {
+        let instructions = &dockerfile.instructions;
+        let is_from =
+            |instruction: &Instruction| matches!(instruction.kind, InstructionKind::From(_));
+        let first = instructions
+            .iter()
+            .position(is_from)
+            .unwrap_or(instructions.len());
+        for instruction in &instructions[..first] {
+            declare_global(instruction, expander, global)?;
+        }
+        let mut stages = Self {
+            stages: Vec::new(),
+            end: instructions
+                .last()
+                .map(|last| last.span)
+                .unwrap_or_default(),
+        };
+        let mut rest = &instructions[first..];
+        while let Some((line, after)) = rest.split_first() {
+            let length = after.iter().position(is_from).unwrap_or(after.len());
+            if let InstructionKind::From(from) = &line.kind {
+                let base = stages.base(from, expander, global)?;
+                stages.stages.push(FileStage {
+                    from,
+                    line,
+                    base,
+                    instructions: &after[..length],
+                });
+            }
+            rest = &after[length..];
+        }
+        Ok(stages)
+    }
+
+    /// A stage by its position in the file.
+    pub(crate) fn get(&self, index: usize) -> &FileStage<'a> {
+        &self.stages[index]
+    }
+
+    /// What people call a stage.
+    pub(crate) fn name(&self, index: usize) -> String {
+        self.stages[index]
+            .from
+            .name
+            .as_ref()
+            .map_or_else(|| format!("stage-{index}"), |name| name.text.clone())
+    }
+
+    /// The stage to build.
+    pub(crate) fn target(&self, wanted: Option<&str>) -> Result<usize, LowerError> {
+        let last = self.stages.len().checked_sub(1);
+        let last = last.ok_or_else(|| LowerError::new(self.end, LowerErrorKind::NoStage))?;
+        let Some(wanted) = wanted else {
+            return Ok(last);
+        };
+        self.named(wanted, self.stages.len()).ok_or_else(|| {
+            let names = self
+                .stages
+                .iter()
+                .filter_map(|stage| stage.from.name.as_ref())
+                .map(|name| name.text.as_str());
+            let suggestion = match names
+                .map(|name| (distance(name, &wanted.to_lowercase()), name))
+                .min()
+            {
+                Some((distance, name)) if distance <= 3 => format!(" (did you mean `{name}`?)"),
+                _ => String::new(),
+            };
+            LowerError::new(
+                self.end,
+                LowerErrorKind::NoTarget {
+                    name: wanted.to_owned(),
+                    suggestion,
+                },
+            )
+        })
+    }
+
+    /// The last stage called `name` before position `before`.
+    fn named(&self, name: &str, before: usize) -> Option<usize> {
+        let stages = self.stages.get(..before).unwrap_or(&self.stages);
+        stages.iter().rposition(|stage| {
+            stage
+                .from
+                .name
+                .as_ref()
+                .is_some_and(|own| own.text.eq_ignore_ascii_case(name))
+        })
+    }
+
+    fn base(
+        &self,
+        from: &FromImage,
+        expander: &Expander,
+        global: &Scope,
+    ) -> Result<Source, LowerError> {
+        let span = from.image.span;
+        if let Some(platform) = &from.platform {
+            let wanted = expander.word(platform, global)?.value;
+            let host = global_platform(global);
+            if !wanted.is_empty() && wanted != host {
+                return Err(LowerError::unsupported(
+                    platform.span,
+                    format!("a platform other than the target's `{host}`"),
+                ));
+            }
+        }
+        let name = expander.word(&from.image, global)?.value;
+        if name.is_empty() {
+            let hint = if from.image.text.contains('$') {
+                ": a variable in it is not set before the first `FROM`"
+            } else {
+                ""
+            };
+            return Err(LowerError::new(
+                span,
+                LowerErrorKind::EmptyBase(hint.to_owned()),
+            ));
+        }
+        if name == "scratch" {
+            return Ok(Source::Scratch);
+        }
+        if let Some(index) = self.named(&name, self.stages.len()) {
+            return Ok(Source::Stage(index));
+        }
+        self.image(&name, span).map(Source::Image)
+    }
+
+    fn image(&self, name: &str, span: Span) -> Result<Reference, LowerError> {
+        name.parse()
+            .map_err(|error| LowerError::new(span, LowerErrorKind::Reference(error)))
+    }
+
+    /// What `COPY --from=NAME` in stage `current` means: a stage by name or position, or an image.
+    pub(crate) fn copy_source(&self, from: &Word, current: usize) -> Result<Source, LowerError> {
+        let name = from.text.as_str();
+        if let Some(index) = self.named(name, current) {
+            return Ok(Source::Stage(index));
+        }
+        let position = name.parse::<usize>().ok();
+        let later = position
+            .filter(|index| *index < self.stages.len())
+            .or_else(|| self.named(name, self.stages.len()));
+        match later {
+            Some(index) if index < current => Ok(Source::Stage(index)),
+            Some(_) => Err(LowerError::new(
+                from.span,
+                LowerErrorKind::LaterStage(name.to_owned()),
+            )),
+            None => self.image(name, from.span).map(Source::Image),
+        }
+    }
+
+    /// The stages that a stage needs, by their positions in the file.
+    pub(crate) fn dependencies(&self, index: usize) -> Result<Vec<usize>, LowerError> {
+        let stage = self.get(index);
+        let mut found = Vec::new();
+        if let Source::Stage(parent) = stage.base {
+            found.push(parent);
+        }
+        for instruction in stage.instructions {
+            if let InstructionKind::Copy(copy) = &instruction.kind
+                && let Some(from) = &copy.from
+                && let Source::Stage(source) = self.copy_source(from, index)?
+            {
+                found.push(source);
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn global_platform(global: &Scope) -> String {
+    use firebuild_dockerfile::Environment as _;
+    global.get("TARGETPLATFORM").unwrap_or_default().to_owned()
+}
+
+fn declare_global(
+    instruction: &Instruction,
+    expander: &Expander,
+    global: &mut Scope,
+) -> Result<(), LowerError> {
+    let InstructionKind::Arg(arguments) = &instruction.kind else {
+        let name = instruction.kind.name().to_owned();
+        return Err(LowerError::new(
+            instruction.keyword.span,
+            LowerErrorKind::BeforeFrom(name),
+        ));
+    };
+    for argument in &arguments.arguments {
+        let default = argument
+            .value
+            .as_ref()
+            .map(|value| expander.word(value, global))
+            .transpose()?
+            .map(|expansion| expansion.value);
+        global.declare_global(&argument.name.text, default);
+    }
+    Ok(())
+}
+
+/// The number of letters to change, add or take away between two words.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (line, letter) in one.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], line + 1);
+        for column in 0..other.len() {
+            let replaced = diagonal + usize::from(letter != other[column]);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(row[column] + 1).min(diagonal + 1);
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}

@@ -1,0 +1,412 @@
+//! What Dockerfiles mean, by the plans that they make.
+
+use super::*;
+use crate::operation::{Command, Item, Run};
+
+/// Images with two variables and a trigger or none.
+struct Known;
+
+impl Bases for Known {
+    fn config(&self, image: &Reference) -> Result<ImageConfig, BoxError> {
+        let mut config = ImageConfig::scratch(Platform::host());
+        match image.repository() {
+            "library/none" => return Err("not here".into()),
+            "library/trigger" => config.config.on_build.push("RUN x".into()),
+            "library/shell" => config.config.shell = Some(vec!["/bin/ash".into(), "-ec".into()]),
+            _ => {}
+        }
+        config.config.set_variable("BASE", "from-base");
+        config.config.cmd = Some(vec!["inherited".into()]);
+        Ok(config)
+    }
+}
+
+fn options(target: Option<&str>, build_args: &[(&str, &str)]) -> Options {
+    Options {
+        target: target.map(str::to_owned),
+        build_args: build_args
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
+        platform: Platform::host(),
+    }
+}
+
+fn lowered(text: &str, options: &Options) -> Result<Plan, LowerError> {
+    lower(
+        &firebuild_dockerfile::parse(text.as_bytes()).unwrap(),
+        options,
+        &Known,
+    )
+}
+
+fn plan(text: &str) -> Plan {
+    lowered(text, &options(None, &[])).unwrap()
+}
+
+/// The message of an error and the line and column that it names.
+fn error(text: &str) -> (String, u32, u32) {
+    let error = lowered(text, &options(None, &[])).unwrap_err();
+    (
+        error.to_string(),
+        error.span.start.line,
+        error.span.start.column,
+    )
+}
+
+fn runs(plan: &Plan) -> Vec<&Run> {
+    let operations = plan.target().steps.iter().map(|step| &step.operation);
+    operations
+        .filter_map(|operation| {
+            if let Operation::Run(run) = operation {
+                Some(run)
+            } else {
+                None
+            }
+        })
+        .collect()
+}
+
+fn copies(plan: &Plan) -> Vec<&crate::Copy> {
+    let operations = plan.target().steps.iter().map(|step| &step.operation);
+    operations
+        .filter_map(|operation| {
+            if let Operation::Copy(copy) = operation {
+                Some(copy)
+            } else {
+                None
+            }
+        })
+        .collect()
+}
+
+/// The configuration that the target's changes make of an empty one.
+fn configured(plan: &Plan) -> firebuild_core::config::ProcessConfig {
+    let mut config = firebuild_core::config::ProcessConfig {
+        cmd: Some(vec!["inherited".into()]),
+        ..Default::default()
+    };
+    for step in &plan.target().steps {
+        step.operation
+            .changes()
+            .iter()
+            .for_each(|change| change.apply(&mut config));
+    }
+    config
+}
+
+#[test]
+fn only_the_stages_that_the_target_needs_are_planned() {
+    let text = "FROM debian AS a\nFROM debian AS unused\nRUN --mount=type=cache,target=/x true\nFROM scratch AS b\nCOPY --from=A /x /y\nFROM b\nCOPY --from=busybox /z /z\n";
+    let plan = plan(text);
+    let names: Vec<&str> = plan
+        .stages
+        .iter()
+        .map(|stage| stage.name.as_str())
+        .collect();
+    assert_eq!(names, ["a", "b", "stage-3"]);
+    assert_eq!((plan.target, &plan.stages[2].base), (2, &Base::Stage(1)));
+    let images: Vec<String> = plan.images().into_iter().map(Reference::familiar).collect();
+    assert_eq!(images, ["busybox:latest", "debian:latest"]);
+    assert_eq!(
+        lowered(text, &options(Some("A"), &[]))
+            .unwrap()
+            .stages
+            .len(),
+        1
+    );
+    let error = lowered(text, &options(Some("unsed"), &[])).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "target stage `unsed` could not be found (did you mean `unused`?)"
+    );
+    assert!(lowered(text, &options(Some("0"), &[])).is_err());
+}
+
+#[test]
+fn stages_are_copied_from_by_name_and_by_number_and_only_backwards() {
+    let plan = plan(
+        "FROM a AS x\nFROM b\nFROM c\nCOPY --from=0 / /\nCOPY --from=1 / /\nCOPY --from=7 / /\n",
+    );
+    let from: Vec<&CopySource> = copies(&plan).into_iter().map(|copy| &copy.from).collect();
+    assert_eq!(from[..2], [&CopySource::Stage(0), &CopySource::Stage(1)]);
+    assert_eq!(from[2], &CopySource::Image("7".parse().unwrap()));
+    assert_eq!(
+        error("FROM a\nCOPY --from=late / /\nFROM b AS late\nFROM scratch\nCOPY --from=0 / /\n"),
+        (
+            "stage `late` needs to be defined before it is copied from".into(),
+            2,
+            13
+        )
+    );
+}
+
+#[test]
+fn global_arguments_reach_stages_only_when_declared_again() {
+    let text = "ARG V=1\nARG T=tag$V\nFROM debian:$T\nRUN a\nARG V\nRUN b\nARG V=2\nRUN c\nARG NEW\nRUN d\n";
+    let plan = plan(text);
+    assert_eq!(
+        plan.stages[0].base,
+        Base::Image("debian:tag1".parse().unwrap())
+    );
+    let seen: Vec<Vec<(String, String)>> = runs(&plan)
+        .into_iter()
+        .map(|run| run.build_args.clone())
+        .collect();
+    let v = |value: &str| vec![("V".to_owned(), value.to_owned())];
+    assert_eq!(seen, [vec![], v("1"), v("2"), v("2")]);
+    let given = lowered(
+        text,
+        &options(None, &[("V", "9"), ("NEW", ""), ("UNDECLARED", "x")]),
+    )
+    .unwrap();
+    assert_eq!(
+        given.stages[0].base,
+        Base::Image("debian:tag9".parse().unwrap())
+    );
+    let last = runs(&given).pop().unwrap();
+    assert_eq!(
+        last.build_args,
+        [
+            ("V".to_owned(), "9".to_owned()),
+            ("NEW".to_owned(), String::new())
+        ]
+    );
+}
+
+#[test]
+fn of_env_and_arg_the_last_one_wins_for_a_process() {
+    let plan = plan("FROM scratch\nENV X=1\nARG X=2\nRUN a\nENV X=3\nRUN b\nENV Y=$X\n");
+    let runs = runs(&plan);
+    assert_eq!(runs[0].build_args, [("X".to_owned(), "2".to_owned())]);
+    assert!(
+        runs[0]
+            .environment
+            .contains(&("X".to_owned(), "1".to_owned()))
+    );
+    assert_eq!(runs[1].build_args, []);
+    assert_eq!(configured(&plan).variable("Y"), Some("3"));
+}
+
+#[test]
+fn one_env_line_sees_the_values_before_it() {
+    let plan = plan(
+        "FROM debian\nENV abc=hello\nENV abc=bye def=$abc base=$BASE-$NONE\nARG A=1 B=$A\nRUN x\n",
+    );
+    let config = configured(&plan);
+    assert_eq!(
+        (
+            config.variable("abc"),
+            config.variable("def"),
+            config.variable("base")
+        ),
+        (Some("bye"), Some("hello"), Some("from-base-"))
+    );
+    assert_eq!(
+        runs(&plan)[0].build_args[1],
+        ("B".to_owned(), "1".to_owned())
+    );
+}
+
+#[test]
+fn a_stage_inherits_environment_and_arguments_of_its_parent() {
+    let plan = plan(
+        "FROM scratch AS p\nENV E=1\nARG A=2\nWORKDIR /w\nUSER u\nSHELL [\"/s\", \"-x\"]\nFROM p\nRUN echo\nCMD run\n",
+    );
+    let run = runs(&plan)[0];
+    assert!(run.environment.contains(&("E".to_owned(), "1".to_owned())));
+    assert_eq!(run.build_args, [("A".to_owned(), "2".to_owned())]);
+    assert_eq!(
+        (run.workdir.as_str(), run.user.as_str(), run.shell.join(" ")),
+        ("/w", "u", "/s -x".to_owned())
+    );
+    assert_eq!(configured(&plan).cmd.unwrap(), ["/s", "-x", "run"]);
+}
+
+#[test]
+fn shell_forms_take_the_shell_in_force_at_their_line() {
+    let plan = plan(
+        "FROM shell\nCMD one\nSHELL [\"/bin/bash\", \"-c\"]\nRUN two\nENTRYPOINT three\nRUN [\"four\", \"$X\"]\n",
+    );
+    let config = configured(&plan);
+    assert_eq!(config.cmd.unwrap(), ["/bin/ash", "-ec", "one"]);
+    assert_eq!(config.entrypoint.unwrap(), ["/bin/bash", "-c", "three"]);
+    assert_eq!(
+        runs(&plan)[1].command,
+        Command::Exec(vec!["four".into(), "$X".into()])
+    );
+}
+
+#[test]
+fn entrypoint_takes_away_only_an_inherited_command() {
+    assert_eq!(
+        configured(&plan("FROM debian\nENTRYPOINT [\"e\"]\n")).cmd,
+        None
+    );
+    assert_eq!(
+        configured(&plan("FROM debian\nCMD [\"c\"]\nENTRYPOINT [\"e\"]\n"))
+            .cmd
+            .unwrap(),
+        ["c"]
+    );
+}
+
+#[test]
+fn paths_are_joined_and_cleaned() {
+    let plan = plan(
+        "FROM scratch\nWORKDIR a/../b\nWORKDIR c/\nCOPY x .\nCOPY x d\nCOPY x /e/\nCOPY x ../f/.\nADD x ./\n",
+    );
+    assert_eq!(configured(&plan).working_dir, "/b/c");
+    let destinations: Vec<&str> = copies(&plan)
+        .into_iter()
+        .map(|copy| copy.destination.as_str())
+        .collect();
+    assert_eq!(destinations, ["/b/c/", "/b/c/d", "/e/", "/b/f/", "/b/c/"]);
+    assert!(copies(&plan)[4].unpack && !copies(&plan)[0].unpack);
+}
+
+#[test]
+fn here_documents() {
+    let text = "FROM scratch\nARG N=1\nRUN <<E\necho $N\nE\nRUN <<S\n#!/usr/bin/python\nx\nS\nCOPY <<f <<\"g\" /d/\n$N\nf\n$N\ng\n";
+    let plan = plan(text);
+    assert_eq!(runs(&plan)[0].command, Command::Shell("echo $N\n".into()));
+    assert_eq!(
+        runs(&plan)[1].command,
+        Command::Shell("/dev/pipes/S".into())
+    );
+    assert_eq!(runs(&plan)[1].files[0].content, "#!/usr/bin/python\nx\n");
+    let inline = |name: &str, content: &str| Item::Inline {
+        name: name.into(),
+        content: content.into(),
+    };
+    assert_eq!(
+        copies(&plan)[0].items,
+        [inline("f", "1\n"), inline("g", "$N\n")]
+    );
+}
+
+#[test]
+fn ports_signals_and_volumes_are_checked() {
+    let plan = plan(
+        "FROM scratch\nENV P=\"80 90-91/UDP\"\nEXPOSE $P\nSTOPSIGNAL SIGINT\nVOLUME /a /b\nLABEL a=1 b=\"x y\"\n",
+    );
+    let config = configured(&plan);
+    assert_eq!(
+        config.exposed_ports.keys().collect::<Vec<_>>(),
+        ["80/tcp", "90/udp", "91/udp"]
+    );
+    assert_eq!(
+        (
+            config.stop_signal.as_deref(),
+            config.volumes.len(),
+            config.labels["b"].as_str()
+        ),
+        (Some("SIGINT"), 2, "x y")
+    );
+    assert_eq!(error("FROM scratch\nEXPOSE 80 0x/tcp\n").1, 2);
+    assert_eq!(error("FROM scratch\nSTOPSIGNAL SIGNONE\n").1, 2);
+}
+
+#[test]
+fn what_is_not_supported_yet_says_so_with_its_place() {
+    let cases = [
+        ("HEALTHCHECK NONE", "`HEALTHCHECK` is not supported yet", 1),
+        ("ONBUILD RUN x", "`ONBUILD` is not supported yet", 1),
+        ("MAINTAINER me", "`MAINTAINER` is not supported yet", 1),
+        (
+            "RUN --mount=type=tmpfs,target=/t x",
+            "`RUN --mount` is not supported yet",
+            5,
+        ),
+        (
+            "RUN --network=none x",
+            "`RUN --network` is not supported yet",
+            5,
+        ),
+        (
+            "COPY --chmod=644 a b",
+            "`COPY --chmod` is not supported yet",
+            6,
+        ),
+        ("COPY --link a b", "`COPY --link` is not supported yet", 6),
+        (
+            "COPY --parents a b",
+            "`COPY --parents` is not supported yet",
+            6,
+        ),
+        (
+            "COPY --exclude=x a b",
+            "`COPY --exclude` is not supported yet",
+            6,
+        ),
+        (
+            "ADD --checksum=sha256:00 https://example.com/x /",
+            "`ADD --checksum` is not supported yet",
+            5,
+        ),
+        (
+            "ADD https://example.com/x /",
+            "`ADD` of a URL is not supported yet",
+            5,
+        ),
+        (
+            "ADD https://example.com/x.git /",
+            "`ADD` of a repository is not supported yet",
+            5,
+        ),
+    ];
+    for (line, message, column) in cases {
+        assert_eq!(
+            error(&format!("FROM scratch\n{line}\n")),
+            (message.to_owned(), 2, column),
+            "{line}"
+        );
+    }
+    assert!(error("FROM trigger\n").0.contains("ONBUILD"));
+    assert!(
+        error("FROM --platform=linux/riscv64 x\n")
+            .0
+            .contains("a platform other than")
+    );
+}
+
+#[test]
+fn bases_that_are_none() {
+    assert_eq!(
+        error("FROM $X\n"),
+        (
+            "the base's name is empty: a variable in it is not set before the first `FROM`".into(),
+            1,
+            6
+        )
+    );
+    assert_eq!(error("FROM a\nFROM UPPER\n").1, 2);
+    let missing = lowered("FROM none\n", &options(None, &[])).unwrap_err();
+    assert!(
+        std::error::Error::source(&missing)
+            .unwrap()
+            .to_string()
+            .contains("not here")
+    );
+    assert_eq!(
+        error("ARG X=${Y?needed}\nFROM a\n"),
+        ("Y: needed".into(), 1, 7)
+    );
+}
+
+#[test]
+fn a_plan_prints_what_will_be_done_and_where_it_is_written() {
+    let plan = plan("FROM scratch\nWORKDIR /w\nRUN echo \\\n  hi\n");
+    let json = serde_json::to_value(&plan).unwrap();
+    let step = &json["stages"][0]["steps"][1];
+    assert_eq!(step["operation"], "run");
+    assert_eq!(
+        (
+            step["origin"]["line"].as_u64(),
+            step["origin"]["end_line"].as_u64()
+        ),
+        (Some(3), Some(4))
+    );
+    assert_eq!(step["history"], "RUN /bin/sh -c echo   hi # buildkit");
+    assert_eq!(json["version"], 1);
+}
