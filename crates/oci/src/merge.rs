@@ -27,6 +27,9 @@ use crate::error::{Error, Result};
 /// The mode of directories that a layer needs and does not list.
 const UNLISTED_MODE: u16 = 0o755;
 
+/// The mode of every symbolic link in Linux, whatever an archive says.
+const SYMLINK_MODE: u16 = 0o777;
+
 /// Lays `layer` on `tree`. After an error the tree is of no use.
 ///
 /// # Errors
@@ -107,11 +110,11 @@ fn put(tree: &mut Tree, entry: &LayerEntry) -> Result<(), TreeError> {
     };
     let (parent, name) = split(&entry.path);
     let parent = directory(tree, parent)?;
-    let node = Node {
-        metadata: entry.metadata.clone(),
-        kind,
-    };
-    tree.insert(parent, name, node)?;
+    let mut metadata = entry.metadata.clone();
+    if let Kind::Symlink(_) = kind {
+        metadata.mode = SYMLINK_MODE;
+    }
+    tree.insert(parent, name, Node { metadata, kind })?;
     Ok(())
 }
 

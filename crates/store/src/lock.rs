@@ -1,7 +1,6 @@
 //! Locks on files, by `flock`: they belong to the open file and end with it.
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -23,6 +22,8 @@ pub(crate) enum Mode {
 #[derive(Debug)]
 pub struct Lock {
     file: File,
+    /// False if the lock was handed over.
+    unlock: bool,
 }
 
 impl Lock {
@@ -36,7 +37,7 @@ impl Lock {
             let file = open(path)?;
             retry_on_intr(|| flock(&file, operation)).doing(|| doing(path))?;
             if is_current(&file, path)? {
-                return Ok(Self { file });
+                return Ok(Self::held(file));
             }
         }
     }
@@ -49,7 +50,7 @@ impl Lock {
                 return Ok(None);
             }
             if is_current(&file, path)? {
-                return Ok(Some(Self { file }));
+                return Ok(Some(Self::held(file)));
             }
         }
     }
@@ -61,18 +62,31 @@ impl Lock {
 
     /// Keeps the lock that `file` has until the value is dropped.
     pub(crate) fn held(file: File) -> Self {
-        Self { file }
+        Self { file, unlock: true }
+    }
+
+    /// Gives up the value and leaves the lock to whoever has the file open.
+    pub(crate) fn hand_over(mut self) -> Result<File> {
+        let file = self.file.try_clone();
+        let file = file.doing(|| "hand a lock over".to_owned())?;
+        self.unlock = false;
+        Ok(file)
     }
 
     /// Locks a file or directory that is already open.
     pub(crate) fn try_file(file: File, path: &Path, mode: Mode) -> Result<Option<Self>> {
-        Ok(try_flock(&file, path, mode)?.then_some(Self { file }))
+        Ok(try_flock(&file, path, mode)?.then(|| Self::held(file)))
     }
 }
 
-impl AsFd for Lock {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+impl Drop for Lock {
+    /// Unlocks at once: a child that another thread has forked, and that has not executed its
+    /// program yet, still has the file open.
+    fn drop(&mut self) {
+        if self.unlock {
+            // Closing the file is what counts in the end.
+            let _ = flock(&self.file, FlockOperation::Unlock);
+        }
     }
 }
 

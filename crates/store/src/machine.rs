@@ -3,7 +3,7 @@
 //! A machine runs exactly when somebody holds its lock, who is its supervisor. The store reads
 //! only a machine's identity, which never changes; the record is its supervisor's own.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use firebuild_core::{Digest, MachineId, MachineName};
@@ -47,21 +47,22 @@ impl MachineLock {
         &self.id
     }
 
-    /// Takes over the lock of a file that this process inherited: who started it held the lock
-    /// and passed the open file on, so that there was no moment at which nobody held it.
+    /// Gives up the lock to a child process: the open file is for the child to inherit, and the
+    /// lock lasts until both have closed it. So there is no moment at which nobody holds it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if too many files are open.
+    pub fn hand_over(self) -> Result<OwnedFd> {
+        self.lock.hand_over().map(Into::into)
+    }
+
+    /// Takes the lock that a parent handed over.
     #[must_use]
-    pub fn inherited(id: MachineId, file: OwnedFd) -> Self {
+    pub fn take_over(id: MachineId, file: OwnedFd) -> Self {
         Self {
             id,
             lock: Lock::held(file.into()),
         }
-    }
-}
-
-impl AsFd for MachineLock {
-    /// The open file that has the lock, to pass on to a child.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.lock.as_fd()
     }
 }
 

@@ -7,5 +7,9 @@
     reason = "what fails in a test's own steps fails the test"
 )]
 
+mod images;
+mod listing;
 mod merge;
+mod model;
 mod notation;
+mod overlay;

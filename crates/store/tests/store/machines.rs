@@ -1,7 +1,5 @@
 //! Records of machines and the locks of those who run them.
 
-use std::os::fd::AsFd;
-
 use firebuild_core::{Digest, MachineId};
 use firebuild_store::{Error, Identity, MachineLock, Store};
 
@@ -101,10 +99,11 @@ fn a_machine_runs_while_its_lock_is_held() {
     child.wait().unwrap();
     assert!(!machines.is_running(&id).unwrap());
     let lock = machines.lock(&id).unwrap().unwrap();
-    // Passed on to another process, it is still the same lock.
-    let copy = lock.as_fd().try_clone_to_owned().unwrap();
-    drop(lock);
-    let lock = MachineLock::inherited(id.clone(), copy);
+    // Handed over, it is still the same lock.
+    let handed = lock.hand_over().unwrap();
+    let inherited = handed.try_clone().unwrap();
+    drop(handed);
+    let lock = MachineLock::take_over(id.clone(), inherited);
     assert!(machines.is_running(&id).unwrap());
     machines.remove(lock).unwrap();
 }
