@@ -25,7 +25,10 @@ pub(super) struct Header {
 
 impl Header {
     pub(super) fn parse(block: Box<[u8; BLOCK]>) -> Result<Self, Fault> {
-        let expected = number(&block[148..156])?;
+        let not_an_archive = || {
+            Fault::new("its header's checksum is wrong: this is no tar archive, or a damaged one")
+        };
+        let expected = number(&block[148..156]).map_err(|_| not_an_archive())?;
         let sum = |value: fn(u8) -> i64| -> i64 {
             let checksum = 148..156;
             block
@@ -36,9 +39,7 @@ impl Header {
         };
         // Some old tools summed signed bytes.
         if sum(i64::from) != expected && sum(|byte| i64::from(byte.cast_signed())) != expected {
-            return Err(Fault::new(
-                "its header's checksum is wrong: this is no tar archive, or a damaged one",
-            ));
+            return Err(not_an_archive());
         }
         let form = match &block[257..265] {
             b"ustar  \0" => Form::Gnu,
