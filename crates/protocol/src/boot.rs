@@ -7,6 +7,9 @@ use std::net::Ipv4Addr;
 
 const ADDRESS: &str = "firebuild.ip=";
 
+/// The word that makes the agent tell on the console what it does, and when.
+pub const DEBUG: &str = "firebuild.debug";
+
 /// The guest's own address and the length of its network's prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BootArguments {
