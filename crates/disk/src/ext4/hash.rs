@@ -6,8 +6,7 @@ pub(super) type Seed = [u32; 4];
 /// Major hash (bit 0 clear) and minor hash of a name.
 pub(super) fn half_md4(name: &[u8], seed: &Seed) -> (u32, u32) {
     let mut state = *seed;
-    for chunk in name.chunks(32).enumerate() {
-        let (index, chunk) = chunk;
+    for (index, chunk) in name.chunks(32).enumerate() {
         transform(&mut state, &words(chunk, name.len() - 32 * index));
     }
     let major = state[1] & !1;

@@ -33,9 +33,12 @@ pub(super) const LONGEST_FAST_SYMLINK: usize = ROOT_SIZE - 1;
 /// The first and last second that 34 bits hold; Linux clamps to them as well.
 const SECONDS: (i64, i64) = (-(1 << 31), (1 << 34) - (1 << 31) - 1);
 
+/// Bytes for attributes.
+pub(super) const XATTR_SIZE: usize = INODE_SIZE - XATTR_AREA;
+
 /// What an inode says, beside its number.
 #[derive(Debug, Clone)]
-pub(super) struct Inode<'a> {
+pub(super) struct Inode {
     /// Type and permissions.
     pub(super) mode: u16,
     pub(super) uid: u32,
@@ -53,12 +56,12 @@ pub(super) struct Inode<'a> {
     /// The block of attributes; 0 for none.
     pub(super) xattr_block: u64,
     /// What the last 96 bytes hold.
-    pub(super) xattrs: &'a [u8],
+    pub(super) xattrs: [u8; XATTR_SIZE],
     /// For an attribute inode: the hash of its value.
     pub(super) value_hash: Option<u32>,
 }
 
-impl Inode<'_> {
+impl Inode {
     /// An inode with a mode and everything else zero.
     pub(super) fn empty(mode: u16) -> Self {
         Self {
@@ -72,19 +75,33 @@ impl Inode<'_> {
             time: Timestamp::default(),
             root: [0; ROOT_SIZE],
             xattr_block: 0,
-            xattrs: &[],
+            xattrs: [0; XATTR_SIZE],
             value_hash: None,
         }
     }
 
-    /// An inode with a node's metadata.
+    /// An inode with a node's metadata, and with what of its content needs no blocks.
     pub(super) fn of(metadata: &Metadata, kind: &Kind) -> Self {
-        Self {
+        let mut inode = Self {
             uid: metadata.uid,
             gid: metadata.gid,
             time: metadata.mtime,
             ..Self::empty(file_type(kind).0 | metadata.mode)
+        };
+        match kind {
+            Kind::File(content) => inode.size = content.length,
+            Kind::Symlink(target) => {
+                inode.size = target.len() as u64;
+                if target.len() <= LONGEST_FAST_SYMLINK {
+                    inode.root[..target.len()].copy_from_slice(target);
+                }
+            }
+            Kind::CharacterDevice(device) | Kind::BlockDevice(device) => {
+                inode.root = device_root(*device);
+            }
+            Kind::Directory(_) | Kind::Fifo | Kind::Socket => {}
         }
+        inode
     }
 
     /// The bytes in the inode table.
@@ -106,7 +123,7 @@ impl Inode<'_> {
         record.u16(0x76, low16(low32(self.xattr_block >> 32)));
         record.u16(0x80, EXTRA_SIZE);
         self.put_times(&mut record);
-        record.bytes(XATTR_AREA, self.xattrs);
+        record.bytes(XATTR_AREA, &self.xattrs);
         let checksum = seed.of_inode(number).over(record.0).0;
         record.split16(0x7c, 0x82, checksum);
         bytes
@@ -151,7 +168,7 @@ pub(super) fn file_type(kind: &Kind) -> (u16, EntryKind) {
 }
 
 /// A device's number as it stands in place of the extent tree: 16 bits if it fits, else 32.
-pub(super) fn device_root(device: Device) -> [u8; ROOT_SIZE] {
+fn device_root(device: Device) -> [u8; ROOT_SIZE] {
     let Device { major, minor } = device;
     let mut root = [0; ROOT_SIZE];
     let mut record = Record(&mut root);

@@ -101,7 +101,11 @@ impl<'t> Inventory<'t> {
     /// The inode number of an item.
     pub(super) fn item_number(index: usize) -> u32 {
         let index = u32::try_from(index).unwrap_or(u32::MAX);
-        if index == 0 { ROOT } else { FIRST - 1 + index }
+        if index == 0 {
+            ROOT
+        } else {
+            (FIRST - 1).saturating_add(index)
+        }
     }
 
     /// How many inodes are in use, reserved ones included.

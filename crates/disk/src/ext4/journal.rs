@@ -11,7 +11,7 @@ const SUPERBLOCK: u32 = 4;
 
 /// The least that Linux takes.
 pub(super) const LEAST: ByteSize = ByteSize(1024 * BLOCK);
-/// The largest that one block of an extent tree is sure to reach, and more than is of use.
+/// The largest that is of use.
 pub(super) const MOST: ByteSize = ByteSize(1 << 30);
 
 /// The size that suits a file system: a 64th of it, between 4 MiB and 64 MiB.

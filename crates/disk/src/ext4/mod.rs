@@ -1,4 +1,42 @@
 //! ext4, written in one pass over the files' bytes.
+//!
+//! First an `Inventory` of the tree numbers inodes, counts links and blocks, and refuses what the
+//! format cannot hold. Then a `Plan` finds the size and gives every block its purpose. Only then a
+//! `Job` writes: directories, symbolic links and attributes, files, inodes, bitmaps, descriptors.
+//! Nothing is written twice, and what stays zero is never written, so the image is sparse.
+//!
+//! # The format
+//! Linux describes it in `Documentation/filesystems/ext4`; these are its sections, where they are
+//! implemented, and what was chosen.
+//!
+//! | section | here | chosen |
+//! |---|---|---|
+//! | Super Block | `superblock` | blocks of 4 KiB, inodes of 256 bytes, no time but 0, errors go on |
+//! | Layout, Flexible Block Groups | `geometry` | metadata of 16 groups together; copies of the superblock as `sparse_super` has them |
+//! | Lazy Block Group Initialization | `group` | bitmaps of untouched groups are not written; inode tables are marked as zeroed, for holes are |
+//! | Block and inode Bitmaps | `bitmap` | |
+//! | Index Nodes | `inode` | in the order of the tree's names; change and access times are the modification's |
+//! | The Contents of inode.i_block | `extent` | extents only; no inline data |
+//! | Directory Entries, Hash Tree Directories | `directory`, `hash` | an index from two blocks on; half MD4, unsigned; leaves filled up |
+//! | Extended Attributes | `xattr`, `acl` | all in the inode if they fit, else all in a block, shared by up to 1024 inodes |
+//! | Large Extended Attribute Values | `xattr`, `tables` | the largest values, as many as it takes; the feature is set only then |
+//! | Journal (jbd2) | `journal` | inside, empty, only if asked for; behind the first metadata |
+//! | Checksums | `checksum` | everywhere (`metadata_csum`) |
+//!
+//! Some of it stands in Linux's source alone: an inode counts the blocks of its attribute block and
+//! of all values in inodes of their own even if it shares them; an index entry's hash has bit 0 set
+//! if the leaf before ends with the same hash, on both levels; a directory with more than 64,998
+//! subdirectories has 1 link.
+//!
+//! There is no `lost+found`: a layer should have nothing that its makers did not put there, and
+//! `e2fsck` makes one when it needs it. There are no reserved blocks for root and none for growth:
+//! `resize2fs` grows without.
+//!
+//! A file whose time lies between 2310 and 2378 makes `e2fsck -n` say that the time is likely one
+//! before 1970, because an old Linux wrote such times by mistake; it counts it as no error.
+//!
+//! File content is read and written, not cloned: an archive aligns it to 512 bytes, a file system
+//! to 4096.
 
 mod acl;
 mod bitmap;

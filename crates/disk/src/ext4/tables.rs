@@ -17,7 +17,7 @@ use super::inventory::{Inventory, Item, MOST_LINKS, SharedXattrs};
 use super::record::{low16, low32};
 use super::superblock::{self, Superblock};
 use super::writer::{Job, attributes, values};
-use super::xattr::{self, Placement};
+use super::xattr;
 
 impl Job<'_> {
     /// Writes inodes and everything that describes them and the blocks.
@@ -53,45 +53,35 @@ impl Job<'_> {
     ) -> io::Result<()> {
         let node = self.inventory.tree.node(item.node);
         let mut inode = Inode::of(&node.metadata, &node.kind);
-        let attributes = attributes(self.inventory.tree, item.node);
-        let inside;
-        if let Some(block) = item.xattr_block {
-            let position = self.plan.allocation.xattr_blocks[block as usize];
+        self.describe_xattrs(item, &mut inode);
+        // A directory with more subdirectories than can be counted has the count 1.
+        let counted = item.links <= MOST_LINKS;
+        inode.links = if counted { low16(item.links) } else { 1 };
+        if node.is_directory() {
+            inode.size = item.blocks * BLOCK;
+            if item.blocks > 1 {
+                inode.flags = inode::INDEX_FLAG;
+            }
+        }
+        if item.blocks == 0 && !matches!(node.kind, Kind::File(_)) {
+            return self.put_inode(number, &inode, image);
+        }
+        let mapped = (self.inventory.runs(item), self.plan.allocation.items[index]);
+        self.put_mapped(number, inode, mapped, image).map(drop)
+    }
+
+    fn describe_xattrs(&self, item: &Item, inode: &mut Inode) {
+        if let Some(index) = item.xattr_block {
+            let position = self.plan.allocation.xattr_blocks[index as usize];
             inode.xattr_block = self.space().block(position);
             // As if each inode that shares them had them for itself.
-            inode.blocks += 1 + self.inventory.xattr_blocks[block as usize].value_blocks;
-        } else if xattr::place(&attributes) == Some(Placement::Inside) {
-            inside = xattr::encode_inside(&attributes);
-            inode.xattrs = &inside;
+            inode.blocks += 1 + self.inventory.xattr_blocks[index as usize].value_blocks;
+            return;
         }
-        inode.links = low16(item.links);
-        match &node.kind {
-            Kind::Directory(_) => {
-                inode.size = item.blocks * BLOCK;
-                if item.links > MOST_LINKS {
-                    inode.links = 1;
-                }
-                if item.blocks > 1 {
-                    inode.flags |= inode::INDEX_FLAG;
-                }
-            }
-            Kind::File(content) => inode.size = content.length,
-            Kind::Symlink(target) => {
-                inode.size = target.len() as u64;
-                if item.blocks == 0 {
-                    inode.root[..target.len()].copy_from_slice(target);
-                    return self.put_inode(number, &inode, image);
-                }
-            }
-            Kind::CharacterDevice(device) | Kind::BlockDevice(device) => {
-                inode.root = inode::device_root(*device);
-                return self.put_inode(number, &inode, image);
-            }
-            Kind::Fifo | Kind::Socket => return self.put_inode(number, &inode, image),
+        let attributes = attributes(self.inventory.tree, item.node);
+        if !attributes.is_empty() {
+            inode.xattrs = xattr::encode_inside(&attributes);
         }
-        let start = self.plan.allocation.items[index];
-        self.put_mapped(number, inode, (self.inventory.runs(item), start), image)?;
-        Ok(())
     }
 
     fn write_journal_inode(
@@ -133,7 +123,7 @@ impl Job<'_> {
     fn put_mapped(
         &self,
         number: u32,
-        mut inode: Inode<'_>,
+        mut inode: Inode,
         (runs, start): (Vec<Range<u64>>, u64),
         image: &mut Image<'_>,
     ) -> io::Result<[u8; ROOT_SIZE]> {
@@ -151,7 +141,7 @@ impl Job<'_> {
         Ok(inode.root)
     }
 
-    fn put_inode(&self, number: u32, inode: &Inode<'_>, image: &mut Image<'_>) -> io::Result<()> {
+    fn put_inode(&self, number: u32, inode: &Inode, image: &mut Image<'_>) -> io::Result<()> {
         let bytes = inode.encode(number, self.identity.checksum());
         image.put(self.plan.layout.inode_offset(number), &bytes)
     }

@@ -7,14 +7,12 @@ use firebuild_core::tree::Xattrs;
 
 use super::acl;
 use super::checksum::Checksum;
-use super::geometry::{BLOCK, BLOCK_SIZE, INODE_SIZE};
-use super::inode::XATTR_AREA;
+use super::geometry::{BLOCK, BLOCK_SIZE};
+use super::inode::XATTR_SIZE;
 use super::record::{Record, low8, low16, low32};
 use crate::XattrProblem;
 
 const MAGIC: u32 = 0xea02_0000;
-/// Bytes for attributes in an inode.
-const INSIDE: usize = INODE_SIZE - XATTR_AREA;
 /// Bytes before the first entry, in an inode and in a block.
 const INSIDE_HEADER: usize = 4;
 const BLOCK_HEADER: usize = 32;
@@ -143,7 +141,7 @@ pub(super) fn place(attributes: &[Attribute<'_>]) -> Option<Placement> {
     }
     let entries: usize = attributes.iter().map(Attribute::entry_size).sum();
     let values: usize = attributes.iter().map(Attribute::value_size).sum();
-    if INSIDE_HEADER + entries + END + values <= INSIDE {
+    if INSIDE_HEADER + entries + END + values <= XATTR_SIZE {
         return Some(Placement::Inside);
     }
     let room = BLOCK_SIZE.checked_sub(BLOCK_HEADER + entries + END)?;
@@ -161,8 +159,8 @@ pub(super) fn place(attributes: &[Attribute<'_>]) -> Option<Placement> {
 }
 
 /// What stands in the inode.
-pub(super) fn encode_inside(attributes: &[Attribute<'_>]) -> [u8; INSIDE] {
-    let mut bytes = [0; INSIDE];
+pub(super) fn encode_inside(attributes: &[Attribute<'_>]) -> [u8; XATTR_SIZE] {
+    let mut bytes = [0; XATTR_SIZE];
     Record(&mut bytes).u32(0, MAGIC);
     put(&mut bytes[INSIDE_HEADER..], 0, attributes, |_| None);
     bytes

@@ -76,11 +76,7 @@ fn a_disk_can_grow() {
         .open(image.path())
         .unwrap();
     file.set_len(3 << 30).unwrap();
-    let status = std::process::Command::new("resize2fs")
-        .arg(image.path())
-        .output()
-        .expect("resize2fs is installed");
-    assert!(status.status.success());
+    assert!(image.run(&["resize2fs"]).status.success());
     image.check();
 }
 

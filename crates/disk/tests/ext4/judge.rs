@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use firebuild_core::tree::Tree;
 use firebuild_disk::ext4::{self, Options, Summary};
+use rustix::mount::UnmountFlags;
 use tempfile::TempDir;
 
 use crate::sample::Bytes;
@@ -43,12 +45,7 @@ impl Image {
 
     /// Panics unless `e2fsck` finds nothing.
     pub(crate) fn check(&self) {
-        let output = Command::new("e2fsck")
-            .args(["-f", "-n"])
-            .arg(self.path())
-            .env("LC_ALL", "C")
-            .output()
-            .expect("e2fsck is installed");
+        let output = self.run(&["e2fsck", "-f", "-n"]);
         let said = String::from_utf8_lossy(&output.stdout);
         let lines = said.lines().count();
         // Five passes and the count of what is in use.
@@ -57,32 +54,52 @@ impl Image {
 
     /// What `debugfs` answers.
     pub(crate) fn debugfs(&self, request: &str) -> String {
-        let output = Command::new("debugfs")
-            .args(["-R", request])
-            .arg(self.path())
-            .output()
-            .expect("debugfs is installed");
+        let output = self.run(&["debugfs", "-R", request]);
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Has Linux mount it.
+    /// Runs a program with the image as its last argument.
+    pub(crate) fn run(&self, command: &[&str]) -> Output {
+        let mut process = Command::new(command[0]);
+        process.args(&command[1..]).arg(self.path());
+        run(&mut process)
+    }
+
+    /// Has Linux mount it. Until it is unmounted, this thread must run no program.
     pub(crate) fn mount(&self, options: &str) -> Mount {
         let at = self.folder.path().join("mounted");
         fs_err::create_dir_all(&at).unwrap();
-        let status = Command::new("mount")
-            .args(["-t", "ext4", "-o", &format!("loop,{options}")])
-            .arg(self.path())
-            .arg(&at)
-            .status()
-            .unwrap();
-        assert!(status.success(), "Linux mounts the image");
-        Mount { at }
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "ext4", "-o", &format!("loop,{options}")]);
+        let output = run(mount.arg(self.path()).arg(&at));
+        assert!(output.status.success(), "Linux mounts the image");
+        Mount {
+            at,
+            _quiet: SPAWNING.read().unwrap_or_else(PoisonError::into_inner),
+        }
     }
+}
+
+/// A process that is just being made has all files open that this one has. While one is made in
+/// one thread, no other may have a file open on what it is about to unmount.
+static SPAWNING: RwLock<()> = RwLock::new(());
+
+fn run(command: &mut Command) -> Output {
+    command
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let alone = SPAWNING.write().unwrap_or_else(PoisonError::into_inner);
+    let child = command.spawn().expect("e2fsprogs and mount are installed");
+    drop(alone);
+    child.wait_with_output().unwrap()
 }
 
 /// A mounted image, unmounted when dropped.
 pub(crate) struct Mount {
     at: PathBuf,
+    _quiet: RwLockReadGuard<'static, ()>,
 }
 
 impl Mount {
@@ -93,11 +110,10 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        let status = Command::new("umount").arg(&self.at).status();
-        let unmounted = status.is_ok_and(|status| status.success());
+        let unmounted = rustix::mount::unmount(&self.at, UnmountFlags::empty());
         assert!(
-            unmounted || std::thread::panicking(),
-            "the image is unmounted"
+            unmounted.is_ok() || std::thread::panicking(),
+            "the image is unmounted: {unmounted:?}"
         );
     }
 }
