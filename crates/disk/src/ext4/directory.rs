@@ -286,3 +286,36 @@ fn put_index(block: &mut [u8; BLOCK_SIZE], at: usize, entries: &[(u32, u32)], se
 fn length16(length: usize) -> u16 {
     low16(low32(length as u64))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_index_has_two_levels_at_most() {
+        let cases = [
+            (2, Ok(0)),
+            (507, Ok(0)),
+            (508, Ok(1)),
+            (511, Ok(2)),
+            (507 * 510, Ok(507)),
+            (507 * 510 + 1, Err(TooMany)),
+        ];
+        for (leaves, expected) in cases {
+            assert_eq!(nodes(leaves), expected, "{leaves}");
+        }
+    }
+
+    #[test]
+    fn an_index_begins_where_one_block_is_full() {
+        let names = |count: u8| -> Vec<Name> {
+            let name = |index| Name::new(&[&[index], &[b'x'; 99][..]].concat()).unwrap();
+            (b'A'..b'A' + count).map(name).collect()
+        };
+        // 108 bytes each, beside 24 for `.` and `..` and 12 for the checksum.
+        for (count, expected) in [(0, 1), (37, 1), (38, 3)] {
+            let names = names(count);
+            assert_eq!(block_count(names.iter(), &[1; 4]), Ok(expected), "{count}");
+        }
+    }
+}

@@ -206,3 +206,45 @@ fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     });
     ranges
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn superblocks_are_sparse() {
+        let groups: Vec<_> = (0..400).filter(|group| has_superblock(*group)).collect();
+        assert_eq!(groups, [0, 1, 3, 5, 7, 9, 25, 27, 49, 81, 125, 243, 343]);
+    }
+
+    #[test]
+    fn every_block_has_one_purpose() {
+        let sizes = [256, 32_768, 33_024, 65_536, 600_000, 2_000_000, 5_000_000];
+        for (blocks, inodes) in sizes
+            .into_iter()
+            .flat_map(|size| [(size, 16), (size, size)])
+        {
+            let geometry = Geometry::new(blocks, inodes).unwrap();
+            assert!(geometry.inodes() >= inodes);
+            let Some(layout) = Layout::new(geometry) else {
+                assert!(blocks == 33_024 && inodes == blocks, "{blocks} {inodes}");
+                continue;
+            };
+            let mut fixed = 0;
+            for pair in layout.fixed.windows(2) {
+                assert!(pair[0].end < pair[1].start);
+            }
+            for range in &layout.fixed {
+                fixed += range.end - range.start;
+            }
+            let heads: u64 = (0..geometry.groups())
+                .map(|group| geometry.head(group))
+                .sum();
+            assert_eq!(
+                fixed,
+                heads + geometry.groups() * (2 + geometry.table_blocks())
+            );
+            assert_eq!(fixed + layout.space.capacity(), blocks);
+        }
+    }
+}

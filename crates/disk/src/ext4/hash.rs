@@ -59,3 +59,23 @@ fn transform(state: &mut Seed, input: &[u32; 8]) {
         *word = word.wrapping_add(added);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `debugfs`'s `dx_hash` answers for this seed.
+    #[test]
+    fn hashes_as_debugfs_does() {
+        let seed = [0x0302_0100, 0x0706_0504, 0x0b0a_0908, 0x0f0e_0d0c];
+        let cases: [(&[u8], (u32, u32)); 4] = [
+            (b"a", (0x0a2f_a3a0, 0x6b8e_d956)),
+            (b"hello", (0xaf3d_0524, 0x4eeb_19be)),
+            (&[b'x'; 32], (0x69bc_108c, 0xfa99_93fa)),
+            (&b"long-".repeat(20), (0x52aa_c648, 0x2069_9fb8)),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(half_md4(name, &seed), expected, "{name:?}");
+        }
+    }
+}

@@ -56,6 +56,8 @@ fn files_with_holes() {
     let mut sample = Sample::default();
     let root = sample.root();
     sample.sparse(root, "only a hole", 5 << 30, &[]);
+    let longest = ((1 << 32) - 1) * 4096;
+    sample.sparse(root, "the longest", longest, &[(longest - 1, b"x")]);
     let pieces: [(u64, &[u8]); 4] = [
         (5, b"within"),
         (100, b"the same block"),
