@@ -1,0 +1,76 @@
+//! What a person sees of a mistake: the mark, what was expected, what to do.
+
+use crate::{bad, refused};
+
+#[test]
+fn unknown_instructions_are_marked() {
+    for (text, column, marked, message) in [
+        (
+            "RNU a",
+            1,
+            "RNU",
+            "unknown instruction `RNU`; did you mean `RUN`?",
+        ),
+        (
+            "  coppy a b",
+            3,
+            "coppy",
+            "unknown instruction `coppy`; did you mean `COPY`?",
+        ),
+        (
+            "apt-get install x",
+            1,
+            "apt-get",
+            "unknown instruction `apt-get`",
+        ),
+        (
+            "RUN\u{a0}a",
+            1,
+            "RUN\u{a0}a",
+            "unknown instruction `RUN\u{a0}a`",
+        ),
+    ] {
+        let found = refused(text);
+        assert_eq!(
+            found,
+            (2, column, marked.to_owned(), message.to_owned()),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn marks_count_characters() {
+    let (line, column, marked, _) = refused("COPY --chown=ä \\\n  --chmöd=1 b c");
+    assert_eq!((line, column, marked.as_str()), (3, 3, "--chmöd"));
+}
+
+#[test]
+fn the_next_step_is_offered() {
+    for (text, expected, hint) in [
+        ("RNU a", Some("an instruction"), None),
+        (
+            "CMD",
+            Some("a command"),
+            Some("to clear an inherited one, write `CMD []`"),
+        ),
+        (
+            "RUN <<EOF\n",
+            Some("a line `EOF` further down"),
+            Some("end it with a line that holds only `EOF`"),
+        ),
+        (
+            "COPY --from=$a b c",
+            Some("a stage, a context or an image"),
+            Some("define a new stage with FROM, which expands build arguments, and name that"),
+        ),
+        ("USER", Some("USER[:GROUP] or UID[:GID]"), None),
+        ("COPY --link=2 a b", Some("`true` or `false`"), None),
+        ("USER --x a", Some("USER has no flags"), None),
+        ("FROM --plat=a b", Some("one of --platform"), None),
+    ] {
+        let error = bad(&format!("FROM scratch\n{text}"));
+        assert_eq!(error.expected.as_deref(), expected, "{text}");
+        assert_eq!(error.hint().as_deref(), hint, "{text}");
+    }
+}
