@@ -86,6 +86,12 @@ pub(super) fn index_blocks(extents: usize) -> u64 {
     blocks
 }
 
+/// Blocks that content and tree of `runs` take together from position `start` on.
+pub(super) fn total_blocks(runs: Vec<Range<u64>>, start: u64, space: &DataSpace) -> u64 {
+    let data: u64 = runs.iter().map(|run| run.end - run.start).sum();
+    data + index_blocks(extents(runs, start, space).len())
+}
+
 /// Makes the tree. `blocks` are the places for its blocks, [`index_blocks`] of them; what belongs
 /// there goes to `emit`. Returns what stands in the inode.
 pub(super) fn encode(

@@ -36,11 +36,9 @@ impl<'f> Image<'f> {
         let gap = offset.checked_sub(self.offset + self.buffer.len() as u64);
         let gap = gap
             .filter(|gap| *gap < BLOCK)
-            .map(crate::ext4::record::low32);
+            .and_then(|gap| usize::try_from(gap).ok());
         let begin = match gap {
-            Some(gap) if self.buffer.len() + gap as usize + length <= BUFFER => {
-                self.buffer.len() + gap as usize
-            }
+            Some(gap) if self.buffer.len() + gap + length <= BUFFER => self.buffer.len() + gap,
             _ => {
                 self.flush()?;
                 self.offset = offset;

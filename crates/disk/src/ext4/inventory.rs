@@ -329,13 +329,3 @@ fn runs(content: &Content) -> Vec<Range<u64>> {
     }
     runs
 }
-
-/// Blocks that content and extent tree of `runs` take from position `start` on.
-pub(super) fn blocks_with_index(
-    runs: Vec<Range<u64>>,
-    start: u64,
-    space: &super::space::DataSpace,
-) -> u64 {
-    let data: u64 = runs.iter().map(|run| run.end - run.start).sum();
-    data + extent::index_blocks(extent::extents(runs, start, space).len())
-}

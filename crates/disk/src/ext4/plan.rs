@@ -13,7 +13,7 @@ use super::extent;
 use super::geometry::{
     BLOCK, BLOCKS_PER_GROUP, Geometry, INODES_PER_BLOCK, Layout, MOST_BLOCKS, MOST_INODES_PER_GROUP,
 };
-use super::inventory::{Inventory, blocks_with_index};
+use super::inventory::Inventory;
 use super::journal;
 use crate::Error;
 
@@ -45,42 +45,79 @@ pub(super) struct Plan {
 impl Plan {
     /// Finds the smallest size that holds the inventory and what the options ask for.
     pub(super) fn new(inventory: &Inventory<'_>, options: &Options) -> Result<Self, Error> {
-        let journal = journal_blocks(options)?;
-        let minimum = options.minimum_size.0.div_ceil(BLOCK);
-        let free = options.free_space.0.div_ceil(BLOCK);
-        let content: u64 = inventory.items.iter().map(|item| item.blocks).sum();
-        let content = content + journal;
-        let spare = free.max(minimum.saturating_sub(content));
-        let inodes =
-            inventory.inodes() + u64::from(options.free_inodes) + spare / BLOCKS_PER_FREE_INODE;
-        let mut blocks = minimum.max(content + free + inodes / INODES_PER_BLOCK);
+        let demand = Demand::new(inventory, options)?;
+        let mut blocks = demand.least_blocks;
         loop {
             blocks = blocks.next_multiple_of(STEP).max(STEP);
             if blocks > MOST_BLOCKS {
                 let size = ByteSize(blocks.saturating_mul(BLOCK));
                 return Err(Error::TooLarge { size });
             }
-            let Some(geometry) = Geometry::new(blocks, inodes) else {
-                // So many groups that the last one need only begin.
-                let groups = inodes.div_ceil(MOST_INODES_PER_GROUP);
-                blocks = (groups - 1) * BLOCKS_PER_GROUP + STEP;
-                continue;
-            };
-            if geometry.inodes() > u64::from(u32::MAX) {
-                let count = geometry.inodes();
-                return Err(Error::TooManyInodes { count });
+            match demand.plan(blocks, inventory)? {
+                Attempt::Fits(plan) => return Ok(plan),
+                Attempt::Larger(next) => blocks = next,
             }
-            let Some(layout) = Layout::new(geometry) else {
-                blocks += STEP;
-                continue;
-            };
-            let allocation = Allocation::new(inventory, journal, &layout);
-            let missing = (allocation.used + free).saturating_sub(layout.space.capacity());
-            if missing == 0 {
-                return Ok(Self { layout, allocation });
-            }
-            blocks += missing;
         }
+    }
+}
+
+/// What came of trying a size.
+enum Attempt {
+    Fits(Plan),
+    /// It does not fit; so many blocks might do.
+    Larger(u64),
+}
+
+/// What a file system must have room for.
+struct Demand {
+    /// Blocks of the journal.
+    journal: u64,
+    /// Blocks that must be left.
+    free: u64,
+    /// Inodes in use and free.
+    inodes: u64,
+    /// Where to begin trying.
+    least_blocks: u64,
+}
+
+impl Demand {
+    fn new(inventory: &Inventory<'_>, options: &Options) -> Result<Self, Error> {
+        let journal = journal_blocks(options)?;
+        let minimum = options.minimum_size.0.div_ceil(BLOCK);
+        let free = options.free_space.0.div_ceil(BLOCK);
+        let content: u64 = inventory.items.iter().map(|item| item.blocks).sum();
+        let content = content + journal;
+        let spare = free.max(minimum.saturating_sub(content));
+        let free_inodes = u64::from(options.free_inodes) + spare / BLOCKS_PER_FREE_INODE;
+        let inodes = inventory.inodes() + free_inodes;
+        Ok(Self {
+            journal,
+            free,
+            inodes,
+            least_blocks: minimum.max(content + free + inodes / INODES_PER_BLOCK),
+        })
+    }
+
+    fn plan(&self, blocks: u64, inventory: &Inventory<'_>) -> Result<Attempt, Error> {
+        let Some(geometry) = Geometry::new(blocks, self.inodes) else {
+            // So many groups that the last one need only begin.
+            let groups = self.inodes.div_ceil(MOST_INODES_PER_GROUP);
+            return Ok(Attempt::Larger((groups - 1) * BLOCKS_PER_GROUP + STEP));
+        };
+        if geometry.inodes() > u64::from(u32::MAX) {
+            let count = geometry.inodes();
+            return Err(Error::TooManyInodes { count });
+        }
+        let Some(layout) = Layout::new(geometry) else {
+            return Ok(Attempt::Larger(blocks + STEP));
+        };
+        let allocation = Allocation::new(inventory, self.journal, &layout);
+        let missing = (allocation.used + self.free).saturating_sub(layout.space.capacity());
+        Ok(if missing == 0 {
+            Attempt::Fits(Plan { layout, allocation })
+        } else {
+            Attempt::Larger(blocks + missing)
+        })
     }
 }
 
@@ -102,7 +139,7 @@ impl Allocation {
         };
         if journal > 0 {
             allocation.journal = (0, journal);
-            allocation.used = blocks_with_index(extent::contiguous(journal), 0, &layout.space);
+            allocation.used = extent::total_blocks(extent::contiguous(journal), 0, &layout.space);
         }
         allocation.items(inventory, layout, |kind| !matches!(kind, Kind::File(_)));
         allocation.xattrs(inventory);
@@ -114,7 +151,7 @@ impl Allocation {
         for (item, start) in inventory.items.iter().zip(&mut self.items) {
             if item.blocks > 0 && wanted(&inventory.tree.node(item.node).kind) {
                 *start = self.used;
-                self.used += blocks_with_index(inventory.runs(item), self.used, &layout.space);
+                self.used += extent::total_blocks(inventory.runs(item), self.used, &layout.space);
             }
         }
     }
