@@ -1,5 +1,7 @@
 //! What is legal and probably not meant: BuildKit's checks as far as the text alone tells.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use crate::directive::Directives;
@@ -50,9 +52,10 @@ pub(crate) fn check(
     let file = directives.check.as_ref();
     lint.warnings.retain(|warning| {
         let line = warning.span.start.line;
-        let of_line = instructions
-            .iter()
-            .find(|i| (i.span.start.line..=i.span.end.line).contains(&line))
+        let next = instructions.partition_point(|i| i.span.start.line <= line);
+        let of_line = instructions[..next]
+            .last()
+            .filter(|instruction| line <= instruction.span.end.line)
             .and_then(|instruction| instruction.check.as_ref());
         let mut options = file.into_iter().chain(of_line);
         !options.any(|options| options.skips(warning.rule))
@@ -64,7 +67,7 @@ pub(crate) fn check(
 #[derive(Default)]
 struct Lint<'a> {
     warnings: Vec<Warning>,
-    stages: Vec<&'a str>,
+    stages: BTreeSet<&'a str>,
     /// Since the last `FROM`.
     shell: bool,
     cmd: Option<Span>,
@@ -135,11 +138,10 @@ impl<'a> Lint<'a> {
             let message = format!("stage name `{name}` is reserved");
             self.warn("ReservedStageName", span, message);
         }
-        if self.stages.contains(&name) {
+        if !self.stages.insert(name) {
             let message = format!("an earlier stage is named `{name}` too; the last one counts");
             self.warn("DuplicateStageName", span, message);
         }
-        self.stages.push(name);
     }
 
     fn json_recommended(&mut self, instruction: &Instruction, command: &Command) {

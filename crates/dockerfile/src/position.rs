@@ -52,47 +52,74 @@ pub(crate) const BYTE_ORDER_MARK: &[u8] = &[0xEF, 0xBB, 0xBF];
 #[derive(Debug)]
 pub(crate) struct LineIndex<'a> {
     text: &'a [u8],
-    /// The offset of each line's first byte, and whether the line is ASCII only, in which case a
-    /// column needs no counting.
-    lines: Vec<(usize, bool)>,
+    lines: Vec<LineStart>,
+    /// For each [`STRIDE`] bytes of each line that is not ASCII, the characters before them.
+    counts: Vec<u32>,
 }
+
+#[derive(Debug, Clone, Copy)]
+struct LineStart {
+    offset: usize,
+    /// Where the line's counts begin; `None` for ASCII, where columns need no counting.
+    counts: Option<usize>,
+}
+
+/// So far apart are counts: a column costs no more than this many bytes to count.
+const STRIDE: usize = 256;
 
 impl<'a> LineIndex<'a> {
     pub(crate) fn new(text: &'a [u8]) -> Self {
-        let mut lines = Vec::new();
-        let mut start = 0;
+        let mut index = Self {
+            text,
+            lines: Vec::new(),
+            counts: Vec::new(),
+        };
+        let mut offset = 0;
         for line in text.split_inclusive(|byte| *byte == b'\n') {
-            lines.push((start, line.is_ascii()));
-            start += line.len();
+            let counts = (!line.is_ascii()).then_some(index.counts.len());
+            index.lines.push(LineStart { offset, counts });
+            if counts.is_some() {
+                // A byte-order mark is no character of the line.
+                let mark = offset == 0 && line.starts_with(BYTE_ORDER_MARK);
+                let mut count = 0_u32.wrapping_sub(u32::from(mark));
+                for piece in line.chunks(STRIDE) {
+                    index.counts.push(count);
+                    count = count.wrapping_add(characters(piece));
+                }
+            }
+            offset += line.len();
         }
         if text.is_empty() || text.ends_with(b"\n") {
-            lines.push((start, true));
+            let counts = None;
+            index.lines.push(LineStart { offset, counts });
         }
-        Self { text, lines }
+        index
     }
 
     /// The position of a byte offset; one beyond the text is the text's end.
     pub(crate) fn position(&self, offset: usize) -> Position {
         let offset = offset.min(self.text.len());
-        let line = self.lines.partition_point(|(start, _)| *start <= offset);
-        let (start, ascii) = self
-            .lines
-            .get(line.wrapping_sub(1))
-            .copied()
-            .unwrap_or((0, false));
-        let before = self.text.get(start..offset).unwrap_or_default();
-        let column = if ascii {
-            before.len()
-        } else {
-            let before = match start {
-                0 => before.strip_prefix(BYTE_ORDER_MARK).unwrap_or(before),
-                _ => before,
-            };
-            before.iter().filter(|byte| **byte & 0xC0 != 0x80).count()
+        let line = self.lines.partition_point(|line| line.offset <= offset);
+        let at = self.lines.get(line.wrapping_sub(1)).copied();
+        let at = at.unwrap_or(LineStart {
+            offset: 0,
+            counts: None,
+        });
+        let before = self.text.get(at.offset..offset).unwrap_or_default();
+        let column = match at.counts {
+            None => u32::try_from(before.len()).unwrap_or(u32::MAX - 1),
+            Some(counts) => {
+                let strides = before.len() / STRIDE;
+                let start = self.counts.get(counts + strides).copied();
+                let rest = before.get(strides * STRIDE..).unwrap_or_default();
+                let start = start.unwrap_or_else(|| characters(&before[..strides * STRIDE]));
+                start.wrapping_add(characters(rest))
+            }
         };
         Position {
             line: u32::try_from(line).unwrap_or(u32::MAX),
-            column: u32::try_from(column + 1).unwrap_or(u32::MAX),
+            // Inside a byte-order mark, the count is one below nothing.
+            column: column.wrapping_add(1).max(1),
             offset,
         }
     }
@@ -104,6 +131,12 @@ impl<'a> LineIndex<'a> {
             end: self.position(range.end),
         }
     }
+}
+
+/// How many characters begin in some bytes.
+fn characters(bytes: &[u8]) -> u32 {
+    let first = bytes.iter().filter(|byte| **byte & 0xC0 != 0x80).count();
+    u32::try_from(first).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -126,6 +159,12 @@ mod tests {
         ] {
             let position = index.position(offset);
             assert_eq!((position.line, position.column), (line, column), "{offset}");
+        }
+        let long = "é\n".to_owned() + &"ñx".repeat(1000);
+        let index = LineIndex::new(long.as_bytes());
+        for characters in [0, 1, 169, 170, 171, 1999, 2000] {
+            let before: usize = long.chars().take(characters + 2).map(char::len_utf8).sum();
+            assert_eq!(index.position(before).column as usize, characters + 1);
         }
         let position = LineIndex::new(b"").position(0);
         assert_eq!((position.line, position.column), (1, 1));

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::pattern::{Length, MAX_STEPS, Pattern};
+use super::pattern::MAX_STEPS;
 use super::{Environment, ExpandErrorKind, Expansion, LexError, Mode};
 
 /// How deep `${…}` may stand inside `${…}`.
@@ -13,19 +13,19 @@ pub(super) struct Lexer<'a> {
     text: &'a str,
     at: usize,
     escape: char,
-    mode: Mode,
+    pub(super) mode: Mode,
     environment: &'a dyn Environment,
     limit: usize,
     depth: usize,
     /// Work done so far: steps of patterns, bytes of values.
-    steps: usize,
+    pub(super) steps: usize,
     used: BTreeSet<String>,
     unset: BTreeSet<String>,
 }
 
 /// What ended a piece of text.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stop {
+pub(super) enum Stop {
     /// The end of the text.
     End,
     /// This character, outside quotes.
@@ -63,17 +63,17 @@ impl<'a> Lexer<'a> {
         })
     }
 
-    fn peek(&self) -> Option<char> {
+    pub(super) fn peek(&self) -> Option<char> {
         self.text[self.at..].chars().next()
     }
 
-    fn next(&mut self) -> Option<char> {
+    pub(super) fn next(&mut self) -> Option<char> {
         let character = self.peek()?;
         self.at += character.len_utf8();
         Some(character)
     }
 
-    fn error(&self, kind: ExpandErrorKind, start: usize) -> LexError {
+    pub(super) fn error(&self, kind: ExpandErrorKind, start: usize) -> LexError {
         LexError {
             kind,
             range: start..self.at,
@@ -93,7 +93,11 @@ impl<'a> Lexer<'a> {
     }
 
     /// Reads up to `stop` and over it: the text, and the words that it is made of.
-    fn until(&mut self, stop: Stop, raw_escapes: bool) -> Result<(String, Vec<String>), LexError> {
+    pub(super) fn until(
+        &mut self,
+        stop: Stop,
+        raw_escapes: bool,
+    ) -> Result<(String, Vec<String>), LexError> {
         let outer = std::mem::replace(&mut self.mode.raw_escapes, raw_escapes);
         let result = self.until_inner(stop);
         self.mode.raw_escapes = outer;
@@ -256,122 +260,15 @@ impl<'a> Lexer<'a> {
         })
     }
 
-    /// What stands behind `${`.
-    fn braces(&mut self, start: usize) -> Result<String, LexError> {
-        if let Some('{' | '}' | ':') = self.peek() {
-            self.next();
-            return Err(self.error(ExpandErrorKind::BadSubstitution, start));
-        }
-        let name = self.name();
-        match self.next() {
-            None => Err(self.error(ExpandErrorKind::MissingBrace, start)),
-            Some('}') => Ok(match self.value(name) {
-                None if self.mode.keep_unset => format!("${{{name}}}"),
-                value => value.unwrap_or_default().to_owned(),
-            }),
-            Some(':') => match self.next() {
-                None => Err(self.error(ExpandErrorKind::MissingBrace, start)),
-                Some(operator @ ('-' | '+' | '?')) => self.default(name, operator, true, start),
-                Some(other) => Err(self.modifier(format!(":{other}"), start)),
-            },
-            Some(operator @ ('-' | '+' | '?')) => self.default(name, operator, false, start),
-            Some(operator @ ('#' | '%')) => self.strip(name, operator, start),
-            Some('/') => self.replace(name, start),
-            Some(other) => Err(self.modifier(other.to_string(), start)),
-        }
-    }
-
-    fn modifier(&self, modifier: String, start: usize) -> LexError {
-        self.error(ExpandErrorKind::Modifier { modifier }, start)
-    }
-
-    /// `${x-word}`, `${x+word}`, `${x?word}`, and with `:` before the operator, where an empty
-    /// value counts as none.
-    fn default(
-        &mut self,
-        name: &str,
-        operator: char,
-        or_empty: bool,
-        start: usize,
-    ) -> Result<String, LexError> {
-        let (word, _) = self.until(Stop::At('}'), false)?;
-        let value = self.value(name);
-        if value.is_none() && self.mode.keep_unset {
-            let colon = if or_empty { ":" } else { "" };
-            return Ok(format!("${{{name}{colon}{operator}{word}}}"));
-        }
-        let present = value.filter(|value| !(or_empty && value.is_empty()));
-        match (operator, present) {
-            ('+', Some(_)) => Ok(word),
-            ('+', None) => Ok(String::new()),
-            (_, Some(value)) => Ok(value.to_owned()),
-            ('-', None) => Ok(word),
-            (_, None) => {
-                let why = match value {
-                    Some(_) => "is not allowed to be empty",
-                    None => "is not allowed to be unset",
-                };
-                let message = if word.is_empty() {
-                    why.to_owned()
-                } else {
-                    word
-                };
-                let name = name.to_owned();
-                Err(self.error(ExpandErrorKind::Required { name, message }, start))
-            }
-        }
-    }
-
-    /// `${x#pattern}`, `${x##pattern}`, `${x%pattern}`, `${x%%pattern}`.
-    fn strip(&mut self, name: &str, operator: char, start: usize) -> Result<String, LexError> {
-        let (word, _) = self.until(Stop::At('}'), true)?;
-        let Some(value) = self.value_or_kept(name) else {
-            return Ok(format!("${{{name}{operator}{word}}}"));
-        };
-        let (text, length) = match word.strip_prefix(operator) {
-            Some(rest) => (rest, Length::Longest),
-            None => (word.as_str(), Length::Shortest),
-        };
-        let pattern = self.pattern(text, start)?;
-        let stripped = match operator {
-            '#' => pattern.strip_prefix(value, length, &mut self.steps),
-            _ => pattern.strip_suffix(value, length, &mut self.steps),
-        };
-        stripped.map_err(|_| self.error(ExpandErrorKind::TooExpensive, start))
-    }
-
-    /// `${x/pattern/replacement}`, `${x//pattern/replacement}`.
-    fn replace(&mut self, name: &str, start: usize) -> Result<String, LexError> {
-        let all = self.peek() == Some('/');
-        if all {
-            self.next();
-        }
-        let (text, _) = self.until(Stop::At('/'), true)?;
-        let (replacement, _) = self.until(Stop::At('}'), true)?;
-        let Some(value) = self.value_or_kept(name) else {
-            return Ok(format!("${{{name}/{text}/{replacement}}}"));
-        };
-        let pattern = self.pattern(&text, start)?;
-        let replaced = pattern.replace(value, &replacement, all, &mut self.steps);
-        replaced.map_err(|_| self.error(ExpandErrorKind::TooExpensive, start))
-    }
-
-    fn pattern(&self, text: &str, start: usize) -> Result<Pattern, LexError> {
-        Pattern::parse(text).map_err(|_| {
-            let pattern = text.to_owned();
-            self.error(ExpandErrorKind::Pattern { pattern }, start)
-        })
-    }
-
     /// A value, empty for an unset variable; `None` if what names it is to be kept.
-    fn value_or_kept(&mut self, name: &str) -> Option<&'a str> {
+    pub(super) fn value_or_kept(&mut self, name: &str) -> Option<&'a str> {
         match self.value(name) {
             None if self.mode.keep_unset => None,
             value => Some(value.unwrap_or_default()),
         }
     }
 
-    fn value(&mut self, name: &str) -> Option<&'a str> {
+    pub(super) fn value(&mut self, name: &str) -> Option<&'a str> {
         let value = self.environment.get(name);
         self.steps += value.map_or(0, str::len);
         let set = if value.is_some() {
@@ -386,7 +283,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// A variable's name: letters, digits and `_`; or digits only; or one special character.
-    fn name(&mut self) -> &'a str {
+    pub(super) fn name(&mut self) -> &'a str {
         let rest = &self.text[self.at..];
         let is_digit = |c: char| c.is_ascii_digit();
         let length = match rest.chars().next() {

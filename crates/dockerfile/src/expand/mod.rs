@@ -6,6 +6,7 @@
 
 mod lexer;
 mod pattern;
+mod substitution;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::BuildHasher;

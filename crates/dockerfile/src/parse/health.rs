@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::Scope;
+use super::scope::Scope;
 use crate::duration::{ParseDurationError, parse_interval};
 use crate::error::{ErrorKind, ParseError};
 use crate::flags::Flags;

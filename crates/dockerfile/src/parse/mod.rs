@@ -3,11 +3,13 @@
 mod command;
 mod health;
 mod pairs;
+mod scope;
 mod simple;
 mod transfer;
 
 pub(crate) use transfer::names_variable;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::directive::{CheckOptions, DirectiveReader};
@@ -19,8 +21,8 @@ use crate::lines::{Line, LogicalLine, Reader, comment, trim_start, utf8};
 use crate::lint;
 use crate::position::LineIndex;
 use crate::split::first_word;
-use crate::suggest::nearest;
-use crate::{Dockerfile, Instruction, InstructionKind, Onbuild, Position, Span};
+use crate::{Dockerfile, Instruction, InstructionKind, Position, Span};
+use scope::Scope;
 
 /// The most bytes of text that are read as a Dockerfile.
 pub const MAX_SIZE: usize = 64 << 20;
@@ -173,7 +175,7 @@ impl<'a> Parser<'a> {
         let mut scope = Scope {
             line,
             escape: self.escape(),
-            comments: &comments,
+            descriptions: descriptions(&comments),
             heredocs: heredocs.into_iter().map(|(heredoc, _)| heredoc).collect(),
         };
         let mut instruction = scope.instruction(range.clone())?;
@@ -244,6 +246,15 @@ impl<'a> Parser<'a> {
     }
 }
 
+/// The rest of each comment by its first word; of several the first.
+fn descriptions(comments: &[String]) -> BTreeMap<&str, &str> {
+    let mut descriptions = BTreeMap::new();
+    for (word, rest) in comments.iter().filter_map(|text| text.split_once(' ')) {
+        descriptions.entry(word).or_insert(rest);
+    }
+    descriptions
+}
+
 /// The first place of `word` in the line, from `from` on.
 fn find(line: &Line<'_>, word: &str, from: usize) -> Range<usize> {
     let text = line.text();
@@ -267,128 +278,6 @@ fn opens_heredocs(line: &Line<'_>, range: Range<usize>) -> bool {
     }
     let (_, rest) = Flags::scan(line, rest, "");
     !matches!(json::array(line.get(rest)), json::Array::Strings(_))
-}
-
-/// The instructions' names.
-const INSTRUCTIONS: [&str; 18] = [
-    "ADD",
-    "ARG",
-    "CMD",
-    "COPY",
-    "ENTRYPOINT",
-    "ENV",
-    "EXPOSE",
-    "FROM",
-    "HEALTHCHECK",
-    "LABEL",
-    "MAINTAINER",
-    "ONBUILD",
-    "RUN",
-    "SHELL",
-    "STOPSIGNAL",
-    "USER",
-    "VOLUME",
-    "WORKDIR",
-];
-
-/// One instruction on its way to its type: its line, and what stands around it.
-struct Scope<'a> {
-    line: Line<'a>,
-    escape: char,
-    comments: &'a [String],
-    /// Taken by the instruction that they belong to.
-    heredocs: Vec<Heredoc>,
-}
-
-impl Scope<'_> {
-    fn instruction(&mut self, range: Range<usize>) -> Result<Instruction, ParseError> {
-        let line = self.line;
-        let (word, rest) = first_word(&line, range.clone());
-        let typed = line.get(word.clone());
-        let keyword = typed.to_ascii_uppercase();
-        let Some(name) = INSTRUCTIONS.into_iter().find(|name| *name == keyword) else {
-            let suggestion = nearest(typed, INSTRUCTIONS);
-            let kind = ErrorKind::UnknownInstruction {
-                word: typed.chars().take(100).collect(),
-                suggestion,
-            };
-            return Err(line.error(kind, word).expecting("an instruction"));
-        };
-        let (flags, rest) = Flags::scan(&line, rest, name);
-        let kind = self.kind(name, flags, rest)?;
-        Ok(Instruction {
-            kind,
-            span: line.span(range.clone()),
-            keyword: line.word(word),
-            original: line.get(range).to_owned(),
-            comments: Vec::new(),
-            check: None,
-        })
-    }
-
-    fn kind(
-        &mut self,
-        name: &'static str,
-        flags: Flags,
-        rest: Range<usize>,
-    ) -> Result<InstructionKind, ParseError> {
-        Ok(match name {
-            "ADD" => InstructionKind::Add(self.add(flags, rest)?),
-            "ARG" => InstructionKind::Arg(self.arg(flags, rest)?),
-            "CMD" => InstructionKind::Cmd(self.command_line("CMD", flags, rest)?),
-            "COPY" => InstructionKind::Copy(self.copy(flags, rest)?),
-            "ENTRYPOINT" => {
-                InstructionKind::Entrypoint(self.command_line("ENTRYPOINT", flags, rest)?)
-            }
-            "ENV" => InstructionKind::Env(self.assignments("ENV", flags, rest)?),
-            "EXPOSE" => InstructionKind::Expose(self.expose(flags, rest)?),
-            "FROM" => InstructionKind::From(self.from(flags, rest)?),
-            "HEALTHCHECK" => InstructionKind::Healthcheck(self.healthcheck(flags, rest)?),
-            "LABEL" => InstructionKind::Label(self.assignments("LABEL", flags, rest)?),
-            "MAINTAINER" => InstructionKind::Maintainer(self.maintainer(flags, rest)?),
-            "ONBUILD" => InstructionKind::Onbuild(self.onbuild(flags, rest)?),
-            "RUN" => InstructionKind::Run(self.run(flags, rest)?),
-            "SHELL" => InstructionKind::Shell(self.shell(flags, rest)?),
-            "STOPSIGNAL" => InstructionKind::StopSignal(self.stop_signal(flags, rest)?),
-            "USER" => InstructionKind::User(self.user(flags, rest)?),
-            "VOLUME" => InstructionKind::Volume(self.volume(flags, rest)?),
-            _ => InstructionKind::Workdir(self.workdir(flags, rest)?),
-        })
-    }
-
-    fn onbuild(&mut self, flags: Flags, rest: Range<usize>) -> Result<Onbuild, ParseError> {
-        flags.finish()?;
-        let (word, _) = first_word(&self.line, rest.clone());
-        if word.is_empty() {
-            let kind = ErrorKind::NoArguments {
-                instruction: "ONBUILD",
-            };
-            return Err(self.line.error(kind, rest).expecting("an instruction"));
-        }
-        if self.line.get(word.clone()).eq_ignore_ascii_case("ONBUILD") {
-            return Err(self.line.error(ErrorKind::OnbuildChain, word));
-        }
-        let mut expression = self.line.get(rest.clone()).to_owned();
-        for heredoc in &self.heredocs {
-            expression.push('\n');
-            expression.push_str(&heredoc.body);
-            expression.push_str(&heredoc.name);
-        }
-        let inner = self.instruction(rest)?;
-        check_trigger(&inner)?;
-        Ok(Onbuild {
-            expression,
-            inner: Box::new(inner),
-        })
-    }
-
-    /// The rest of a comment whose first word is `name`.
-    fn description(&self, name: &str) -> Option<String> {
-        self.comments.iter().find_map(|comment| {
-            let rest = comment.strip_prefix(name)?.strip_prefix(' ')?;
-            Some(rest.to_owned())
-        })
-    }
 }
 
 fn check_trigger(instruction: &Instruction) -> Result<(), ParseError> {

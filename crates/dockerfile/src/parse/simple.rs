@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Scope;
+use super::scope::Scope;
 use crate::error::{ErrorKind, ParseError};
 use crate::flags::Flags;
 use crate::json::{self, Array};

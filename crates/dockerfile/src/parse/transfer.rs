@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use super::Scope;
+use super::scope::Scope;
 use crate::chmod::ModeChange;
 use crate::error::{ErrorKind, ParseError};
 use crate::flags::Flags;
-use crate::{AddFiles, CopyFiles, Heredoc, Source, TransferOptions, Word};
+use crate::{AddFiles, CopyFiles, Source, TransferOptions, Word};
 
 /// The paths of `COPY` or `ADD`.
 struct Paths {
@@ -73,34 +73,29 @@ impl Scope<'_> {
             let kind = ErrorKind::NoDestination { instruction };
             return Err(self.line.error(kind, rest).expecting("SOURCE… DESTINATION"));
         };
-        let mut heredocs = std::mem::take(&mut self.heredocs);
-        let opens = |word: &Word, heredoc: &Heredoc| {
-            let (word, token) = (word.span.range(), heredoc.token.span.range());
-            word.start <= token.start && token.end <= word.end
+        // In the order of the words that open them.
+        let mut heredocs = std::mem::take(&mut self.heredocs).into_iter().peekable();
+        let mut sources = Vec::new();
+        for word in words {
+            sources.push(match heredocs.next_if(|heredoc| heredoc.token == word) {
+                Some(heredoc) => Source::Heredoc(heredoc),
+                None => Source::Path(word),
+            });
+        }
+        let Some(heredoc) = heredocs.next() else {
+            return Ok(Paths {
+                sources,
+                destination,
+                json,
+            });
         };
-        if heredocs.iter().any(|heredoc| opens(&destination, heredoc)) {
+        if heredoc.token == destination {
             let kind = ErrorKind::HeredocDestination { instruction };
             return Err(ParseError::new(kind, destination.span).expecting("a path"));
         }
-        let mut sources = Vec::new();
-        for word in words {
-            match heredocs.iter().position(|heredoc| heredoc.token == word) {
-                Some(at) => sources.push(Source::Heredoc(heredocs.remove(at))),
-                None => sources.push(Source::Path(word)),
-            }
-        }
-        if let Some(heredoc) = heredocs.into_iter().next() {
-            let name = heredoc.name;
-            let kind = ErrorKind::HeredocNotSource { instruction, name };
-            return Err(
-                ParseError::new(kind, heredoc.token.span).expecting("`<<NAME` among the sources")
-            );
-        }
-        Ok(Paths {
-            sources,
-            destination,
-            json,
-        })
+        let name = heredoc.name;
+        let kind = ErrorKind::HeredocNotSource { instruction, name };
+        Err(ParseError::new(kind, heredoc.token.span).expecting("`<<NAME` among the sources"))
     }
 }
 

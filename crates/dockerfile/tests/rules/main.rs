@@ -11,6 +11,7 @@ mod lexing;
 mod lints;
 mod properties;
 mod run;
+mod sizes;
 mod stages;
 mod transfer;
 mod variables;
