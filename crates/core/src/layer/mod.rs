@@ -5,6 +5,7 @@
 //! of the OCI image specification's `layer.md`. [`LayerWriter`] makes one, [`LayerReader`] reads
 //! any. Host and guest share both.
 
+mod entry;
 mod extended;
 mod header;
 mod limits;

@@ -7,12 +7,11 @@
 use std::io::{self, Read, Seek};
 
 use super::BLOCK;
+use super::entry::Pending;
 use super::extended::Extended;
-use super::header::{Header, sparse_runs};
+use super::header::Header;
 use super::limits::{Fault, LayerError, Limits, Used};
-use super::name::{Meaning, meaning, normalise};
-use super::sparse::{self, PaxMap};
-use crate::tree::{Content, Device, Metadata, Timestamp};
+use crate::tree::{Content, Device, Metadata};
 
 /// One entry of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,17 +60,17 @@ pub enum Item {
 pub struct LayerReader<R> {
     input: R,
     skip: fn(&mut R, u64) -> io::Result<()>,
-    limits: Limits,
-    used: Used,
+    pub(super) limits: Limits,
+    pub(super) used: Used,
     /// How many bytes of the input are behind us.
-    position: u64,
+    pub(super) position: u64,
     /// How many stored bytes of the current entry are ahead.
-    stored: u64,
+    pub(super) stored: u64,
     /// How many bytes follow them up to the next header.
     padding: u64,
     globals: Extended,
     /// The last entry's path, for messages.
-    last: Vec<u8>,
+    pub(super) last: Vec<u8>,
     state: State,
 }
 
@@ -82,14 +81,6 @@ enum State {
     Ended,
     /// The input ended at a header's place, or an error came out.
     Stopped,
-}
-
-/// What headers before an entry's own say of it.
-#[derive(Debug)]
-struct Pending {
-    extended: Extended,
-    name: Option<Vec<u8>>,
-    link: Option<Vec<u8>>,
 }
 
 impl<R: Read> LayerReader<R> {
@@ -240,7 +231,7 @@ impl<R: Read> LayerReader<R> {
     }
 
     /// The next block, or none if the input ends here.
-    fn block(&mut self) -> Result<Option<Box<[u8; BLOCK]>>, LayerError> {
+    pub(super) fn block(&mut self) -> Result<Option<Box<[u8; BLOCK]>>, LayerError> {
         let mut block = Box::new([0; BLOCK]);
         let mut filled = 0;
         while filled < BLOCK {
@@ -329,7 +320,11 @@ impl<R: Read> LayerReader<R> {
     }
 
     /// Notes that `size` stored bytes and their padding come next.
-    fn expect_content(&mut self, size: Result<u64, Fault>, offset: u64) -> Result<(), LayerError> {
+    pub(super) fn expect_content(
+        &mut self,
+        size: Result<u64, Fault>,
+        offset: u64,
+    ) -> Result<(), LayerError> {
         let padded = size.and_then(|size| {
             let padded = size.checked_next_multiple_of(BLOCK as u64);
             padded
@@ -339,197 +334,6 @@ impl<R: Read> LayerReader<R> {
         });
         (self.stored, self.padding) = padded.map_err(|fault| fault.at(&self.last, offset))?;
         Ok(())
-    }
-
-    /// Makes an entry of its headers; none if it has no meaning.
-    fn entry(
-        &mut self,
-        path: Vec<u8>,
-        header: &Header,
-        pending: &Pending,
-        offset: u64,
-    ) -> Result<Option<LayerEntry>, LayerError> {
-        let fail = |fault: Fault| fault.at(&path, offset);
-        self.used.entry(&self.limits).map_err(fail)?;
-        let meaning = normalise(&path, &self.limits).and_then(meaning);
-        let kind = kind(header, &path);
-        let size = pending.extended.size.map_or_else(|| header.size(), Ok);
-        if matches!(kind, b'0' | b'S') {
-            self.expect_content(size, offset)?;
-        }
-        let (path, item) = match meaning.map_err(fail)? {
-            Meaning::Ignored => return Ok(None),
-            Meaning::Whiteout(path) => (path, Item::Whiteout),
-            Meaning::Opaque(path) => (path, Item::Opaque),
-            Meaning::Entry(path) => {
-                let item = self.item(kind, header, pending, offset)?;
-                (path, item)
-            }
-        };
-        let entry = LayerEntry {
-            path: path.into(),
-            metadata: pending
-                .metadata(header)
-                .map_err(fail_at(offset, &self.last))?,
-            item,
-            offset,
-        };
-        self.count(&entry).map_err(fail_at(offset, &self.last))?;
-        Ok(Some(entry))
-    }
-
-    fn item(
-        &mut self,
-        kind: u8,
-        header: &Header,
-        pending: &Pending,
-        offset: u64,
-    ) -> Result<Item, LayerError> {
-        let device = || pending.device(header);
-        let item = match kind {
-            b'0' | b'S' => return Ok(Item::File(self.content(kind, header, pending, offset)?)),
-            b'1' => normalise(pending.link(header), &self.limits).and_then(|target| {
-                if target.is_empty() {
-                    Err(Fault::new("it is a hard link to the root directory"))
-                } else {
-                    Ok(Item::HardLink(target.into()))
-                }
-            }),
-            b'2' => self.symlink(pending.link(header)),
-            b'3' => device().map(Item::CharacterDevice),
-            b'4' => device().map(Item::BlockDevice),
-            b'5' => Ok(Item::Directory),
-            b'6' => Ok(Item::Fifo),
-            other => Err(Fault::new(format!(
-                "its kind `{}` is not known",
-                other.escape_ascii()
-            ))),
-        };
-        item.map_err(fail_at(offset, &self.last))
-    }
-
-    fn symlink(&self, target: &[u8]) -> Result<Item, Fault> {
-        if target.is_empty() || target.contains(&0) {
-            return Err(Fault::new("the target of this symbolic link is not valid"));
-        }
-        if target.len() > self.limits.path {
-            return Err(Fault::Limit(
-                "bytes of a symbolic link",
-                self.limits.path as u64,
-            ));
-        }
-        Ok(Item::Symlink(target.into()))
-    }
-
-    fn content(
-        &mut self,
-        kind: u8,
-        header: &Header,
-        pending: &Pending,
-        offset: u64,
-    ) -> Result<Content, LayerError> {
-        let path = self.last.clone();
-        let fail = |fault: Fault| fault.at(&path, offset);
-        let records = &pending.extended.sparse;
-        let (runs, length) = if kind == b'S' {
-            let runs = self.old_sparse_map(header, &path, offset)?;
-            (runs, header.real_size().map_err(fail)?)
-        } else {
-            let runs = match records.map().map_err(fail)? {
-                PaxMap::None => return Ok(Content::whole(0, self.position, self.stored)),
-                PaxMap::Runs(runs) => runs,
-                PaxMap::InContent => self.map_in_content(&path, offset)?,
-            };
-            let length = records.real_size;
-            let length = length.ok_or_else(|| fail(Fault::new("its sparse map lacks a size")))?;
-            (runs, length)
-        };
-        sparse::content(&runs, length, self.position, self.stored).map_err(fail)
-    }
-
-    /// The old GNU map: four runs in the header, 21 in each block that follows.
-    fn old_sparse_map(
-        &mut self,
-        header: &Header,
-        path: &[u8],
-        offset: u64,
-    ) -> Result<Vec<(u64, u64)>, LayerError> {
-        let fail = |fault: Fault| fault.at(path, offset);
-        let (mut runs, mut more) = header.sparse_map().map_err(fail)?;
-        while more {
-            let Some(block) = self.block()? else {
-                return Err(LayerError::Truncated {
-                    entry: crate::tree::shown(path),
-                    offset: self.position,
-                });
-            };
-            runs.extend(sparse_runs(&block[..504]).map_err(fail)?);
-            more = block[504] != 0;
-            let within = runs.len() <= self.limits.segments;
-            let names = self.used.names(BLOCK as u64, &self.limits);
-            names.map_err(fail)?;
-            if !within {
-                return Err(fail(sparse::too_many(&self.limits)));
-            }
-        }
-        Ok(runs)
-    }
-
-    /// The map of pax form 1.0: lines of decimal numbers, padded to whole blocks.
-    fn map_in_content(&mut self, path: &[u8], offset: u64) -> Result<Vec<(u64, u64)>, LayerError> {
-        let fail = |fault: Fault| fault.at(path, offset);
-        let broken = || fail(Fault::new("its sparse map is damaged"));
-        let mut numbers: Vec<u64> = Vec::new();
-        let mut wanted = 1;
-        let mut line = Vec::new();
-        while numbers.len() < wanted {
-            if self.stored < BLOCK as u64 {
-                return Err(broken());
-            }
-            let Some(block) = self.block()? else {
-                return Err(broken());
-            };
-            self.stored -= BLOCK as u64;
-            for byte in block.iter() {
-                if numbers.len() == wanted {
-                    break;
-                }
-                if *byte != b'\n' {
-                    line.push(*byte);
-                    if line.len() > 20 {
-                        return Err(broken());
-                    }
-                    continue;
-                }
-                numbers.push(super::extended::decimal(&line, "sparse map").map_err(fail)?);
-                line.clear();
-                if numbers.len() == 1 {
-                    let count = usize::try_from(numbers[0]).map_err(|_| broken())?;
-                    if count > self.limits.segments {
-                        return Err(fail(sparse::too_many(&self.limits)));
-                    }
-                    wanted += 2 * count;
-                }
-            }
-        }
-        let runs = numbers[1..].chunks_exact(2);
-        Ok(runs.map(|run| (run[0], run[1])).collect())
-    }
-
-    /// Counts what an entry takes of the limits.
-    fn count(&mut self, entry: &LayerEntry) -> Result<(), Fault> {
-        let target = match &entry.item {
-            Item::HardLink(target) | Item::Symlink(target) => target.len(),
-            Item::File(content) => {
-                self.used.content(content.length, &self.limits)?;
-                content.segments.len() * size_of::<crate::tree::Segment>()
-            }
-            _ => 0,
-        };
-        let xattrs = &entry.metadata.xattrs;
-        let attributes: usize = xattrs.iter().map(|(n, v)| n.len() + v.len()).sum();
-        let names = entry.path.len() + target + attributes;
-        self.used.names(names as u64, &self.limits)
     }
 }
 
@@ -559,63 +363,6 @@ impl<R: Read> Read for LayerReader<R> {
         self.position = self.position.saturating_add(read as u64);
         Ok(read)
     }
-}
-
-impl Pending {
-    fn path(&self, header: &Header) -> Vec<u8> {
-        let extended = &self.extended;
-        let long = extended.sparse.name.as_ref();
-        let long = long.or(extended.path.as_ref()).or(self.name.as_ref());
-        long.cloned().unwrap_or_else(|| header.path())
-    }
-
-    fn link<'a>(&'a self, header: &'a Header) -> &'a [u8] {
-        let long = self.extended.link.as_ref().or(self.link.as_ref());
-        long.map_or_else(|| header.link(), Vec::as_slice)
-    }
-
-    fn device(&self, header: &Header) -> Result<Device, Fault> {
-        let Extended {
-            device_major,
-            device_minor,
-            ..
-        } = self.extended;
-        Ok(Device {
-            major: device_major.map_or_else(|| header.device_major(), Ok)?,
-            minor: device_minor.map_or_else(|| header.device_minor(), Ok)?,
-        })
-    }
-
-    fn metadata(&self, header: &Header) -> Result<Metadata, Fault> {
-        let extended = &self.extended;
-        let mtime = match extended.mtime {
-            Some(mtime) => mtime,
-            None => Timestamp {
-                seconds: header.mtime()?,
-                nanoseconds: 0,
-            },
-        };
-        Ok(Metadata {
-            mode: header.mode()?,
-            uid: extended.uid.map_or_else(|| header.uid(), Ok)?,
-            gid: extended.gid.map_or_else(|| header.gid(), Ok)?,
-            mtime,
-            xattrs: extended.xattrs.clone(),
-        })
-    }
-}
-
-/// The entry's kind, with what old tools wrote turned into what it meant.
-fn kind(header: &Header, path: &[u8]) -> u8 {
-    match header.kind() {
-        0 if path.ends_with(b"/") => b'5',
-        0 | b'7' => b'0',
-        other => other,
-    }
-}
-
-fn fail_at(offset: u64, path: &[u8]) -> impl Fn(Fault) -> LayerError + '_ {
-    move |fault| fault.at(path, offset)
 }
 
 fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {

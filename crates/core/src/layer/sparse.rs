@@ -4,9 +4,14 @@
 //! here once for all forms: runs ascend, do not overlap, stay within the file, and need exactly the
 //! bytes that are stored.
 
+use std::io::Read;
+
+use super::BLOCK;
 use super::extended::decimal;
-use super::limits::{Fault, Limits};
-use crate::tree::{Content, Segment};
+use super::header::{Header, sparse_runs};
+use super::limits::{Fault, LayerError, Limits};
+use super::reader::LayerReader;
+use crate::tree::{Content, Segment, shown};
 
 /// What `GNU.sparse.*` records say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -88,7 +93,7 @@ impl SparseRecords {
     }
 }
 
-pub(super) fn too_many(limits: &Limits) -> Fault {
+fn too_many(limits: &Limits) -> Fault {
     Fault::Limit("runs of data in a sparse file", limits.segments as u64)
 }
 
@@ -126,6 +131,81 @@ pub(super) fn content(
         length,
         segments: segments.into(),
     })
+}
+
+impl<R: Read> LayerReader<R> {
+    /// The old GNU map: four runs in the header, 21 in each block that follows.
+    pub(super) fn old_sparse_map(
+        &mut self,
+        header: &Header,
+        path: &[u8],
+        offset: u64,
+    ) -> Result<Vec<(u64, u64)>, LayerError> {
+        let fail = |fault: Fault| fault.at(path, offset);
+        let (mut runs, mut more) = header.sparse_map().map_err(fail)?;
+        while more {
+            let Some(block) = self.block()? else {
+                return Err(LayerError::Truncated {
+                    entry: shown(path),
+                    offset: self.position,
+                });
+            };
+            runs.extend(sparse_runs(&block[..504]).map_err(fail)?);
+            more = block[504] != 0;
+            let within = runs.len() <= self.limits.segments;
+            let names = self.used.names(BLOCK as u64, &self.limits);
+            names.map_err(fail)?;
+            if !within {
+                return Err(fail(too_many(&self.limits)));
+            }
+        }
+        Ok(runs)
+    }
+
+    /// The map of pax form 1.0: lines of decimal numbers, padded to whole blocks.
+    pub(super) fn map_in_content(
+        &mut self,
+        path: &[u8],
+        offset: u64,
+    ) -> Result<Vec<(u64, u64)>, LayerError> {
+        let fail = |fault: Fault| fault.at(path, offset);
+        let broken = || fail(Fault::new("its sparse map is damaged"));
+        let mut numbers: Vec<u64> = Vec::new();
+        let mut wanted = 1;
+        let mut line = Vec::new();
+        while numbers.len() < wanted {
+            if self.stored < BLOCK as u64 {
+                return Err(broken());
+            }
+            let Some(block) = self.block()? else {
+                return Err(broken());
+            };
+            self.stored -= BLOCK as u64;
+            for byte in block.iter() {
+                if numbers.len() == wanted {
+                    break;
+                }
+                if *byte != b'\n' {
+                    line.push(*byte);
+                    if line.len() > 20 {
+                        return Err(broken());
+                    }
+                    continue;
+                }
+                numbers.push(decimal(&line, "sparse map").map_err(fail)?);
+                line.clear();
+                if numbers.len() == 1 {
+                    let count = usize::try_from(numbers[0]).map_err(|_| broken())?;
+                    if count > self.limits.segments {
+                        return Err(fail(too_many(&self.limits)));
+                    }
+                    wanted += 2 * count;
+                }
+            }
+        }
+        let runs = numbers[1..].chunks_exact(2);
+        Ok(runs.map(|run| (run[0], run[1])).collect())
+    }
 }
 
 #[cfg(test)]
