@@ -90,7 +90,7 @@ impl Lease {
             digest: Digest::of(bytes),
             size: bytes.len() as u64,
         };
-        if !self.store.has_blob(&blob.digest)? {
+        if !self.store.has_whole_blob(&blob)? {
             let path = self.store.blob_path(&blob.digest);
             self.store.write_bytes(&path, bytes)?;
         }
@@ -193,7 +193,7 @@ impl StagedBlob {
     /// [`Error::Io`], [`Error::NoSpace`].
     pub fn commit(self) -> Result<Blob> {
         let store = &self.lease.store;
-        if !store.has_blob(&self.blob.digest)? {
+        if !store.has_whole_blob(&self.blob)? {
             self.file.persist(&store.blob_path(&self.blob.digest))?;
         }
         Ok(self.blob)
@@ -226,6 +226,17 @@ impl Store {
         let path = self.blob_path(digest);
         path.try_exists()
             .doing(|| format!("look for `{}`", path.display()))
+    }
+
+    /// As [`Store::has_blob`], but not one that lost its end with its file system.
+    fn has_whole_blob(&self, blob: &Blob) -> Result<bool> {
+        let path = self.blob_path(&blob.digest);
+        match fs_err::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            other => other
+                .map(|metadata| metadata.len() == blob.size)
+                .doing(|| format!("look for `{}`", path.display())),
+        }
     }
 
     /// Opens a blob.

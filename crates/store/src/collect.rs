@@ -5,6 +5,7 @@
 //! collected at all: who holds one may have written blobs that nothing refers to yet.
 
 use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt;
 
 use firebuild_core::Digest;
 
@@ -20,9 +21,9 @@ const DEEPEST: usize = 4;
 /// What a collection did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Collected {
-    /// This many blobs of this many bytes together are gone.
+    /// This many blobs or images of this many bytes together are gone.
     Freed {
-        /// How many blobs.
+        /// How many.
         blobs: u64,
         /// Their bytes together.
         bytes: u64,
@@ -57,6 +58,32 @@ impl Store {
             bytes += entry.metadata().map_or(0, |metadata| metadata.len());
             blobs += 1;
             remove(&entry.path()).doing(doing)?;
+        }
+        Ok(Collected::Freed { blobs, bytes })
+    }
+
+    /// Removes root file system images whose keys are not in `keep` and that no machine uses. Who
+    /// has one made for a new machine holds a lease until the machine is created.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Damaged`].
+    pub fn collect_rootfs(&self, keep: &HashSet<Digest>) -> Result<Collected> {
+        let Some(_lock) = self.try_lock("blobs", Mode::Exclusive)? else {
+            return Ok(Collected::Busy);
+        };
+        let (mut blobs, mut bytes) = (0, 0);
+        for key in self.rootfs_list()? {
+            if keep.contains(&key) {
+                continue;
+            }
+            // Such an image is sparse: what counts is what it takes.
+            let size = fs_err::metadata(self.rootfs_path(&key));
+            let size = size.map_or(0, |metadata| metadata.blocks() * 512);
+            match self.rootfs_remove(&key) {
+                Ok(true) => (blobs, bytes) = (blobs + 1, bytes + size),
+                Ok(false) | Err(Error::RootfsInUse { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(Collected::Freed { blobs, bytes })
     }

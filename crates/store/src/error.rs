@@ -112,6 +112,9 @@ impl Error {
             Self::NoSpace { .. } => Some(
                 "free some space, remove images with `firebuild image rm`, or choose another place with `--root`",
             ),
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("run firebuild as root, or choose another place with `--root`")
+            }
             Self::Format { .. } => {
                 Some("use that newer firebuild, or choose another place with `--root`")
             }

@@ -26,12 +26,12 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            entries: 4_000_000,
+            entries: 2_000_000,
             path: 4096,
             extended_header: 2 << 20,
             xattrs: 1 << 20,
             segments: 1 << 20,
-            names: 1 << 30,
+            names: 512 << 20,
             content: 1 << 42,
         }
     }

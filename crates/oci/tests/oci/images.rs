@@ -349,3 +349,40 @@ fn a_hole_is_read_as_zeros() {
     std::io::Read::read_to_end(&mut reader, &mut bytes).unwrap();
     assert_eq!(bytes, b"\0\0efa\0\0\0\0bc\0");
 }
+
+#[test]
+fn capabilities_with_any_bytes_survive() {
+    // VFS_CAP_REVISION_2, effective, with bits that make a line feed and an equals sign.
+    const CAPABILITY: &[u8] = b"\x01\0\0\x02\x0a=\0\0\x0a\0\0\0\0\0\0\0\0\0\0\0";
+    const NAME: &str = "security.capability";
+    let (directory, store) = store();
+    let host = directory.path().join("host");
+    fs_err::create_dir(&host).unwrap();
+    fs_err::write(host.join("ping"), b"x").unwrap();
+    xattr::set(host.join("ping"), NAME, CAPABILITY).unwrap();
+    let archive = run(Command::new("tar")
+        .args(["--create", "--xattrs", "--xattrs-include=*", "--directory"])
+        .arg(&host)
+        .arg("."));
+    let name = reference("caps");
+    let image = import_rootfs_tar(&store, archive.as_slice(), config(), &name).unwrap();
+    let (tree, _) = image_tree(&store, image.layer_digests()).unwrap();
+    let xattrs = &tree.node(tree.lookup(b"ping").unwrap()).metadata.xattrs;
+    assert_eq!(xattrs[NAME.as_bytes()].as_ref(), CAPABILITY);
+
+    let exported = export_rootfs_tar(&store, &image, Vec::new()).unwrap();
+    let archive = directory.path().join("exported.tar");
+    fs_err::write(&archive, exported).unwrap();
+    let back = directory.path().join("back");
+    fs_err::create_dir(&back).unwrap();
+    run(Command::new("tar")
+        .args(["--extract", "--xattrs", "--xattrs-include=*", "--directory"])
+        .arg(&back)
+        .arg("--file")
+        .arg(&archive));
+    let unpacked = unpacked_by_umoci(&store, &image, directory.path());
+    for place in [back, unpacked] {
+        let value = xattr::get(place.join("ping"), NAME).unwrap();
+        assert_eq!(value.as_deref(), Some(CAPABILITY), "{place:?}");
+    }
+}

@@ -155,3 +155,22 @@ fn a_killed_writer_leaves_nothing() {
     let none = Collected::Freed { blobs: 0, bytes: 0 };
     assert_eq!(store.collect().unwrap(), none);
 }
+
+#[test]
+fn a_blob_that_lost_its_end_is_written_anew() {
+    let (_directory, store) = store();
+    let lease = store.lease().unwrap();
+    let blob = lease.put(b"whole").unwrap();
+    let path = store.blob_path(&blob.digest);
+    for again in [true, false] {
+        fs_err::write(&path, b"wh").unwrap();
+        if again {
+            lease.put(b"whole").unwrap();
+        } else {
+            let mut writer = lease.blob_writer().unwrap();
+            writer.write_all(b"whole").unwrap();
+            writer.commit(None).unwrap();
+        }
+        assert_eq!(fs_err::read(&path).unwrap(), b"whole");
+    }
+}

@@ -1,7 +1,9 @@
 //! Records of machines and the locks of those who run them.
 
+use std::collections::HashSet;
+
 use firebuild_core::{Digest, MachineId};
-use firebuild_store::{Error, Identity, MachineLock, Store};
+use firebuild_store::{Collected, Error, Identity, MachineLock, Store};
 
 use crate::{child_root, names, ready_and_wait, spawn, store, wait_ready};
 
@@ -141,6 +143,22 @@ fn a_machine_keeps_its_root_file_system() {
     let lock = machines.create(&identity, b"").unwrap();
     let removed = store.rootfs_remove(&key);
     assert!(matches!(removed, Err(Error::RootfsInUse { .. })));
+    let other = Digest::of(b"other");
+    let kept = Digest::of(b"kept");
+    for key in [other, kept] {
+        store.rootfs(&key, |_| Ok::<_, Error>(())).unwrap();
+    }
+    let keep = HashSet::from([kept]);
+    let lease = store.lease().unwrap();
+    assert_eq!(store.collect_rootfs(&keep).unwrap(), Collected::Busy);
+    drop(lease);
+    let one = Collected::Freed { blobs: 1, bytes: 0 };
+    assert_eq!(store.collect_rootfs(&keep).unwrap(), one);
+    let mut left = store.rootfs_list().unwrap();
+    left.sort();
+    let mut expected = [key, kept];
+    expected.sort();
+    assert_eq!(left, expected);
     machines.remove(lock).unwrap();
     assert!(store.rootfs_remove(&key).unwrap());
 }
