@@ -1,0 +1,195 @@
+//! What can go wrong, by what the caller can do about it.
+
+use std::fmt;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use firebuild_core::MachineId;
+
+use crate::{Listener, Subnet};
+
+/// Why a VM could not be attached to the network, or its attachment not be removed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Another VM has published the same port.
+    #[error("port `{port}` is already published by VM `{by}`")]
+    PortTaken {
+        /// The port asked for.
+        port: Listener,
+        /// Who has it.
+        by: MachineId,
+    },
+    /// The same port was asked for twice.
+    #[error("port `{0}` is published twice")]
+    PortTwice(Listener),
+    /// A program of the host has the port, or the host has not the address.
+    #[error("port `{port}` of the host cannot be had")]
+    PortUnavailable {
+        /// The port asked for.
+        port: Listener,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// A port is to be published on a device that is not there or has no IPv4 address.
+    #[error("network device `{0}` does not exist or has no IPv4 address")]
+    NoInterface(String),
+    /// Another VM has the address asked for.
+    #[error("address `{address}` is in use by VM `{by}`")]
+    AddressTaken {
+        /// The address asked for.
+        address: Ipv4Addr,
+        /// Who has it.
+        by: MachineId,
+    },
+    /// The address asked for is none that a guest of the network can have.
+    #[error("address `{address}` is not one for guests of the network `{subnet}`")]
+    AddressOutside {
+        /// The address asked for.
+        address: Ipv4Addr,
+        /// The network.
+        subnet: Subnet,
+    },
+    /// Every address of the network is in use.
+    #[error("all addresses of the network `{0}` are in use")]
+    AddressesExhausted(Subnet),
+    /// Every network that firebuild would use clashes with the host's routes.
+    #[error("no network is free for VMs: the host has routes into each of `{0}`")]
+    NoSubnet(String),
+    /// The VM is attached already, or its last attachment was not removed.
+    #[error("VM `{0}` is attached to the network already")]
+    Attached(MachineId),
+    /// The program `nft` is not there.
+    #[error("cannot start `nft`")]
+    NftMissing(#[source] io::Error),
+    /// `nft` refused what it was given.
+    #[error("nft could not {doing}: {said}")]
+    Nft {
+        /// What it was to do.
+        doing: &'static str,
+        /// The first lines of its answer.
+        said: String,
+    },
+    /// A file of firebuild's own network state cannot be read.
+    #[error("the address record `{}` is damaged", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where it is wrong.
+        source: serde_json::Error,
+    },
+    /// A file could not be read or written.
+    #[error("cannot keep the network's records")]
+    File(#[from] io::Error),
+    /// The kernel refused something.
+    #[error("cannot {doing}")]
+    System {
+        /// What was being done, and to what.
+        doing: String,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// What a person can do about it, if that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::PortTaken { by, .. } => Some(format!(
+                "stop that VM (`firebuild stop {by}`) or publish on another port of the host"
+            )),
+            Self::PortUnavailable { port, source } => Some(unavailable(port, source)),
+            Self::NoInterface(_) => Some("`ip -brief address` lists devices and addresses".into()),
+            Self::AddressTaken { .. } | Self::AddressOutside { .. } => {
+                Some("leave the address out to be given a free one".into())
+            }
+            Self::AddressesExhausted(_) => {
+                Some("stop a VM, or run `firebuild purge` to release what ended VMs left".into())
+            }
+            Self::NftMissing(_) => Some("install it: `apt-get install nftables`".into()),
+            Self::Attached(id) => Some(format!("`firebuild purge` removes what `{id}` left")),
+            Self::Damaged { path, .. } => Some(format!(
+                "remove `{}` if its VM does not run, then run `firebuild purge`",
+                path.display()
+            )),
+            Self::System { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("networks of VMs need root: run firebuild as root".into())
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn system(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let doing = doing.into();
+        move |source| Self::System { doing, source }
+    }
+}
+
+fn unavailable(port: &Listener, source: &io::Error) -> String {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "a program of this host has it (`ss -lnp 'sport = {}'` says which): stop that or publish on another port",
+            port.host
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            "this host has no such address; `ip -brief address` lists those it has".to_owned()
+        }
+        _ => "publish on another port of the host".to_owned(),
+    }
+}
+
+/// Everything that went wrong while something was taken down; the rest of it is gone.
+#[derive(Debug)]
+pub struct Errors(Vec<Error>);
+
+impl Errors {
+    /// The errors, in the order in which they came up.
+    #[must_use]
+    pub fn all(&self) -> &[Error] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Errors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("; ")?;
+            }
+            write!(f, "{error}")?;
+            let mut cause = std::error::Error::source(error);
+            while let Some(error) = cause {
+                write!(f, ": {error}")?;
+                cause = error.source();
+            }
+        }
+        Ok(())
+    }
+}
+
+// No source: there are several, and the text has them.
+impl std::error::Error for Errors {}
+
+/// Collects the errors of steps that must all be tried.
+#[derive(Default)]
+pub(crate) struct Trouble(Vec<Error>);
+
+impl Trouble {
+    pub(crate) fn note<T>(&mut self, step: Result<T, Error>) -> Option<T> {
+        step.map_err(|error| self.0.push(error)).ok()
+    }
+
+    pub(crate) fn is_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn into_result(self) -> Result<(), Errors> {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(Errors(self.0))
+        }
+    }
+}

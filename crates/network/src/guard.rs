@@ -1,0 +1,64 @@
+//! The rules inside a VM's namespace: they carry frames between the tap and the bridge, and let
+//! through only what is the VM's own.
+//!
+//! What must hold, whatever the guest sends: nothing leaves with another hardware or IPv4 address
+//! than the VM's; the service addresses are reached by this VM only, and never from the bridge.
+
+use std::net::Ipv4Addr;
+
+use crate::{ETHERNET, Mac, NetworkName, TAP, nft};
+
+/// The addresses of the services that firebuild offers to the one VM of a namespace.
+const SERVICES: &str = "169.254.169.252/30";
+
+/// Puts the rules into the calling thread's namespace, which has both devices.
+pub(crate) fn install(name: &NetworkName, mac: Mac, address: Ipv4Addr) -> Result<(), crate::Error> {
+    nft::run(
+        "set the rules of a VM's namespace",
+        &script(name, mac, address),
+    )
+}
+
+/// `netdev` chains see a frame as it comes from the device, before any other part of the kernel,
+/// and `fwd` sends it out of another device as it is: unsegmented, its checksum still to be made.
+fn script(name: &NetworkName, mac: Mac, address: Ipv4Addr) -> String {
+    let table = name.table();
+    format!(
+        r#"table netdev {table} {{
+    chain from_guest {{
+        type filter hook ingress device "{TAP}" priority 0; policy drop;
+        ether saddr != {mac} drop
+        ether type arp goto arp_from_guest
+        ether type != ip drop
+        ip saddr != {address} drop
+        ip daddr {SERVICES} accept
+        fwd to "{ETHERNET}"
+    }}
+    chain arp_from_guest {{
+        arp htype != 1 drop
+        arp ptype != ip drop
+        arp saddr ether != {mac} drop
+        arp saddr ip != {address} drop
+        arp daddr ip {SERVICES} accept
+        fwd to "{ETHERNET}"
+    }}
+    chain to_guest {{
+        type filter hook ingress device "{ETHERNET}" priority 0; policy drop;
+        ether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 ether daddr != {mac} drop
+        ether type arp goto arp_to_guest
+        ether type != ip drop
+        ip saddr {SERVICES} drop
+        ip daddr {SERVICES} drop
+        fwd to "{TAP}"
+    }}
+    chain arp_to_guest {{
+        arp htype != 1 drop
+        arp ptype != ip drop
+        arp daddr ip != {address} drop
+        arp saddr ip {SERVICES} drop
+        fwd to "{TAP}"
+    }}
+}}
+"#
+    )
+}

@@ -1,0 +1,335 @@
+//! Links, addresses and routes of the calling thread's network namespace, over rtnetlink.
+//!
+//! Synchronous: one request, then its acknowledgement. A supervisor makes a dozen of them in its
+//! life, so no connection task and no runtime is worth its memory.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
+    NetlinkPayload,
+};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{
+    InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{self, RecvFlags, SendFlags, SocketFlags, SocketType};
+
+use crate::addressing::{Mac, Subnet};
+
+/// A connection to the kernel's link, address and route tables of one network namespace: that of
+/// the thread that opened it.
+pub(crate) struct Netlink {
+    socket: OwnedFd,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+/// What is told of a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    pub(crate) alias: Option<String>,
+    pub(crate) bridge: Option<u32>,
+    pub(crate) is_bridge: bool,
+}
+
+/// One end of the cable between a VM's namespace and the bridge.
+pub(crate) struct Cable<'a> {
+    /// The device's name in this namespace.
+    pub(crate) here: &'a str,
+    /// The bridge that it becomes a port of.
+    pub(crate) bridge: u32,
+    /// The device's name at the far end.
+    pub(crate) there: &'a str,
+    /// The far end's namespace.
+    pub(crate) namespace: BorrowedFd<'a>,
+    /// What the device is for, in words that `ip link` shows.
+    pub(crate) alias: String,
+}
+
+impl Netlink {
+    /// Opens the calling thread's namespace.
+    pub(crate) fn open() -> io::Result<Self> {
+        let socket = net::socket_with(
+            net::AddressFamily::NETLINK,
+            SocketType::RAW,
+            SocketFlags::CLOEXEC,
+            // NETLINK_ROUTE is protocol 0, which rustix writes so.
+            None,
+        )?;
+        net::bind(&socket, &SocketAddrNetlink::new(0, 0))?;
+        Ok(Self {
+            socket,
+            sequence: 0,
+            // The kernel fills at most 32 KiB of a dump at a time.
+            buffer: vec![0; 32 << 10],
+        })
+    }
+
+    /// Makes a bridge, or finds the one there is. Its address is fixed: without one, a bridge
+    /// changes its address as ports come and go, and the guests' ARP tables go stale.
+    pub(crate) fn ensure_bridge(&mut self, name: &str, mac: Mac) -> io::Result<u32> {
+        let mut message = LinkMessage::default();
+        message.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::Address(mac.octets().to_vec()),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Bridge),
+                LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::MulticastSnooping(false)])),
+            ]),
+        ];
+        match self.change(
+            RouteNetlinkMessage::NewLink(message),
+            NLM_F_CREATE | NLM_F_EXCL,
+        ) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            other => other?,
+        }
+        match self.link(name)? {
+            Some(link) if link.is_bridge => Ok(link.index),
+            Some(_) => Err(io::Error::other("a device of that name is not a bridge")),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// Makes a veth pair from here to another namespace.
+    pub(crate) fn lay(&mut self, cable: &Cable<'_>) -> io::Result<()> {
+        let mut far = LinkMessage::default();
+        far.attributes = vec![
+            LinkAttribute::IfName(cable.there.to_owned()),
+            LinkAttribute::NetNsFd(cable.namespace.as_raw_fd()),
+        ];
+        let mut near = LinkMessage::default();
+        near.attributes = vec![
+            LinkAttribute::IfName(cable.here.to_owned()),
+            LinkAttribute::Controller(cable.bridge),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Veth),
+                LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(far))),
+            ]),
+        ];
+        self.change(
+            RouteNetlinkMessage::NewLink(near),
+            NLM_F_CREATE | NLM_F_EXCL,
+        )?;
+        // An alias given with the device's creation is not kept.
+        let mut alias = LinkMessage::default();
+        alias.attributes = vec![
+            LinkAttribute::IfName(cable.here.to_owned()),
+            LinkAttribute::IfAlias(cable.alias.clone()),
+        ];
+        self.change(RouteNetlinkMessage::SetLink(alias), 0)
+    }
+
+    /// Sets a device up.
+    pub(crate) fn up(&mut self, name: &str) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+        message.attributes = vec![LinkAttribute::IfName(name.to_owned())];
+        self.change(RouteNetlinkMessage::SetLink(message), 0)
+    }
+
+    /// Removes a device. Returns whether there was one.
+    pub(crate) fn remove(&mut self, name: &str) -> io::Result<bool> {
+        let mut message = LinkMessage::default();
+        message.attributes = vec![LinkAttribute::IfName(name.to_owned())];
+        match self.change(RouteNetlinkMessage::DelLink(message), 0) {
+            Err(error) if is_no_device(&error) => Ok(false),
+            other => other.map(|()| true),
+        }
+    }
+
+    /// A device by its name.
+    pub(crate) fn link(&mut self, name: &str) -> io::Result<Option<Link>> {
+        let mut message = LinkMessage::default();
+        message.attributes = vec![LinkAttribute::IfName(name.to_owned())];
+        match self.ask(RouteNetlinkMessage::GetLink(message), NLM_F_ACK) {
+            Err(error) if is_no_device(&error) => Ok(None),
+            other => Ok(other?.into_iter().find_map(told_link)),
+        }
+    }
+
+    /// All devices.
+    pub(crate) fn links(&mut self) -> io::Result<Vec<Link>> {
+        let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let answers = self.ask(request, NLM_F_DUMP)?;
+        Ok(answers.into_iter().filter_map(told_link).collect())
+    }
+
+    /// Gives a device an address, if it has it not yet.
+    pub(crate) fn add_address(
+        &mut self,
+        link: u32,
+        address: Ipv4Addr,
+        prefix: u8,
+    ) -> io::Result<()> {
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet;
+        message.header.prefix_len = prefix;
+        message.header.index = link;
+        message.attributes = vec![
+            AddressAttribute::Local(IpAddr::V4(address)),
+            AddressAttribute::Address(IpAddr::V4(address)),
+        ];
+        self.change(
+            RouteNetlinkMessage::NewAddress(message),
+            NLM_F_CREATE | NLM_F_REPLACE,
+        )
+    }
+
+    /// The IPv4 addresses of one device.
+    pub(crate) fn addresses(&mut self, link: u32) -> io::Result<Vec<Ipv4Addr>> {
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet;
+        let answers = self.ask(RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP)?;
+        Ok(answers
+            .into_iter()
+            .filter_map(|answer| match answer {
+                RouteNetlinkMessage::NewAddress(told) if told.header.index == link => Some(told),
+                _ => None,
+            })
+            .flat_map(|told| told.attributes)
+            .filter_map(|attribute| match attribute {
+                AddressAttribute::Local(IpAddr::V4(address)) => Some(address),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// Routes one address to a device.
+    pub(crate) fn add_host_route(&mut self, link: u32, to: Ipv4Addr) -> io::Result<()> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        message.header.destination_prefix_length = 32;
+        message.header.table = RouteHeader::RT_TABLE_MAIN;
+        message.header.protocol = RouteProtocol::Static;
+        message.header.scope = RouteScope::Link;
+        message.header.kind = RouteType::Unicast;
+        message.attributes = vec![
+            RouteAttribute::Destination(RouteAddress::Inet(to)),
+            RouteAttribute::Oif(link),
+        ];
+        self.change(
+            RouteNetlinkMessage::NewRoute(message),
+            NLM_F_CREATE | NLM_F_REPLACE,
+        )
+    }
+
+    /// The destinations of all IPv4 routes in all tables, default routes left out, and so are the
+    /// routes to device `but`.
+    pub(crate) fn routed(&mut self, but: Option<u32>) -> io::Result<Vec<Subnet>> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        let answers = self.ask(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP)?;
+        Ok(answers
+            .into_iter()
+            .filter_map(|answer| match answer {
+                RouteNetlinkMessage::NewRoute(route) => destination(&route, but),
+                _ => None,
+            })
+            .collect())
+    }
+
+    fn change(&mut self, request: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        self.ask(request, NLM_F_ACK | flags).map(drop)
+    }
+
+    fn ask(
+        &mut self,
+        request: RouteNetlinkMessage,
+        flags: u16,
+    ) -> io::Result<Vec<RouteNetlinkMessage>> {
+        self.sequence += 1;
+        let mut message = NetlinkMessage::from(request);
+        message.header.flags = NLM_F_REQUEST | flags;
+        message.header.sequence_number = self.sequence;
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        net::send(&self.socket, &bytes, SendFlags::empty())?;
+        let mut answers = Vec::new();
+        while !self.read_answers(&mut answers)? {}
+        Ok(answers)
+    }
+
+    /// Reads one datagram of answers. Returns whether the last one was among them.
+    fn read_answers(&mut self, answers: &mut Vec<RouteNetlinkMessage>) -> io::Result<bool> {
+        let (_, length) = net::recv(&self.socket, &mut self.buffer[..], RecvFlags::TRUNC)?;
+        let mut rest = self
+            .buffer
+            .get(..length)
+            .ok_or_else(|| io::Error::other("the kernel's answer is longer than expected"))?;
+        while rest.len() >= 16 {
+            let length = u32::from_ne_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
+            let kind = u16::from_ne_bytes([rest[4], rest[5]]);
+            let Some(one) = rest.get(..length).filter(|one| one.len() >= 16) else {
+                return Err(io::ErrorKind::InvalidData.into());
+            };
+            // A device or route of a sort that this library cannot read yet is none of ours; only
+            // the answers that end a request have to be understood.
+            match NetlinkMessage::<RouteNetlinkMessage>::deserialize(one).map(|m| m.payload) {
+                Ok(NetlinkPayload::InnerMessage(inner)) => answers.push(inner),
+                Ok(NetlinkPayload::Error(error)) if error.code.is_some() => {
+                    return Err(error.to_io());
+                }
+                Ok(NetlinkPayload::Error(_) | NetlinkPayload::Done(_)) => return Ok(true),
+                Err(_) if kind < 16 => return Err(io::ErrorKind::InvalidData.into()),
+                _ => {}
+            }
+            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        }
+        Ok(false)
+    }
+}
+
+fn is_no_device(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
+}
+
+fn told_link(answer: RouteNetlinkMessage) -> Option<Link> {
+    let RouteNetlinkMessage::NewLink(message) = answer else {
+        return None;
+    };
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        alias: None,
+        bridge: None,
+        is_bridge: false,
+    };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+            LinkAttribute::Controller(index) => link.bridge = Some(index),
+            LinkAttribute::LinkInfo(infos) => {
+                link.is_bridge = infos.contains(&LinkInfo::Kind(InfoKind::Bridge));
+            }
+            _ => {}
+        }
+    }
+    Some(link)
+}
+
+fn destination(route: &RouteMessage, but: Option<u32>) -> Option<Subnet> {
+    let mut address = None;
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) if Some(*index) == but => return None,
+            RouteAttribute::Destination(RouteAddress::Inet(to)) => address = Some(*to),
+            _ => {}
+        }
+    }
+    // A default route has no destination.
+    Subnet::new(address?, route.header.destination_prefix_length)
+}

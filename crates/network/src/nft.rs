@@ -1,0 +1,87 @@
+//! The program `nft`: scripts in, JSON out. It works on the calling thread's network namespace.
+//!
+//! One script is one transaction: the kernel takes all of it or nothing.
+
+use std::io::{self, Write as _};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::Error;
+
+/// As much of a refusal as an error shows.
+const MOST_SAID: usize = 600;
+
+/// Carries a script out.
+pub(crate) fn run(doing: &'static str, script: &str) -> Result<(), Error> {
+    let mut child = command()
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(Error::NftMissing)?;
+    // A child that ended early says why on its standard error.
+    if let Some(mut stdin) = child.stdin.take() {
+        let _ = stdin.write_all(script.as_bytes());
+    }
+    let output = child
+        .wait_with_output()
+        .map_err(Error::system("wait for nft"))?;
+    judged(doing, output).map(drop)
+}
+
+/// The objects that `nft -j list …` tells of; none if what was asked for is not there.
+pub(crate) fn list(what: &[&str]) -> Result<Vec<Value>, Error> {
+    let output = command()
+        .args(["-j", "-a", "list"])
+        .args(what)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(Error::NftMissing)?;
+    let output = match judged("list its rules", output) {
+        Err(Error::Nft { said, .. }) if said.contains("No such file or directory") => {
+            return Ok(Vec::new());
+        }
+        other => other?,
+    };
+    let mut told: Value = serde_json::from_slice(&output.stdout).map_err(|error| Error::Nft {
+        doing: "list its rules",
+        said: error.to_string(),
+    })?;
+    match told.get_mut("nftables").map(Value::take) {
+        Some(Value::Array(objects)) => Ok(objects),
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn command() -> Command {
+    let mut command = Command::new("nft");
+    // Debian's administrators' programs are not on every PATH.
+    let path = std::env::var("PATH").unwrap_or_default();
+    command
+        .env_clear()
+        .env("PATH", format!("{path}:/usr/sbin:/sbin"))
+        .env("LC_ALL", "C");
+    command
+}
+
+fn judged(doing: &'static str, output: Output) -> Result<Output, Error> {
+    if output.status.success() {
+        return Ok(output);
+    }
+    let mut said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    if let Some((end, _)) = said.char_indices().nth(MOST_SAID) {
+        said.truncate(end);
+    }
+    if said.is_empty() {
+        said = output.status.to_string();
+    }
+    if said.contains("Operation not permitted") {
+        return Err(Error::System {
+            doing: doing.to_owned(),
+            source: io::ErrorKind::PermissionDenied.into(),
+        });
+    }
+    Err(Error::Nft { doing, said })
+}

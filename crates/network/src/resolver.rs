@@ -1,0 +1,123 @@
+//! Which name servers a guest is told: those of the host's resolver, as far as a guest can reach
+//! them.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
+use crate::Subnet;
+
+/// Where systemd-resolved keeps the servers behind its stub at 127.0.0.53.
+const BEHIND_RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
+
+/// At most as many as the resolver of the C library asks (`resolv.conf(5)`).
+const MOST: usize = 3;
+
+/// The name servers for guests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Resolver {
+    /// These can be reached from a guest as they are.
+    Direct(Vec<Ipv4Addr>),
+    /// The host asks a server on its own loopback: guests ask the gateway, and the host's rules
+    /// send that on to this address.
+    Loopback(Ipv4Addr),
+    /// The host has none that a guest could use.
+    None,
+}
+
+impl Resolver {
+    /// Reads the host's configuration; one that cannot be read names no server.
+    pub(crate) fn of_host(resolv_conf: &Path) -> Self {
+        let read = |path: &Path| servers(&fs_err::read_to_string(path).unwrap_or_default());
+        let told = read(resolv_conf);
+        if told == [Ipv4Addr::new(127, 0, 0, 53)] {
+            let behind = Self::chosen(read(Path::new(BEHIND_RESOLVED)));
+            if matches!(behind, Self::Direct(_)) {
+                return behind;
+            }
+        }
+        Self::chosen(told)
+    }
+
+    fn chosen(told: Vec<Ipv4Addr>) -> Self {
+        let first = told.first().copied();
+        let direct: Vec<Ipv4Addr> = told
+            .into_iter()
+            .filter(|server| !server.is_loopback() && !server.is_unspecified())
+            .take(MOST)
+            .collect();
+        match (direct.is_empty(), first) {
+            (false, _) => Self::Direct(direct),
+            (true, Some(server)) if server.is_loopback() => Self::Loopback(server),
+            (true, Some(_)) => Self::Loopback(Ipv4Addr::LOCALHOST),
+            (true, None) => Self::None,
+        }
+    }
+
+    /// Whether one of the servers has an address of `subnet`, which would lead to the bridge.
+    pub(crate) fn within(&self, subnet: Subnet) -> bool {
+        matches!(self, Self::Direct(servers) if servers.iter().any(|s| subnet.contains(*s)))
+    }
+
+    /// What the guest's own `resolv.conf` is to name.
+    pub(crate) fn for_guest(&self, gateway: Ipv4Addr) -> Vec<Ipv4Addr> {
+        match self {
+            Self::Direct(servers) => servers.clone(),
+            Self::Loopback(_) => vec![gateway],
+            Self::None => Vec::new(),
+        }
+    }
+}
+
+/// The IPv4 name servers of a `resolv.conf(5)`: guests have no IPv6 yet.
+fn servers(text: &str) -> Vec<Ipv4Addr> {
+    text.lines()
+        .filter_map(|line| {
+            let mut words = line.split_ascii_whitespace();
+            (words.next() == Some("nameserver")).then(|| words.next())?
+        })
+        .filter_map(|server| match server.parse() {
+            Ok(IpAddr::V4(server)) => Some(server),
+            _ => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chooses_what_a_guest_can_reach() {
+        let direct = |servers: &[[u8; 4]]| {
+            Resolver::Direct(servers.iter().map(|s| Ipv4Addr::from(*s)).collect())
+        };
+        for (text, expected) in [
+            ("", Resolver::None),
+            (
+                "# nameserver 10.0.0.1\nsearch example.org\n",
+                Resolver::None,
+            ),
+            ("nameserver fd00::1\n", Resolver::None),
+            ("nameserver 10.0.0.1\n", direct(&[[10, 0, 0, 1]])),
+            (
+                "nameserver 127.0.0.1\nnameserver\t10.0.0.1 # b\nnameserver fe80::1%eth0\n",
+                direct(&[[10, 0, 0, 1]]),
+            ),
+            (
+                "nameserver 10.0.0.1\nnameserver 10.0.0.2\nnameserver 10.0.0.3\nnameserver 10.0.0.4\n",
+                direct(&[[10, 0, 0, 1], [10, 0, 0, 2], [10, 0, 0, 3]]),
+            ),
+            (
+                "nameserver 127.0.0.5",
+                Resolver::Loopback([127, 0, 0, 5].into()),
+            ),
+            (
+                "nameserver 0.0.0.0",
+                Resolver::Loopback(Ipv4Addr::LOCALHOST),
+            ),
+            ("nameserver\nnameserver x", Resolver::None),
+        ] {
+            assert_eq!(Resolver::chosen(servers(text)), expected, "{text}");
+        }
+    }
+}

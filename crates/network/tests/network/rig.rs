@@ -1,0 +1,347 @@
+//! The stage of these tests: a host, an outside world and guests, all of them network namespaces of
+//! the test's own. Nothing touches the machine's network: what the driver takes for the host is a
+//! namespace that goes with its thread.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use firebuild_core::MachineId;
+use firebuild_network::{Attachment, Builtin, Request, Settings};
+use nix::mount::{MsFlags, mount};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, setns, unshare};
+
+use crate::tap;
+
+/// How long a connection that must fail is tried.
+const REFUSED_AFTER: Duration = Duration::from_millis(400);
+/// How long an answer that must come may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) const HOST_OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+pub(crate) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+
+/// Runs a test on a thread that has a network namespace, and a view of the mounts, of its own.
+pub(crate) fn on_host(test: impl FnOnce(&Host) + Send) {
+    thread::scope(|scope| {
+        let host = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
+            let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+            mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+            test(&Host::new());
+        });
+        if let Err(panic) = host.join() {
+            std::panic::resume_unwind(panic);
+        }
+    });
+}
+
+/// The namespace that the driver takes for the host.
+pub(crate) struct Host {
+    pub(crate) net: Net,
+    pub(crate) outside: Net,
+    pub(crate) directory: tempfile::TempDir,
+}
+
+impl Host {
+    fn new() -> Self {
+        let outside = Net::new();
+        ip("link set lo up");
+        ip("link add wan0 type veth peer name wan1");
+        outside.adopt("wan1");
+        ip(&format!("address add {HOST_OUTSIDE}/24 dev wan0"));
+        ip("link set wan0 up");
+        ip(&format!("route add default via {OUTSIDE}"));
+        outside.run(|| {
+            ip("link set lo up");
+            ip(&format!("address add {OUTSIDE}/24 dev wan1"));
+            ip("link set wan1 up");
+        });
+        let directory = tempfile::tempdir().unwrap();
+        fs_err::write(
+            directory.path().join("resolv.conf"),
+            format!("nameserver {OUTSIDE}\n"),
+        )
+        .unwrap();
+        Self {
+            net: Net::current(),
+            outside,
+            directory,
+        }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            leases: self.path("leases"),
+            namespaces: self.path("netns"),
+            resolv_conf: self.path("resolv.conf"),
+            ..Settings::of_host(self.path("root"))
+        }
+    }
+
+    pub(crate) fn driver(&self) -> Builtin {
+        Builtin::new(self.settings())
+    }
+
+    /// All that the driver could leave on the host: devices, addresses, rules, names, leases.
+    pub(crate) fn state(&self) -> BTreeMap<&'static str, String> {
+        BTreeMap::from([
+            ("addresses", said("ip", &["-brief", "address"])),
+            ("routes", said("ip", &["route", "show", "table", "all"])),
+            ("rules", said("nft", &["list", "ruleset"])),
+            ("namespaces", files(&self.path("netns"))),
+            ("leases", files(&self.path("leases/firebuild"))),
+        ])
+    }
+}
+
+fn files(directory: &Path) -> String {
+    let Ok(entries) = fs_err::read_dir(directory) else {
+        return String::new();
+    };
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        // What a lock and a hint are kept in stays.
+        .filter(|name| name != "lock" && name != "last-address")
+        .collect();
+    names.sort();
+    names.join("\n")
+}
+
+pub(crate) fn id(number: u8) -> MachineId {
+    let mut random = [0; 20];
+    random[0] = number;
+    random[1] = number / 26;
+    MachineId::from_random(random)
+}
+
+pub(crate) fn request(number: u8, ports: &[&str]) -> Request {
+    Request {
+        id: id(number),
+        vmm_uid: 0,
+        vmm_gid: 0,
+        address: None,
+        ports: ports.iter().map(|port| port.parse().unwrap()).collect(),
+        metadata_address: true,
+    }
+}
+
+/// Runs `ip`, which must succeed.
+pub(crate) fn ip(arguments: &str) {
+    let arguments: Vec<&str> = arguments.split_ascii_whitespace().collect();
+    said("ip", &arguments);
+}
+
+/// Has `nft` carry a script out.
+pub(crate) fn nft(script: &str) {
+    let mut child = Command::new("nft")
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(script.as_bytes())
+        .unwrap();
+    assert!(child.wait().unwrap().success(), "{script}");
+}
+
+/// What a program prints, which must succeed.
+pub(crate) fn said(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {error}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A network namespace without a name.
+pub(crate) struct Net(OwnedFd);
+
+impl Net {
+    pub(crate) fn new() -> Self {
+        thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            Self::current()
+        })
+        .join()
+        .unwrap()
+    }
+
+    pub(crate) fn current() -> Self {
+        Self::at(Path::new("/proc/thread-self/ns/net"))
+    }
+
+    pub(crate) fn at(path: &Path) -> Self {
+        Self(fs_err::File::open(path).unwrap().into_parts().0.into())
+    }
+
+    pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                setns(&self.0, CloneFlags::CLONE_NEWNET).unwrap();
+                work()
+            });
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Takes a device of the current namespace.
+    fn adopt(&self, device: &str) {
+        use std::os::fd::AsRawFd;
+        let own = format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd());
+        ip(&format!("link set {device} netns {own}"));
+    }
+
+    /// Starts a TCP server that answers with the address of whoever connects.
+    pub(crate) fn serve_tcp(&self, address: Ipv4Addr, port: u16) {
+        let listener = self.run(|| TcpListener::bind((address, port)).unwrap());
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let peer = stream.peer_addr().unwrap().ip();
+                let _ = write!(stream, "{peer}");
+            }
+        });
+    }
+
+    /// Starts a UDP server that does the same.
+    pub(crate) fn serve_udp(&self, address: Ipv4Addr, port: u16) {
+        let socket = self.run(|| UdpSocket::bind((address, port)).unwrap());
+        thread::spawn(move || {
+            let mut byte = [0];
+            while let Ok((_, peer)) = socket.recv_from(&mut byte) {
+                let _ = socket.send_to(peer.ip().to_string().as_bytes(), peer);
+            }
+        });
+    }
+
+    /// What a server says over TCP, or none if it cannot be reached.
+    pub(crate) fn ask_tcp(&self, address: Ipv4Addr, port: u16) -> Option<String> {
+        self.ask_tcp_within(address, port, PATIENCE)
+    }
+
+    /// Whether a TCP connection fails, by refusal or for want of an answer.
+    pub(crate) fn cannot_reach(&self, address: Ipv4Addr, port: u16) -> bool {
+        self.ask_tcp_within(address, port, REFUSED_AFTER).is_none()
+    }
+
+    fn ask_tcp_within(&self, address: Ipv4Addr, port: u16, patience: Duration) -> Option<String> {
+        self.run(|| {
+            let address = SocketAddr::V4(SocketAddrV4::new(address, port));
+            let mut stream = TcpStream::connect_timeout(&address, patience).ok()?;
+            stream.set_read_timeout(Some(patience)).unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).ok()?;
+            Some(text)
+        })
+    }
+
+    pub(crate) fn ask_udp(&self, address: Ipv4Addr, port: u16) -> Option<String> {
+        self.run(|| {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+            socket
+                .set_read_timeout(Some(Duration::from_secs(5)))
+                .unwrap();
+            socket.send_to(b"?", (address, port)).ok()?;
+            let mut buffer = [0; 100];
+            let (length, _) = socket.recv_from(&mut buffer).ok()?;
+            Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+        })
+    }
+}
+
+/// What a VM is to the network: a device with the VM's addresses behind the VM's tap. Two threads
+/// carry frames from one tap to the other as a VMM does, with all offloads.
+pub(crate) struct Guest {
+    pub(crate) net: Net,
+    /// Closed to stop the threads.
+    stop: Option<OwnedFd>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.stop = None;
+        for thread in self.threads.drain(..) {
+            let ended = thread.join();
+            assert!(ended.is_ok() || thread::panicking());
+        }
+    }
+}
+
+impl Guest {
+    pub(crate) fn boot(attachment: &Attachment) -> Self {
+        let net = Net::new();
+        let interface = &attachment.interface;
+        let outer = attachment.tap().unwrap().try_clone_to_owned().unwrap();
+        tap::offer_offloads(&outer);
+        let inner = net.run(|| {
+            let inner = tap::open("eth0");
+            tap::offer_offloads(&inner);
+            ip("link set lo up");
+            ip(&format!("link set eth0 address {} up", interface.mac));
+            ip(&format!(
+                "address add {}/{} dev eth0",
+                interface.address,
+                interface.subnet.prefix()
+            ));
+            ip("route add 169.254.169.252/30 dev eth0");
+            ip(&format!("route add default via {}", interface.gateway));
+            inner
+        });
+        let (stopped, stop) = rustix::pipe::pipe().unwrap();
+        let ends = [
+            (outer.try_clone().unwrap(), inner.try_clone().unwrap()),
+            (inner, outer),
+        ];
+        let threads = ends
+            .into_iter()
+            .map(|(from, to)| {
+                let stopped = stopped.try_clone().unwrap();
+                thread::spawn(move || carry(&from, &to, &stopped))
+            })
+            .collect();
+        Self {
+            net,
+            stop: Some(stop),
+            threads,
+        }
+    }
+}
+
+/// Carries frames until the other end of `stopped` is closed.
+fn carry(from: &OwnedFd, to: &OwnedFd, stopped: &OwnedFd) {
+    let mut frame = vec![0; 70_000];
+    loop {
+        let mut ready = [
+            PollFd::new(from.as_fd(), PollFlags::POLLIN),
+            PollFd::new(stopped.as_fd(), PollFlags::POLLIN),
+        ];
+        poll(&mut ready, PollTimeout::NONE).unwrap();
+        if ready[1].any() == Some(true) {
+            return;
+        }
+        if ready[0].revents().unwrap().contains(PollFlags::POLLIN) {
+            let length = rustix::io::read(from, &mut frame).unwrap();
+            // A device that is down takes none: the frame is lost, as on a cable.
+            let _ = rustix::io::write(to, &frame[..length]);
+        } else if ready[0].any() == Some(true) {
+            // The device is gone.
+            return;
+        }
+    }
+}
