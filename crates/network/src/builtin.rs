@@ -278,8 +278,9 @@ impl Builtin {
             mac: Mac::of_machine(&request.id),
             listeners,
         };
+        let first = leases.is_empty();
         leases.insert(lease.clone())?;
-        let shared = self.ensure_host_parts(&lease, &mut netlink, resolver);
+        let shared = self.ensure_host_parts(&lease, &mut netlink, resolver, first);
         drop(leases);
         if let Err(error) = shared {
             let _ = self.teardown(&request.id);
@@ -337,12 +338,17 @@ impl Builtin {
         lease: &Lease,
         netlink: &mut Netlink,
         resolver: &Resolver,
+        first: bool,
     ) -> Result<(), Error> {
         namespace::prepare_directory(&self.settings.namespaces)?;
         // Rules first: nothing passes the bridge before they are there.
-        rules::install(&self.settings.name, lease, resolver)?;
+        rules::install(&self.settings.name, lease, resolver, first)?;
         let bridge = self.settings.name.bridge();
         let doing = || Error::system(format!("make the bridge `{bridge}`"));
+        if first {
+            // One that nobody took down may be of another network.
+            netlink.remove(&bridge).map_err(doing())?;
+        }
         let mac = Mac::of_name(&bridge);
         let index = netlink.ensure_bridge(&bridge, mac).map_err(doing())?;
         // Guests have no IPv6 yet, so the bridge offers none.
@@ -395,9 +401,13 @@ impl Builtin {
             .map_err(doing())?;
         set_sysctl(&format!("ipv6/conf/{device}/disable_ipv6"), "1")?;
         netlink.up(&device).map_err(doing())?;
-        namespace
+        let tap = namespace
             .run(|| self.furnish(request, lease))
-            .map_err(Error::system("enter the VM's network namespace"))?
+            .map_err(Error::system("enter the VM's network namespace"))??;
+        netlink.wait_until_up(&device).map_err(doing())?;
+        let bridge = self.settings.name.bridge();
+        netlink.wait_until_up(&bridge).map_err(doing())?;
+        Ok(tap)
     }
 
     /// Inside the namespace: the tap, the addresses of services, the rules.

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use firebuild_core::MachineId;
+use rustix::io::Errno;
 
 use crate::{Listener, Subnet};
 
@@ -116,6 +117,11 @@ impl Error {
             )),
             Self::System { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("networks of VMs need root: run firebuild as root".into())
+            }
+            Self::System { source, .. }
+                if source.raw_os_error() == Some(Errno::XFULL.raw_os_error()) =>
+            {
+                Some("a bridge holds 1023 VMs: stop one first".into())
             }
             _ => None,
         }

@@ -2,7 +2,8 @@
 //! through only what is the VM's own.
 //!
 //! What must hold, whatever the guest sends: nothing leaves with another hardware or IPv4 address
-//! than the VM's; the service addresses are reached by this VM only, and never from the bridge.
+//! than the VM's; the service addresses are reached by this VM only, and never from the bridge;
+//! nothing link-local passes, because there the clouds hand the host's credentials to who asks.
 
 use std::net::Ipv4Addr;
 
@@ -10,6 +11,9 @@ use crate::{ETHERNET, Mac, NetworkName, TAP, nft};
 
 /// The addresses of the services that firebuild offers to the one VM of a namespace.
 const SERVICES: &str = "169.254.169.252/30";
+
+/// What must not be routed (RFC 3927, 2.7).
+const LINK_LOCAL: &str = "169.254.0.0/16";
 
 /// Puts the rules into the calling thread's namespace, which has both devices.
 pub(crate) fn install(name: &NetworkName, mac: Mac, address: Ipv4Addr) -> Result<(), crate::Error> {
@@ -32,11 +36,14 @@ fn script(name: &NetworkName, mac: Mac, address: Ipv4Addr) -> String {
         ether type != ip drop
         ip saddr != {address} drop
         ip daddr {SERVICES} accept
+        ip daddr {LINK_LOCAL} drop
         fwd to "{ETHERNET}"
     }}
     chain arp_from_guest {{
         arp htype != 1 drop
         arp ptype != ip drop
+        arp hlen != 6 drop
+        arp plen != 4 drop
         arp saddr ether != {mac} drop
         arp saddr ip != {address} drop
         arp daddr ip {SERVICES} accept
@@ -47,15 +54,17 @@ fn script(name: &NetworkName, mac: Mac, address: Ipv4Addr) -> String {
         ether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 ether daddr != {mac} drop
         ether type arp goto arp_to_guest
         ether type != ip drop
-        ip saddr {SERVICES} drop
-        ip daddr {SERVICES} drop
+        ip saddr {LINK_LOCAL} drop
+        ip daddr {LINK_LOCAL} drop
         fwd to "{TAP}"
     }}
     chain arp_to_guest {{
         arp htype != 1 drop
         arp ptype != ip drop
+        arp hlen != 6 drop
+        arp plen != 4 drop
         arp daddr ip != {address} drop
-        arp saddr ip {SERVICES} drop
+        arp saddr ip {LINK_LOCAL} drop
         fwd to "{TAP}"
     }}
 }}

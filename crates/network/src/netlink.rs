@@ -6,6 +6,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
@@ -14,11 +15,13 @@ use netlink_packet_core::{
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
     InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    State,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{self, RecvFlags, SendFlags, SocketFlags, SocketType};
 
@@ -40,7 +43,15 @@ pub(crate) struct Link {
     pub(crate) alias: Option<String>,
     pub(crate) bridge: Option<u32>,
     pub(crate) is_bridge: bool,
+    /// Whether frames pass.
+    pub(crate) is_up: bool,
 }
+
+/// `RTMGRP_LINK`: changes of devices.
+const LINK_EVENTS: u32 = 1;
+
+/// How long a device may take to come up. The kernel takes a second if it is in no hurry.
+const MOST_WAIT: Duration = Duration::from_secs(5);
 
 /// One end of the cable between a VM's namespace and the bridge.
 pub(crate) struct Cable<'a> {
@@ -59,16 +70,8 @@ pub(crate) struct Cable<'a> {
 impl Netlink {
     /// Opens the calling thread's namespace.
     pub(crate) fn open() -> io::Result<Self> {
-        let socket = net::socket_with(
-            net::AddressFamily::NETLINK,
-            SocketType::RAW,
-            SocketFlags::CLOEXEC,
-            // NETLINK_ROUTE is protocol 0, which rustix writes so.
-            None,
-        )?;
-        net::bind(&socket, &SocketAddrNetlink::new(0, 0))?;
         Ok(Self {
-            socket,
+            socket: open_socket(0)?,
             sequence: 0,
             // The kernel fills at most 32 KiB of a dump at a time.
             buffer: vec![0; 32 << 10],
@@ -137,6 +140,28 @@ impl Netlink {
         message.header.change_mask = LinkFlags::Up;
         message.attributes = vec![LinkAttribute::IfName(name.to_owned())];
         self.change(RouteNetlinkMessage::SetLink(message), 0)
+    }
+
+    /// Waits until frames pass a device, or for [`MOST_WAIT`]: then they may do so later.
+    ///
+    /// After both ends of a cable are set up, the kernel opens the far one, and the bridge's port,
+    /// from a thread of its own; the first frames would be lost.
+    pub(crate) fn wait_until_up(&mut self, name: &str) -> io::Result<()> {
+        let events = open_socket(LINK_EVENTS)?;
+        let deadline = Instant::now() + MOST_WAIT;
+        while self.link(name)?.is_some_and(|link| !link.is_up) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let left = Timespec::try_from(left).map_err(io::Error::other)?;
+            let mut ready = [PollFd::new(&events, PollFlags::IN)];
+            let woken = rustix::io::retry_on_intr(|| poll(&mut ready, Some(&left)))?;
+            if woken == 0 {
+                break;
+            }
+            // Something changed; what, the next question tells. Events that overflowed the socket
+            // count as one.
+            let _ = net::recv(&events, &mut self.buffer[..], RecvFlags::empty());
+        }
+        Ok(())
     }
 
     /// Removes a device. Returns whether there was one.
@@ -292,6 +317,18 @@ impl Netlink {
     }
 }
 
+fn open_socket(groups: u32) -> io::Result<OwnedFd> {
+    let socket = net::socket_with(
+        net::AddressFamily::NETLINK,
+        SocketType::RAW,
+        SocketFlags::CLOEXEC,
+        // NETLINK_ROUTE is protocol 0, which rustix writes so.
+        None,
+    )?;
+    net::bind(&socket, &SocketAddrNetlink::new(0, groups))?;
+    Ok(socket)
+}
+
 fn is_no_device(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
 }
@@ -306,12 +343,14 @@ fn told_link(answer: RouteNetlinkMessage) -> Option<Link> {
         alias: None,
         bridge: None,
         is_bridge: false,
+        is_up: false,
     };
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
             LinkAttribute::Controller(index) => link.bridge = Some(index),
+            LinkAttribute::OperState(state) => link.is_up = state == State::Up,
             LinkAttribute::LinkInfo(infos) => {
                 link.is_bridge = infos.contains(&LinkInfo::Kind(InfoKind::Bridge));
             }

@@ -17,9 +17,11 @@ const MOST: usize = 3;
 pub(crate) enum Resolver {
     /// These can be reached from a guest as they are.
     Direct(Vec<Ipv4Addr>),
-    /// The host asks a server on its own loopback: guests ask the gateway, and the host's rules
-    /// send that on to this address.
-    Loopback(Ipv4Addr),
+    /// The host asks a server that only the host can reach: on its own loopback, or on its link, as
+    /// the clouds have it at 169.254.169.253 and .254. Guests ask the gateway, and the host's rules
+    /// send that on to this address. A server that minds where a question comes from, or a firewall
+    /// that drops what comes to the host, has to let the guests' network in.
+    ByGateway(Ipv4Addr),
     /// The host has none that a guest could use.
     None,
 }
@@ -42,14 +44,15 @@ impl Resolver {
         let first = told.first().copied();
         let direct: Vec<Ipv4Addr> = told
             .into_iter()
-            .filter(|server| !server.is_loopback() && !server.is_unspecified())
+            .filter(|server| !is_of_host_only(*server))
             .take(MOST)
             .collect();
-        match (direct.is_empty(), first) {
-            (false, _) => Self::Direct(direct),
-            (true, Some(server)) if server.is_loopback() => Self::Loopback(server),
-            (true, Some(_)) => Self::Loopback(Ipv4Addr::LOCALHOST),
-            (true, None) => Self::None,
+        match first {
+            _ if !direct.is_empty() => Self::Direct(direct),
+            // What the C library takes it for.
+            Some(Ipv4Addr::UNSPECIFIED) => Self::ByGateway(Ipv4Addr::LOCALHOST),
+            Some(server) => Self::ByGateway(server),
+            None => Self::None,
         }
     }
 
@@ -62,10 +65,14 @@ impl Resolver {
     pub(crate) fn for_guest(&self, gateway: Ipv4Addr) -> Vec<Ipv4Addr> {
         match self {
             Self::Direct(servers) => servers.clone(),
-            Self::Loopback(_) => vec![gateway],
+            Self::ByGateway(_) => vec![gateway],
             Self::None => Vec::new(),
         }
     }
+}
+
+fn is_of_host_only(server: Ipv4Addr) -> bool {
+    server.is_loopback() || server.is_unspecified() || server.is_link_local()
 }
 
 /// The IPv4 name servers of a `resolv.conf(5)`: guests have no IPv6 yet.
@@ -91,6 +98,7 @@ mod tests {
         let direct = |servers: &[[u8; 4]]| {
             Resolver::Direct(servers.iter().map(|s| Ipv4Addr::from(*s)).collect())
         };
+        let by_gateway = |server: [u8; 4]| Resolver::ByGateway(server.into());
         for (text, expected) in [
             ("", Resolver::None),
             (
@@ -107,14 +115,12 @@ mod tests {
                 "nameserver 10.0.0.1\nnameserver 10.0.0.2\nnameserver 10.0.0.3\nnameserver 10.0.0.4\n",
                 direct(&[[10, 0, 0, 1], [10, 0, 0, 2], [10, 0, 0, 3]]),
             ),
+            ("nameserver 127.0.0.5", by_gateway([127, 0, 0, 5])),
             (
-                "nameserver 127.0.0.5",
-                Resolver::Loopback([127, 0, 0, 5].into()),
+                "nameserver 169.254.169.254",
+                by_gateway([169, 254, 169, 254]),
             ),
-            (
-                "nameserver 0.0.0.0",
-                Resolver::Loopback(Ipv4Addr::LOCALHOST),
-            ),
+            ("nameserver 0.0.0.0", by_gateway([127, 0, 0, 1])),
             ("nameserver\nnameserver x", Resolver::None),
         ] {
             assert_eq!(Resolver::chosen(servers(text)), expected, "{text}");

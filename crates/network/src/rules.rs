@@ -22,9 +22,19 @@ const ON_ADDRESS: &str = "address_ports";
 
 /// Puts the network's rules on the host, in place of those it has, and adds the ports of `lease`.
 ///
-/// All rules every time, in one transaction: a firewall that was restarted took them with it.
-pub(crate) fn install(name: &NetworkName, lease: &Lease, resolver: &Resolver) -> Result<(), Error> {
-    let mut script = table(name, lease.subnet, resolver);
+/// All rules every time, in one transaction: a firewall that was restarted took them with it. With
+/// `afresh`, ports that are there belong to nobody, and go.
+pub(crate) fn install(
+    name: &NetworkName,
+    lease: &Lease,
+    resolver: &Resolver,
+    afresh: bool,
+) -> Result<(), Error> {
+    let mut script = String::new();
+    if afresh {
+        script.push_str(&no_table(name));
+    }
+    script.push_str(&table(name, lease.subnet, resolver));
     for listener in &lease.listeners {
         let (map, key) = element(listener);
         // Writing to a string cannot fail.
@@ -77,9 +87,7 @@ pub(crate) fn machines(name: &NetworkName) -> Result<Vec<MachineId>, Error> {
 
 /// Removes all rules of the network.
 pub(crate) fn remove(name: &NetworkName) -> Result<(), Error> {
-    // Adding first makes removing something that is not there no error.
-    let table = name.table();
-    let mut script = format!("add table inet {table}\ndelete table inet {table}\n");
+    let mut script = no_table(name);
     for chain in forward_chains()?.into_iter().flat_map(Forward::into_all) {
         for handle in marked_rules(&chain, &name.mark())? {
             let Chain {
@@ -96,11 +104,17 @@ pub(crate) fn remove(name: &NetworkName) -> Result<(), Error> {
     nft::run("remove the host's rules for VMs", &script)
 }
 
+fn no_table(name: &NetworkName) -> String {
+    let table = name.table();
+    // Adding first makes removing something that is not there no error.
+    format!("add table inet {table}\ndelete table inet {table}\n")
+}
+
 fn table(name: &NetworkName, subnet: Subnet, resolver: &Resolver) -> String {
     let (t, bridge, mark) = (name.table(), name.bridge(), name.mark());
     let resolved = match resolver {
         // The guests' name server is the gateway, behind which is the host's own.
-        Resolver::Loopback(server) => format!(
+        Resolver::ByGateway(server) => format!(
             "ip daddr {} meta l4proto {{ tcp, udp }} th dport 53 dnat ip to {server}",
             subnet.gateway()
         ),

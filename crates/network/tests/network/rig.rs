@@ -96,13 +96,25 @@ impl Host {
     /// All that the driver could leave on the host: devices, addresses, rules, names, leases.
     pub(crate) fn state(&self) -> BTreeMap<&'static str, String> {
         BTreeMap::from([
-            ("addresses", said("ip", &["-brief", "address"])),
-            ("routes", said("ip", &["route", "show", "table", "all"])),
+            ("devices", devices()),
+            ("addresses", said("ip", &["-4", "-oneline", "address"])),
+            ("routes", routes()),
             ("rules", said("nft", &["list", "ruleset"])),
             ("namespaces", files(&self.path("netns"))),
             ("leases", files(&self.path("leases/firebuild"))),
         ])
     }
+}
+
+fn devices() -> String {
+    let told = said("ip", &["-brief", "link"]);
+    let names = told.lines().map(|line| line.split(' ').next().unwrap());
+    names.collect::<Vec<_>>().join("\n")
+}
+
+/// Without the state of the link, which comes and goes on its own.
+fn routes() -> String {
+    said("ip", &["-4", "route", "show", "table", "all"]).replace(" linkdown", "")
 }
 
 fn files(directory: &Path) -> String {
