@@ -24,7 +24,8 @@ use crate::netlink::{Cable, Netlink};
 use crate::resolver::Resolver;
 use crate::{
     AGENT_ADDRESS, ETHERNET, Error, Errors, HostInterface, Listener, METADATA_ADDRESS, Mac,
-    Namespace, NetworkName, PublishedPort, Subnet, TAP, guard, namespace, reserve, rules, sys,
+    Namespace, NetworkName, PublishedPort, Subnet, TAP, conntrack, guard, namespace, reserve,
+    rules, sys,
 };
 
 /// Where the network keeps its state, and what it calls its parts.
@@ -220,6 +221,8 @@ impl Builtin {
         trouble.note(self.namespace(id).remove());
         if let Some(mut leases) = trouble.note(self.lock()) {
             trouble.note(rules::forget(&self.settings.name, id));
+            let listeners = leases.get(id).map_or(&[][..], |lease| &lease.listeners);
+            trouble.note(conntrack::forget(listeners));
             if trouble.is_none() {
                 trouble.note(leases.remove(id));
             }
@@ -278,9 +281,9 @@ impl Builtin {
             mac: Mac::of_machine(&request.id),
             listeners,
         };
-        let first = leases.is_empty();
         leases.insert(lease.clone())?;
-        let shared = self.ensure_host_parts(&lease, &mut netlink, resolver, first);
+        let shared = self.ensure_host_parts(&leases, &lease, &mut netlink, resolver);
+
         drop(leases);
         if let Err(error) = shared {
             let _ = self.teardown(&request.id);
@@ -335,17 +338,18 @@ impl Builtin {
 
     fn ensure_host_parts(
         &self,
+        leases: &Leases,
         lease: &Lease,
         netlink: &mut Netlink,
         resolver: &Resolver,
-        first: bool,
     ) -> Result<(), Error> {
+        let subnet = lease.subnet;
         namespace::prepare_directory(&self.settings.namespaces)?;
         // Rules first: nothing passes the bridge before they are there.
-        rules::install(&self.settings.name, lease, resolver, first)?;
+        rules::install(&self.settings.name, subnet, resolver, leases.all())?;
         let bridge = self.settings.name.bridge();
         let doing = || Error::system(format!("make the bridge `{bridge}`"));
-        if first {
+        if leases.all().nth(1).is_none() {
             // One that nobody took down may be of another network.
             netlink.remove(&bridge).map_err(doing())?;
         }
@@ -356,10 +360,11 @@ impl Builtin {
         // For connections from 127.0.0.1 to published ports; the rules keep guests out of there.
         set_sysctl(&format!("ipv4/conf/{bridge}/route_localnet"), "1")?;
         netlink
-            .add_address(index, lease.subnet.gateway(), lease.subnet.prefix())
+            .add_address(index, subnet.gateway(), subnet.prefix())
             .map_err(doing())?;
         netlink.up(&bridge).map_err(doing())?;
-        set_sysctl("ipv4/ip_forward", "1")
+        set_sysctl("ipv4/ip_forward", "1")?;
+        conntrack::forget(&lease.listeners)
     }
 
     fn remove_host_parts(&self, leases: &Leases, trouble: &mut Trouble) {

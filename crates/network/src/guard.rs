@@ -51,6 +51,7 @@ fn script(name: &NetworkName, mac: Mac, address: Ipv4Addr) -> String {
     }}
     chain to_guest {{
         type filter hook ingress device "{ETHERNET}" priority 0; policy drop;
+        ether saddr {mac} ether daddr != {mac} drop
         ether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 ether daddr != {mac} drop
         ether type arp goto arp_to_guest
         ether type != ip drop

@@ -82,6 +82,10 @@ impl Leases {
             .chain(self.damaged.keys())
     }
 
+    pub(crate) fn get(&self, id: &MachineId) -> Option<&Lease> {
+        self.leases.get(id)
+    }
+
     pub(crate) fn all(&self) -> impl Iterator<Item = &Lease> {
         self.leases.values()
     }

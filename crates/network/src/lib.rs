@@ -10,6 +10,7 @@
 
 mod addressing;
 mod builtin;
+mod conntrack;
 mod error;
 mod guard;
 mod lease;
@@ -22,6 +23,7 @@ mod reserve;
 mod resolver;
 mod rules;
 mod sys;
+mod transport;
 
 use std::net::Ipv4Addr;
 

@@ -1,38 +1,36 @@
 //! Links, addresses and routes of the calling thread's network namespace, over rtnetlink.
 //!
-//! Synchronous: one request, then its acknowledgement. A supervisor makes a dozen of them in its
-//! life, so no connection task and no runtime is worth its memory.
+//! Synchronous: a supervisor makes a dozen requests in its life, so no connection task and no
+//! runtime is worth its memory.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
-    NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NetlinkDeserializable,
+    NetlinkHeader, NetlinkSerializable,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
-    InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
-    State,
+    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth,
+    LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{self, RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::net::{self, RecvFlags};
 
 use crate::addressing::{Mac, Subnet};
+use crate::transport::{Transport, open_socket};
 
 /// A connection to the kernel's link, address and route tables of one network namespace: that of
 /// the thread that opened it.
 pub(crate) struct Netlink {
-    socket: OwnedFd,
-    sequence: u32,
-    buffer: Vec<u8>,
+    transport: Transport,
 }
 
 /// What is told of a device.
@@ -70,12 +68,9 @@ pub(crate) struct Cable<'a> {
 impl Netlink {
     /// Opens the calling thread's namespace.
     pub(crate) fn open() -> io::Result<Self> {
-        Ok(Self {
-            socket: open_socket(0)?,
-            sequence: 0,
-            // The kernel fills at most 32 KiB of a dump at a time.
-            buffer: vec![0; 32 << 10],
-        })
+        // rtnetlink is family 0.
+        let transport = Transport::open(None)?;
+        Ok(Self { transport })
     }
 
     /// Makes a bridge, or finds the one there is. Its address is fixed: without one, a bridge
@@ -105,6 +100,10 @@ impl Netlink {
     }
 
     /// Makes a veth pair from here to another namespace.
+    ///
+    /// The bridge may send a frame back where it came from: where the kernel passes bridged packets
+    /// through the host's rules (Docker has it so), a guest reaches a port that it has published
+    /// itself in no other way.
     pub(crate) fn lay(&mut self, cable: &Cable<'_>) -> io::Result<()> {
         let mut far = LinkMessage::default();
         far.attributes = vec![
@@ -124,13 +123,19 @@ impl Netlink {
             RouteNetlinkMessage::NewLink(near),
             NLM_F_CREATE | NLM_F_EXCL,
         )?;
-        // An alias given with the device's creation is not kept.
-        let mut alias = LinkMessage::default();
-        alias.attributes = vec![
+        // Neither is kept if it comes with the device's creation.
+        let mut port = LinkMessage::default();
+        port.attributes = vec![
             LinkAttribute::IfName(cable.here.to_owned()),
             LinkAttribute::IfAlias(cable.alias.clone()),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::PortKind(InfoPortKind::Bridge),
+                LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(
+                    true,
+                )])),
+            ]),
         ];
-        self.change(RouteNetlinkMessage::SetLink(alias), 0)
+        self.change(RouteNetlinkMessage::NewLink(port), 0)
     }
 
     /// Sets a device up.
@@ -147,7 +152,8 @@ impl Netlink {
     /// After both ends of a cable are set up, the kernel opens the far one, and the bridge's port,
     /// from a thread of its own; the first frames would be lost.
     pub(crate) fn wait_until_up(&mut self, name: &str) -> io::Result<()> {
-        let events = open_socket(LINK_EVENTS)?;
+        let events = open_socket(None, LINK_EVENTS)?;
+        let mut event = [0; 8192];
         let deadline = Instant::now() + MOST_WAIT;
         while self.link(name)?.is_some_and(|link| !link.is_up) {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -159,7 +165,7 @@ impl Netlink {
             }
             // Something changed; what, the next question tells. Events that overflowed the socket
             // count as one.
-            let _ = net::recv(&events, &mut self.buffer[..], RecvFlags::empty());
+            let _ = net::recv(&events, &mut event[..], RecvFlags::empty());
         }
         Ok(())
     }
@@ -274,59 +280,22 @@ impl Netlink {
         request: RouteNetlinkMessage,
         flags: u16,
     ) -> io::Result<Vec<RouteNetlinkMessage>> {
-        self.sequence += 1;
-        let mut message = NetlinkMessage::from(request);
-        message.header.flags = NLM_F_REQUEST | flags;
-        message.header.sequence_number = self.sequence;
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        net::send(&self.socket, &bytes, SendFlags::empty())?;
+        let mut content = vec![0; request.buffer_len()];
+        request.serialize(&mut content);
         let mut answers = Vec::new();
-        while !self.read_answers(&mut answers)? {}
+        self.transport.exchange(
+            request.message_type(),
+            flags,
+            &content,
+            &mut |kind, content| {
+                let mut header = NetlinkHeader::default();
+                header.message_type = kind;
+                // A device or route of a sort that this library cannot read yet is none of ours.
+                answers.extend(RouteNetlinkMessage::deserialize(&header, content).ok());
+            },
+        )?;
         Ok(answers)
     }
-
-    /// Reads one datagram of answers. Returns whether the last one was among them.
-    fn read_answers(&mut self, answers: &mut Vec<RouteNetlinkMessage>) -> io::Result<bool> {
-        let (_, length) = net::recv(&self.socket, &mut self.buffer[..], RecvFlags::TRUNC)?;
-        let mut rest = self
-            .buffer
-            .get(..length)
-            .ok_or_else(|| io::Error::other("the kernel's answer is longer than expected"))?;
-        while rest.len() >= 16 {
-            let length = u32::from_ne_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
-            let kind = u16::from_ne_bytes([rest[4], rest[5]]);
-            let Some(one) = rest.get(..length).filter(|one| one.len() >= 16) else {
-                return Err(io::ErrorKind::InvalidData.into());
-            };
-            // A device or route of a sort that this library cannot read yet is none of ours; only
-            // the answers that end a request have to be understood.
-            match NetlinkMessage::<RouteNetlinkMessage>::deserialize(one).map(|m| m.payload) {
-                Ok(NetlinkPayload::InnerMessage(inner)) => answers.push(inner),
-                Ok(NetlinkPayload::Error(error)) if error.code.is_some() => {
-                    return Err(error.to_io());
-                }
-                Ok(NetlinkPayload::Error(_) | NetlinkPayload::Done(_)) => return Ok(true),
-                Err(_) if kind < 16 => return Err(io::ErrorKind::InvalidData.into()),
-                _ => {}
-            }
-            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        }
-        Ok(false)
-    }
-}
-
-fn open_socket(groups: u32) -> io::Result<OwnedFd> {
-    let socket = net::socket_with(
-        net::AddressFamily::NETLINK,
-        SocketType::RAW,
-        SocketFlags::CLOEXEC,
-        // NETLINK_ROUTE is protocol 0, which rustix writes so.
-        None,
-    )?;
-    net::bind(&socket, &SocketAddrNetlink::new(0, groups))?;
-    Ok(socket)
 }
 
 fn is_no_device(error: &io::Error) -> bool {

@@ -20,22 +20,20 @@ const ANYWHERE: &str = "ports";
 /// Ports on one address of the host.
 const ON_ADDRESS: &str = "address_ports";
 
-/// Puts the network's rules on the host, in place of those it has, and adds the ports of `lease`.
+/// Puts the network's rules and the ports of all leases on the host, in place of what it has.
 ///
-/// All rules every time, in one transaction: a firewall that was restarted took them with it. With
-/// `afresh`, ports that are there belong to nobody, and go.
-pub(crate) fn install(
+/// All of them every time, in one transaction: a firewall that was restarted took them with it, and
+/// ports that no lease has are nobody's.
+pub(crate) fn install<'a>(
     name: &NetworkName,
-    lease: &Lease,
+    subnet: Subnet,
     resolver: &Resolver,
-    afresh: bool,
+    leases: impl Iterator<Item = &'a Lease>,
 ) -> Result<(), Error> {
-    let mut script = String::new();
-    if afresh {
-        script.push_str(&no_table(name));
-    }
-    script.push_str(&table(name, lease.subnet, resolver));
-    for listener in &lease.listeners {
+    let mut script = no_table(name);
+    script.push_str(&table(name, subnet, resolver));
+    let ports = leases.flat_map(|lease| lease.listeners.iter().map(move |port| (lease, port)));
+    for (lease, listener) in ports {
         let (map, key) = element(listener);
         // Writing to a string cannot fail.
         let _ = writeln!(
@@ -133,43 +131,35 @@ fn table(name: &NetworkName, subnet: Subnet, resolver: &Resolver) -> String {
     map {ON_ADDRESS} {{
         type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
     }}
-    chain early {{ type filter hook prerouting priority raw; policy accept; }}
-    chain prerouting {{ type nat hook prerouting priority dstnat; policy accept; }}
-    chain output {{ type nat hook output priority -100; policy accept; }}
-    chain postrouting {{ type nat hook postrouting priority srcnat; policy accept; }}
-    chain forward {{ type filter hook forward priority filter; policy accept; }}
-    chain input {{ type filter hook input priority filter; policy accept; }}
-}}
-flush chain inet {t} early
-flush chain inet {t} prerouting
-flush chain inet {t} output
-flush chain inet {t} postrouting
-flush chain inet {t} forward
-flush chain inet {t} input
-table inet {t} {{
     chain early {{
+        type filter hook prerouting priority raw; policy accept;
         iifname "{bridge}" ip daddr 127.0.0.0/8 drop
         iifname "{bridge}" ip saddr 127.0.0.0/8 drop
     }}
     chain prerouting {{
+        type nat hook prerouting priority dstnat; policy accept;
         {resolved}
         {publish}
     }}
     chain output {{
+        type nat hook output priority -100; policy accept;
         {publish}
     }}
     chain postrouting {{
+        type nat hook postrouting priority srcnat; policy accept;
         ip saddr {subnet} ip daddr != {subnet} oifname != "{bridge}" masquerade
         ip saddr 127.0.0.0/8 oifname "{bridge}" masquerade
         ip saddr {subnet} ip daddr {subnet} ct status dnat masquerade
     }}
     chain forward {{
+        type filter hook forward priority filter; policy accept;
         iifname "{bridge}" accept
         oifname "{bridge}" ct state established,related accept
         oifname "{bridge}" ct status dnat accept
         oifname "{bridge}" drop
     }}
     chain input {{
+        type filter hook input priority filter; policy accept;
         iifname "{bridge}" ct state established,related accept
         iifname "{bridge}" ct status dnat accept
         iifname "{bridge}" icmp type echo-request accept

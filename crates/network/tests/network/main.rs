@@ -2,6 +2,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::print_stdout,
     reason = "clippy takes only functions marked as tests for tests"
 )]
 
@@ -9,5 +10,10 @@ mod frame;
 mod rig;
 mod tap;
 
+mod addresses;
 mod attachment;
+mod dns;
+mod inside;
 mod isolation;
+mod leftovers;
+mod ports;

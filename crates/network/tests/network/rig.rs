@@ -2,6 +2,7 @@
 //! the test's own. Nothing touches the machine's network: what the driver takes for the host is a
 //! namespace that goes with its thread.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
@@ -27,8 +28,18 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) const HOST_OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 pub(crate) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 
-/// Runs a test on a thread that has a network namespace, and a view of the mounts, of its own.
+/// Set in the process that runs one test.
+const ALONE: &str = "FIREBUILD_NETWORK_TEST_ALONE";
+
+/// Runs a test in a process of its own, on a thread that has a network namespace, and a view of the
+/// mounts, of its own.
+///
+/// A process of its own, because a child that another test is starting holds every socket of the
+/// process for a moment: a port that was given up would now and then still be in use.
 pub(crate) fn on_host(test: impl FnOnce(&Host) + Send) {
+    if std::env::var_os(ALONE).is_none() {
+        return run_alone();
+    }
     thread::scope(|scope| {
         let host = scope.spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
@@ -40,6 +51,25 @@ pub(crate) fn on_host(test: impl FnOnce(&Host) + Send) {
             std::panic::resume_unwind(panic);
         }
     });
+}
+
+/// Runs the calling test again in a new process, whole, the first time that it asks.
+fn run_alone() {
+    thread_local!(static DONE: Cell<bool> = const { Cell::new(false) });
+    if DONE.replace(true) {
+        return;
+    }
+    let this = thread::current();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([this.name().unwrap(), "--exact", "--nocapture"])
+        .env(ALONE, "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let error = String::from_utf8_lossy(&output.stderr);
+    print!("{text}{error}");
+    assert!(output.status.success());
+    assert!(text.contains("1 passed"), "the test was not found again");
 }
 
 /// The namespace that the driver takes for the host.

@@ -1,0 +1,253 @@
+//! What is left after something was interrupted, and that it is found and removed.
+
+use std::path::Path;
+use std::time::Instant;
+
+use firebuild_network::{Attachment, Error};
+
+use crate::rig::{Host, id, ip, nft, on_host, request};
+
+/// Undoes one part of a VM's attachment, or of the host's: what an interrupted set-up has not made
+/// yet, what an interrupted take-down or a person has removed.
+type Undo = fn(&Host, &Attachment);
+
+const PARTS: [(&str, Undo); 8] = [
+    ("nothing", |_, _| {}),
+    ("the cable", |_, attachment| {
+        ip(&format!("link del {}", attachment.interface.host_device));
+    }),
+    ("the namespace", |_, attachment| {
+        let path = attachment.interface.namespace.path();
+        unmount(path);
+        fs_err::remove_file(path).unwrap();
+    }),
+    ("the namespace's mount", |_, attachment| {
+        unmount(attachment.interface.namespace.path());
+    }),
+    ("the bridge", |_, _| ip("link del firebuild0")),
+    ("all rules", |_, _| nft("flush ruleset")),
+    ("the lease", |host, attachment| {
+        let id = host.driver().known().unwrap().pop().unwrap();
+        assert!(
+            attachment
+                .interface
+                .namespace
+                .path()
+                .ends_with(format!("firebuild-{id}"))
+        );
+        fs_err::remove_file(host.path(&format!("leases/firebuild/{id}.json"))).unwrap();
+    }),
+    ("the lease's text", |host, _| {
+        let id = host.driver().known().unwrap().pop().unwrap();
+        fs_err::write(host.path(&format!("leases/firebuild/{id}.json")), "{\"id\"").unwrap();
+    }),
+];
+
+/// Another part's undoing may have done it.
+fn unmount(path: &Path) {
+    let _ = rustix::mount::unmount(path, rustix::mount::UnmountFlags::DETACH);
+}
+
+#[test]
+fn any_two_parts_may_be_missing() {
+    for (first, undo_first) in PARTS {
+        for (second, undo_second) in PARTS {
+            if first >= second {
+                continue;
+            }
+            on_host(|host| {
+                let driver = host.driver();
+                let before = host.state();
+                let attachment = driver
+                    .setup(&request(1, &["8080:80", "127.0.0.1:53:53/udp"]))
+                    .unwrap();
+                undo_first(host, &attachment);
+                undo_second(host, &attachment);
+                drop(attachment);
+                assert_eq!(
+                    driver.known().unwrap(),
+                    [id(1)],
+                    "without {first} and {second}"
+                );
+                driver.teardown(&id(1)).unwrap();
+                assert_eq!(host.state(), before, "without {first} and {second}");
+                assert!(driver.known().unwrap().is_empty());
+            });
+        }
+    }
+}
+
+#[test]
+fn each_part_alone_is_found() {
+    for (alone, keep) in [("cable", 1), ("namespace", 2), ("ports", 3)] {
+        on_host(|host| {
+            let driver = host.driver();
+            let before = host.state();
+            // Another VM keeps the bridge, and is not touched.
+            let other = driver.setup(&request(2, &[])).unwrap();
+            let during = host.state();
+            let attachment = driver.setup(&request(1, &["8080:80"])).unwrap();
+            fs_err::remove_file(host.path(&format!("leases/firebuild/{}.json", id(1)))).unwrap();
+            if keep != 1 {
+                PARTS[1].1(host, &attachment);
+            }
+            if keep != 2 {
+                PARTS[2].1(host, &attachment);
+            }
+            if keep != 3 {
+                nft("delete element inet firebuild ports { tcp . 8080 }");
+            }
+            let known = driver.known().unwrap();
+            assert!(
+                known.contains(&id(1)) && known.contains(&id(2)),
+                "{alone}: {known:?}"
+            );
+            drop(attachment);
+            driver.teardown(&id(1)).unwrap();
+            assert_eq!(driver.known().unwrap(), [id(2)], "{alone}");
+            assert_eq!(host.state(), during, "{alone}");
+            drop(other);
+            driver.teardown(&id(2)).unwrap();
+            assert_eq!(host.state(), before, "{alone}");
+        });
+    }
+}
+
+#[test]
+fn taking_down_twice_or_nothing_at_all_is_fine() {
+    on_host(|host| {
+        let driver = host.driver();
+        driver.teardown(&id(1)).unwrap();
+        driver.teardown_unused_host_parts().unwrap();
+        let before = host.state();
+        drop(driver.setup(&request(1, &["8080:80"])).unwrap());
+        driver.teardown_unused_host_parts().unwrap();
+        assert!(host.state()["devices"].contains("firebuild0"), "in use");
+        driver.teardown(&id(1)).unwrap();
+        driver.teardown(&id(1)).unwrap();
+        assert_eq!(host.state(), before);
+    });
+}
+
+#[test]
+fn the_hosts_parts_are_made_afresh_for_the_first_vm() {
+    on_host(|host| {
+        let driver = host.driver();
+        let before = host.state();
+        drop(driver.setup(&request(1, &["8080:80"])).unwrap());
+        // A host that lost the leases: the bridge and the port belong to nobody.
+        fs_err::remove_file(host.path(&format!("leases/firebuild/{}.json", id(1)))).unwrap();
+        ip("address add 10.250.0.1/24 dev firebuild0");
+        drop(driver.setup(&request(2, &["8080:80"])).unwrap());
+        assert!(!host.state()["addresses"].contains("10.250.0.1"));
+        driver.teardown(&id(1)).unwrap();
+        driver.teardown(&id(2)).unwrap();
+        assert_eq!(host.state(), before);
+    });
+}
+
+#[test]
+fn a_vm_is_attached_once() {
+    on_host(|host| {
+        let driver = host.driver();
+        let _attachment = driver.setup(&request(1, &[])).unwrap();
+        let state = host.state();
+        let again = driver.setup(&request(1, &[])).unwrap_err();
+        assert!(matches!(again, Error::Attached(_)), "{again}");
+        assert_eq!(host.state(), state);
+    });
+}
+
+#[test]
+fn a_damaged_lease_stops_new_ones_and_says_where_it_is() {
+    on_host(|host| {
+        let driver = host.driver();
+        drop(driver.setup(&request(1, &[])).unwrap());
+        PARTS[7].1(host, &driver.setup(&request(2, &[])).unwrap());
+        let refused = driver.setup(&request(3, &[])).unwrap_err();
+        let path = host.path("leases/firebuild");
+        assert!(
+            refused.to_string().contains(path.to_str().unwrap()),
+            "{refused}"
+        );
+        driver.teardown(&id(2)).unwrap();
+        driver.setup(&request(3, &[])).unwrap();
+    });
+}
+
+#[test]
+fn a_set_up_that_fails_half_way_leaves_nothing() {
+    on_host(|host| {
+        let driver = host.driver();
+        // A device of that name, which is no bridge.
+        ip("link add firebuild0 type veth peer name firebuild1");
+        let before = host.state();
+        // The driver would take it for a bridge that was left over, so it is in use by a VM.
+        let lease = r#"{"id":"zaaaaaaaaaaaaaaaaaaa","owner":"/x","address":"10.77.208.9","subnet":"10.77.208.0/20","mac":"02:00:00:00:00:01"}"#;
+        let path = host.path("leases/firebuild/zaaaaaaaaaaaaaaaaaaa.json");
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(&path, lease).unwrap();
+        let refused = driver.setup(&request(1, &["8080:80"])).unwrap_err();
+        assert!(refused.to_string().contains("firebuild0"), "{refused}");
+        fs_err::remove_file(&path).unwrap();
+        let mut after = host.state();
+        assert!(
+            after["rules"].contains("firebuild"),
+            "of the network, which is in use"
+        );
+        assert!(!after["rules"].contains(id(1).as_str()));
+        after.insert("rules", before["rules"].clone());
+        assert_eq!(after, before);
+    });
+}
+
+#[test]
+fn many_at_once() {
+    const MANY: u8 = 20;
+    on_host(|host| {
+        let before = host.state();
+        let started = Instant::now();
+        let set_up = in_parallel(host, MANY, |driver, number| {
+            let port = format!("{}:80", 8000 + u16::from(number));
+            driver.setup(&request(number, &[&port])).unwrap()
+        });
+        let took = started.elapsed();
+        println!("{MANY} set-ups at once: {took:?}");
+        let mut addresses: Vec<_> = set_up.iter().map(|a| a.interface.address).collect();
+        addresses.sort();
+        addresses.dedup();
+        assert_eq!(addresses.len(), usize::from(MANY));
+        assert_eq!(host.driver().known().unwrap().len(), usize::from(MANY));
+        drop(set_up);
+        // Half go while as many come.
+        in_parallel(host, MANY, |driver, number| {
+            if number % 2 == 0 {
+                driver.teardown(&id(number)).unwrap();
+            } else {
+                drop(driver.setup(&request(number + MANY, &[])).unwrap());
+            }
+        });
+        in_parallel(host, 2 * MANY, |driver, number| {
+            driver.teardown(&id(number)).unwrap()
+        });
+        assert_eq!(host.state(), before);
+    });
+}
+
+fn in_parallel<T: Send>(
+    host: &Host,
+    many: u8,
+    work: impl Fn(&firebuild_network::Builtin, u8) -> T + Sync,
+) -> Vec<T> {
+    let driver = host.driver();
+    let (driver, work) = (&driver, &work);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..many)
+            .map(|number| scope.spawn(move || work(driver, number)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    })
+}
