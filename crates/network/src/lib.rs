@@ -12,6 +12,7 @@ mod addressing;
 mod builtin;
 mod conntrack;
 mod error;
+mod firewall;
 mod guard;
 mod lease;
 mod name;

@@ -1,73 +1,78 @@
 //! The host's rules: masquerading, published ports, and what may pass to and from the bridge.
 //!
-//! One table of firebuild's own, and nothing else unless a firewall of the host drops what is
-//! forwarded: then an accepting rule for the bridge in that firewall's chain, marked with
-//! firebuild's name. What belongs to one VM are elements of two maps, marked with its id.
+//! One table of firebuild's own, and rules in the firewalls of the host that would drop what is
+//! forwarded. What belongs to one VM are elements of two maps, marked with its id.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
-use firebuild_core::MachineId;
+use firebuild_core::{Digest, MachineId};
 use serde_json::Value;
 
 use crate::lease::Lease;
 use crate::name::{machine_mark, marked_machine};
 use crate::resolver::Resolver;
-use crate::{Error, Listener, NetworkName, Subnet, nft};
+use crate::{Error, Listener, NetworkName, Subnet, firewall, nft};
 
 /// Ports on every address of the host.
 const ANYWHERE: &str = "ports";
 /// Ports on one address of the host.
 const ON_ADDRESS: &str = "address_ports";
 
-/// Puts the network's rules and the ports of all leases on the host, in place of what it has.
+/// Makes the host have the network's rules and the ports of all leases, and no other ports.
 ///
-/// All of them every time, in one transaction: a firewall that was restarted took them with it, and
-/// ports that no lease has are nobody's.
+/// It looks first what there is, because replacing rules takes the kernel a hundred times longer
+/// than reading them. Whatever is missing comes back: a firewall that was restarted took it along.
 pub(crate) fn install<'a>(
     name: &NetworkName,
     subnet: Subnet,
     resolver: &Resolver,
     leases: impl Iterator<Item = &'a Lease>,
 ) -> Result<(), Error> {
-    let mut script = no_table(name);
-    script.push_str(&table(name, subnet, resolver));
-    let ports = leases.flat_map(|lease| lease.listeners.iter().map(move |port| (lease, port)));
-    for (lease, listener) in ports {
-        let (map, key) = element(listener);
-        // Writing to a string cannot fail.
-        let _ = writeln!(
-            script,
-            "add element inet {} {map} {{ {key} comment \"{}\" : {} . {} }}",
-            name.table(),
-            machine_mark(&lease.id),
-            lease.address,
-            listener.guest,
-        );
-    }
-    for chain in firewalls()? {
-        if marked_rules(&chain, &name.mark())?.is_empty() {
-            let _ = writeln!(script, "{}", chain.accept(name));
+    let table = name.table();
+    let rules = Rules::new(name, subnet, resolver);
+    let mut script = String::new();
+    let mut present = Present::read(name)?;
+    if !present.has(&rules) {
+        if present.exists {
+            let _ = writeln!(script, "delete table inet {table}");
         }
+        script.push_str(&rules.script);
+        present.elements.clear();
+    }
+    let wanted: BTreeSet<Element> = leases.flat_map(elements_of).collect();
+    // Writing to a string cannot fail.
+    for Element { map, key, .. } in present.elements.difference(&wanted) {
+        let _ = writeln!(script, "delete element inet {table} {map} {{ {key} }}");
+    }
+    for Element {
+        map,
+        key,
+        mark,
+        target,
+    } in wanted.difference(&present.elements)
+    {
+        let element = format!("{key} comment \"{mark}\" : {target}");
+        let _ = writeln!(script, "add element inet {table} {map} {{ {element} }}");
+    }
+    script.push_str(&firewall::opening(name)?);
+    if script.is_empty() {
+        return Ok(());
     }
     nft::run("set the host's rules for VMs", &script)
 }
 
 /// Removes the ports of one VM.
 pub(crate) fn forget(name: &NetworkName, id: &MachineId) -> Result<(), Error> {
-    let mark = machine_mark(id);
-    let script = elements(name)?
-        .into_iter()
-        .filter(|element| element.mark == mark)
-        .fold(String::new(), |mut script, element| {
+    let (table, mark) = (name.table(), machine_mark(id));
+    let mut script = String::new();
+    for element in Present::read(name)?.elements {
+        if element.mark == mark {
             let Element { map, key, .. } = element;
-            let _ = writeln!(
-                script,
-                "delete element inet {} {map} {{ {key} }}",
-                name.table()
-            );
-            script
-        });
+            let _ = writeln!(script, "delete element inet {table} {map} {{ {key} }}");
+        }
+    }
     if script.is_empty() {
         return Ok(());
     }
@@ -76,7 +81,7 @@ pub(crate) fn forget(name: &NetworkName, id: &MachineId) -> Result<(), Error> {
 
 /// The VMs that have ports.
 pub(crate) fn machines(name: &NetworkName) -> Result<Vec<MachineId>, Error> {
-    let elements = elements(name)?;
+    let elements = Present::read(name)?.elements;
     Ok(elements
         .iter()
         .filter_map(|element| marked_machine(&element.mark))
@@ -85,236 +90,220 @@ pub(crate) fn machines(name: &NetworkName) -> Result<Vec<MachineId>, Error> {
 
 /// Removes all rules of the network.
 pub(crate) fn remove(name: &NetworkName) -> Result<(), Error> {
-    let mut script = no_table(name);
-    for chain in forward_chains()?.into_iter().flat_map(Forward::into_all) {
-        for handle in marked_rules(&chain, &name.mark())? {
-            let Chain {
-                family,
-                table,
-                name,
-            } = &chain;
-            let _ = writeln!(
-                script,
-                "delete rule {family} {table} {name} handle {handle}"
-            );
-        }
-    }
+    let table = name.table();
+    // Adding first makes removing something that is not there no error.
+    let mut script = format!("add table inet {table}\ndelete table inet {table}\n");
+    script.push_str(&firewall::closing(name)?);
     nft::run("remove the host's rules for VMs", &script)
 }
 
-fn no_table(name: &NetworkName) -> String {
-    let table = name.table();
-    // Adding first makes removing something that is not there no error.
-    format!("add table inet {table}\ndelete table inet {table}\n")
+/// The network's table as it is to be, without elements.
+struct Rules {
+    script: String,
+    /// The comment of every rule: it names the network and, by a digest, these very rules.
+    mark: String,
+    count: usize,
 }
 
-fn table(name: &NetworkName, subnet: Subnet, resolver: &Resolver) -> String {
-    let (t, bridge, mark) = (name.table(), name.bridge(), name.mark());
-    let resolved = match resolver {
-        // The guests' name server is the gateway, behind which is the host's own.
-        Resolver::ByGateway(server) => format!(
-            "ip daddr {} meta l4proto {{ tcp, udp }} th dport 53 dnat ip to {server}",
-            subnet.gateway()
-        ),
-        _ => String::new(),
-    };
-    let publish = format!(
-        "fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @{ON_ADDRESS}
-        fib daddr type local dnat ip to meta l4proto . th dport map @{ANYWHERE}"
-    );
-    format!(
-        r#"table inet {t} {{
-    comment "{mark}"
-    map {ANYWHERE} {{
-        type inet_proto . inet_service : ipv4_addr . inet_service
-    }}
-    map {ON_ADDRESS} {{
-        type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
-    }}
-    chain early {{
-        type filter hook prerouting priority raw; policy accept;
-        iifname "{bridge}" ip daddr 127.0.0.0/8 drop
-        iifname "{bridge}" ip saddr 127.0.0.0/8 drop
-    }}
-    chain prerouting {{
-        type nat hook prerouting priority dstnat; policy accept;
-        {resolved}
-        {publish}
-    }}
-    chain output {{
-        type nat hook output priority -100; policy accept;
-        {publish}
-    }}
-    chain postrouting {{
-        type nat hook postrouting priority srcnat; policy accept;
-        ip saddr {subnet} ip daddr != {subnet} oifname != "{bridge}" masquerade
-        ip saddr 127.0.0.0/8 oifname "{bridge}" masquerade
-        ip saddr {subnet} ip daddr {subnet} ct status dnat masquerade
-    }}
-    chain forward {{
-        type filter hook forward priority filter; policy accept;
-        iifname "{bridge}" accept
-        oifname "{bridge}" ct state established,related accept
-        oifname "{bridge}" ct status dnat accept
-        oifname "{bridge}" drop
-    }}
-    chain input {{
-        type filter hook input priority filter; policy accept;
-        iifname "{bridge}" ct state established,related accept
-        iifname "{bridge}" ct status dnat accept
-        iifname "{bridge}" icmp type echo-request accept
-        iifname "{bridge}" reject with icmpx admin-prohibited
-    }}
-}}
-"#
-    )
-}
-
-fn element(listener: &Listener) -> (&'static str, String) {
-    let Listener {
-        address,
-        host,
-        protocol,
-        ..
-    } = listener;
-    if *address == Ipv4Addr::UNSPECIFIED {
-        (ANYWHERE, format!("{protocol} . {host}"))
-    } else {
-        (ON_ADDRESS, format!("{address} . {protocol} . {host}"))
+impl Rules {
+    fn new(name: &NetworkName, subnet: Subnet, resolver: &Resolver) -> Self {
+        let chains = chains(&name.bridge(), subnet, resolver);
+        let digest = Digest::of(format!("{chains:?}").as_bytes()).hex();
+        let mark = format!("{}, rules {}", name.mark(), &digest[..16]);
+        let mut script = format!(
+            "table inet {} {{\ncomment \"{}\"\n\
+            map {ANYWHERE} {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}\n\
+            map {ON_ADDRESS} {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }}\n",
+            name.table(),
+            name.mark(),
+        );
+        for Chain { name, hook, rules } in &chains {
+            let _ = writeln!(script, "chain {name} {{\ntype {hook}; policy accept;");
+            for rule in rules {
+                let _ = writeln!(script, "{rule} comment \"{mark}\"");
+            }
+            script.push_str("}\n");
+        }
+        script.push_str("}\n");
+        let count = chains.iter().map(|chain| chain.rules.len()).sum();
+        Self {
+            script,
+            mark,
+            count,
+        }
     }
 }
 
+#[derive(Debug)]
+struct Chain {
+    name: &'static str,
+    hook: &'static str,
+    rules: Vec<String>,
+}
+
+fn chains(bridge: &str, subnet: Subnet, resolver: &Resolver) -> Vec<Chain> {
+    let chain = |name, hook, rules| Chain { name, hook, rules };
+    let publish = vec![
+        format!(
+            "fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @{ON_ADDRESS}"
+        ),
+        format!("fib daddr type local dnat ip to meta l4proto . th dport map @{ANYWHERE}"),
+    ];
+    let mut prerouting = publish.clone();
+    if let Resolver::ByGateway(server) = resolver {
+        let gateway = subnet.gateway();
+        prerouting.insert(
+            0,
+            format!(
+                "iifname \"{bridge}\" ip daddr {gateway} meta l4proto {{ tcp, udp }} th dport 53 dnat ip to {server}"
+            ),
+        );
+    }
+    let from = format!("iifname \"{bridge}\"");
+    let to = format!("oifname \"{bridge}\"");
+    vec![
+        // The bridge lets packets with loopback's addresses pass, for the host's own connections
+        // to published ports. Guests must not use that.
+        chain(
+            "early",
+            "filter hook prerouting priority raw",
+            vec![
+                format!("{from} ip daddr 127.0.0.0/8 drop"),
+                format!("{from} ip saddr 127.0.0.0/8 drop"),
+            ],
+        ),
+        chain(
+            "prerouting",
+            "nat hook prerouting priority dstnat",
+            prerouting,
+        ),
+        chain("output", "nat hook output priority -100", publish),
+        chain(
+            "postrouting",
+            "nat hook postrouting priority srcnat",
+            vec![
+                format!(
+                    "ip saddr {subnet} ip daddr != {subnet} oifname != \"{bridge}\" masquerade"
+                ),
+                format!("ip saddr 127.0.0.0/8 {to} masquerade"),
+                // From one guest to a published port of another: the answer has to come back here.
+                format!("ip saddr {subnet} ip daddr {subnet} ct status dnat masquerade"),
+            ],
+        ),
+        chain(
+            "forward",
+            "filter hook forward priority filter",
+            vec![
+                format!("{from} accept"),
+                format!("{to} ct state established,related accept"),
+                format!("{to} ct status dnat accept"),
+                format!("{to} drop"),
+            ],
+        ),
+        // Nothing of the host's own is for guests, but its name server where that is forwarded.
+        chain(
+            "input",
+            "filter hook input priority filter",
+            vec![
+                format!("{from} ct state established,related accept"),
+                format!("{from} ct status dnat accept"),
+                format!("{from} icmp type echo-request accept"),
+                format!("{from} reject with icmpx admin-prohibited"),
+            ],
+        ),
+    ]
+}
+
+/// A published port as an element of a map.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Element {
     map: String,
     key: String,
     mark: String,
+    target: String,
 }
 
-/// The marked elements of the network's maps, as nft tells of them:
-/// `{"map": {"name", "elem": [[{"elem": {"val": {"concat": […]}, "comment"}}, value], …]}}`.
-fn elements(name: &NetworkName) -> Result<Vec<Element>, Error> {
-    let mut found = Vec::new();
-    for object in nft::list(&["table", "inet", name.table()])? {
-        let Some(map) = object.get("map") else {
-            continue;
+fn elements_of(lease: &Lease) -> impl Iterator<Item = Element> {
+    lease.listeners.iter().map(|listener| {
+        let Listener {
+            address,
+            host,
+            guest,
+            protocol,
+        } = listener;
+        let (map, key) = if *address == Ipv4Addr::UNSPECIFIED {
+            (ANYWHERE, format!("{protocol} . {host}"))
+        } else {
+            (ON_ADDRESS, format!("{address} . {protocol} . {host}"))
         };
-        let Some(map_name) = map["name"].as_str() else {
-            continue;
-        };
-        for pair in map["elem"].as_array().into_iter().flatten() {
-            let element = &pair[0]["elem"];
-            if let (Some(mark), Some(key)) = (element["comment"].as_str(), key(&element["val"])) {
-                found.push(Element {
-                    map: map_name.to_owned(),
-                    key,
-                    mark: mark.to_owned(),
-                });
+        Element {
+            map: map.to_owned(),
+            key,
+            mark: machine_mark(&lease.id),
+            target: format!("{} . {guest}", lease.address),
+        }
+    })
+}
+
+/// What the network's table has, as nft tells of it.
+#[derive(Default)]
+struct Present {
+    exists: bool,
+    /// The comments of its rules.
+    marks: Vec<String>,
+    elements: BTreeSet<Element>,
+}
+
+impl Present {
+    fn read(name: &NetworkName) -> Result<Self, Error> {
+        let mut present = Self::default();
+        for object in nft::list(&["table", "inet", name.table()])? {
+            if object.get("table").is_some() {
+                present.exists = true;
+            } else if let Some(rule) = object.get("rule") {
+                present.marks.push(text(&rule["comment"]));
+            } else if let Some(map) = object.get("map") {
+                let pairs = map["elem"].as_array().into_iter().flatten();
+                present
+                    .elements
+                    .extend(pairs.map(|pair| element(&map["name"], pair)));
             }
         }
+        Ok(present)
     }
-    Ok(found)
-}
 
-fn key(value: &Value) -> Option<String> {
-    let parts = value["concat"].as_array()?.iter().map(|part| match part {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    });
-    Some(parts.collect::<Option<Vec<_>>>()?.join(" . "))
-}
-
-/// A chain of anybody's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Chain {
-    family: String,
-    table: String,
-    name: String,
-}
-
-impl Chain {
-    fn accept(&self, network: &NetworkName) -> String {
-        let Self {
-            family,
-            table,
-            name,
-        } = self;
-        let (bridge, mark) = (network.bridge(), network.mark());
-        let insert = format!("insert rule {family} {table} {name}");
-        format!(
-            "{insert} iifname \"{bridge}\" accept comment \"{mark}\"\n{insert} oifname \"{bridge}\" accept comment \"{mark}\""
-        )
+    fn has(&self, rules: &Rules) -> bool {
+        self.marks.len() == rules.count && self.marks.iter().all(|mark| *mark == rules.mark)
     }
 }
 
-/// A base chain that sees what is forwarded.
-struct Forward {
-    chain: Chain,
-    /// The chain of the same table that Docker leaves to the host's administrator.
-    for_users: Option<Chain>,
-    /// Whether it drops what it has no rule for.
-    drops: bool,
-}
-
-impl Forward {
-    fn into_all(self) -> impl Iterator<Item = Chain> {
-        std::iter::once(self.chain).chain(self.for_users)
-    }
-}
-
-/// The chains in which the bridge's traffic has to be accepted, lest it be dropped.
-fn firewalls() -> Result<Vec<Chain>, Error> {
-    let chains = forward_chains()?
-        .into_iter()
-        .filter(|forward| forward.drops);
-    Ok(chains
-        .map(|forward| forward.for_users.unwrap_or(forward.chain))
-        .collect())
-}
-
-fn forward_chains() -> Result<Vec<Forward>, Error> {
-    let objects = nft::list(&["chains"])?;
-    let chains: Vec<&Value> = objects.iter().filter_map(|o| o.get("chain")).collect();
-    let named = |value: &Value| {
-        let part = |field: &str| {
-            let text = value[field].as_str()?;
-            let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
-            text.bytes().all(plain).then(|| text.to_owned())
-        };
-        Some(Chain {
-            family: part("family").filter(|family| family == "ip" || family == "inet")?,
-            table: part("table")?,
-            name: part("name")?,
-        })
+/// An element from its form in JSON:
+/// `[{"elem": {"val": {"concat": […]}, "comment": …}}, {"concat": […]}]`.
+fn element(map: &Value, pair: &Value) -> Element {
+    let marked = &pair[0]["elem"];
+    // An element without a comment is told without the wrapping that holds it.
+    let key = if marked.is_null() {
+        &pair[0]
+    } else {
+        &marked["val"]
     };
-    let forwards = chains.iter().filter(|chain| chain["hook"] == "forward");
-    Ok(forwards
-        .filter_map(|value| {
-            let chain = named(value)?;
-            let for_users = chains
-                .iter()
-                .filter_map(|other| named(other))
-                .find(|other| {
-                    other.name == "DOCKER-USER"
-                        && (&other.family, &other.table) == (&chain.family, &chain.table)
-                });
-            Some(Forward {
-                // firewalld's chain ends with a rule that rejects, whatever its policy is.
-                drops: value["policy"] == "drop" || chain.table == "firewalld",
-                chain,
-                for_users,
-            })
-        })
-        .collect())
+    Element {
+        map: text(map),
+        key: concatenated(key),
+        mark: text(&marked["comment"]),
+        target: concatenated(&pair[1]),
+    }
 }
 
-/// The handles of the rules in a chain that carry a mark.
-fn marked_rules(chain: &Chain, mark: &str) -> Result<Vec<u64>, Error> {
-    let objects = nft::list(&["chain", &chain.family, &chain.table, &chain.name])?;
-    Ok(objects
-        .iter()
-        .filter_map(|object| object.get("rule"))
-        .filter(|rule| rule["comment"] == mark)
-        .filter_map(|rule| rule["handle"].as_u64())
-        .collect())
+fn concatenated(value: &Value) -> String {
+    let parts = value["concat"].as_array().into_iter().flatten();
+    parts.map(text).collect::<Vec<_>>().join(" . ")
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
 }

@@ -1,6 +1,9 @@
 //! An attachment from set-up to take-down.
 
-use std::net::Ipv4Addr;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use crate::rig::{Guest, HOST_OUTSIDE, OUTSIDE, nft, on_host, request, said};
 
@@ -91,4 +94,62 @@ fn works_beside_a_firewall_that_drops_what_is_forwarded() {
             assert_eq!(host.state(), before, "{chain}");
         });
     }
+}
+
+/// Segments of TCP pass from the guest's device to the world, and back, without being cut to the
+/// size of a frame on a wire in between, and every byte arrives.
+#[test]
+fn bulk_passes_unsegmented() {
+    const BULK: usize = 64 << 20;
+    on_host(|host| {
+        let driver = host.driver();
+        let attachment = driver.setup(&request(1, &["8080:80"])).unwrap();
+        let guest = Guest::boot(&attachment);
+        for (way, server, address, client, target) in [
+            ("out", &host.outside, OUTSIDE, &guest.net, (OUTSIDE, 80)),
+            (
+                "in",
+                &guest.net,
+                Ipv4Addr::UNSPECIFIED,
+                &host.outside,
+                (HOST_OUTSIDE, 8080),
+            ),
+        ] {
+            let listener = server.run(|| TcpListener::bind((address, 80)).unwrap());
+            let receiver = std::thread::spawn(move || {
+                let mut stream = listener.accept().unwrap().0;
+                let (mut buffer, mut sum, mut length) = (vec![0; 1 << 20], 0_u64, 0);
+                loop {
+                    match stream.read(&mut buffer).unwrap() {
+                        0 => return (length, sum),
+                        read => {
+                            length += read;
+                            sum += buffer[..read]
+                                .iter()
+                                .map(|byte| u64::from(*byte))
+                                .sum::<u64>();
+                        }
+                    }
+                }
+            });
+            let started = Instant::now();
+            let chunk: Vec<u8> = (0..1 << 20)
+                .map(|n: u32| n.to_le_bytes()[1] ^ 0x5a)
+                .collect();
+            let mut stream = client.run(|| TcpStream::connect(target).unwrap());
+            for _ in 0..BULK / chunk.len() {
+                stream.write_all(&chunk).unwrap();
+            }
+            drop(stream);
+            let each: u64 = chunk.iter().map(|byte| u64::from(*byte)).sum();
+            let chunks = u64::try_from(BULK / chunk.len()).unwrap();
+            assert_eq!(receiver.join().unwrap(), (BULK, each * chunks), "{way}");
+            println!("{way}: {} MB in {:?}", BULK >> 20, started.elapsed());
+        }
+        let longest = guest.longest.load(Ordering::Relaxed);
+        assert!(
+            longest > 10_000,
+            "the longest frame to the guest had {longest} bytes"
+        );
+    });
 }

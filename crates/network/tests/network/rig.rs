@@ -9,6 +9,8 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSo
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -310,6 +312,8 @@ impl Net {
 /// carry frames from one tap to the other as a VMM does, with all offloads.
 pub(crate) struct Guest {
     pub(crate) net: Net,
+    /// The longest frame that came to the guest, in bytes.
+    pub(crate) longest: Arc<AtomicUsize>,
     /// Closed to stop the threads.
     stop: Option<OwnedFd>,
     threads: Vec<JoinHandle<()>>,
@@ -346,19 +350,22 @@ impl Guest {
             inner
         });
         let (stopped, stop) = rustix::pipe::pipe().unwrap();
+        let longest = Arc::new(AtomicUsize::new(0));
+        let to_guest = (outer.try_clone().unwrap(), inner.try_clone().unwrap());
         let ends = [
-            (outer.try_clone().unwrap(), inner.try_clone().unwrap()),
-            (inner, outer),
+            (to_guest, Arc::clone(&longest)),
+            ((inner, outer), Arc::default()),
         ];
         let threads = ends
             .into_iter()
-            .map(|(from, to)| {
+            .map(|((from, to), longest)| {
                 let stopped = stopped.try_clone().unwrap();
-                thread::spawn(move || carry(&from, &to, &stopped))
+                thread::spawn(move || carry(&from, &to, &stopped, &longest))
             })
             .collect();
         Self {
             net,
+            longest,
             stop: Some(stop),
             threads,
         }
@@ -366,7 +373,7 @@ impl Guest {
 }
 
 /// Carries frames until the other end of `stopped` is closed.
-fn carry(from: &OwnedFd, to: &OwnedFd, stopped: &OwnedFd) {
+fn carry(from: &OwnedFd, to: &OwnedFd, stopped: &OwnedFd, longest: &AtomicUsize) {
     let mut frame = vec![0; 70_000];
     loop {
         let mut ready = [
@@ -379,6 +386,7 @@ fn carry(from: &OwnedFd, to: &OwnedFd, stopped: &OwnedFd) {
         }
         if ready[0].revents().unwrap().contains(PollFlags::POLLIN) {
             let length = rustix::io::read(from, &mut frame).unwrap();
+            longest.fetch_max(length, Ordering::Relaxed);
             // A device that is down takes none: the frame is lost, as on a cable.
             let _ = rustix::io::write(to, &frame[..length]);
         } else if ready[0].any() == Some(true) {

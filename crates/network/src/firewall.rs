@@ -1,0 +1,131 @@
+//! Firewalls of the host that drop what is forwarded: the bridge's traffic is accepted in a chain of
+//! theirs, by rules marked with firebuild's name. Verdicts of other tables cannot do that: a packet
+//! has to be accepted by every table that sees it.
+
+use serde_json::Value;
+
+use crate::{Error, NetworkName, nft};
+
+/// The rules that are missing, as an nft script.
+pub(crate) fn opening(name: &NetworkName) -> Result<String, Error> {
+    let mut script = String::new();
+    for chain in firewalls()? {
+        if marked_rules(&chain, &name.mark())?.is_empty() {
+            script.push_str(&chain.accept(name));
+        }
+    }
+    Ok(script)
+}
+
+/// What removes those rules from wherever they are, as an nft script.
+pub(crate) fn closing(network: &NetworkName) -> Result<String, Error> {
+    let mut script = String::new();
+    for chain in forward_chains()?.into_iter().flat_map(Forward::into_all) {
+        for handle in marked_rules(&chain, &network.mark())? {
+            let Chain {
+                family,
+                table,
+                name,
+            } = &chain;
+            script.push_str(&format!(
+                "delete rule {family} {table} {name} handle {handle}\n"
+            ));
+        }
+    }
+    Ok(script)
+}
+
+/// A chain of anybody's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Chain {
+    family: String,
+    table: String,
+    name: String,
+}
+
+impl Chain {
+    fn accept(&self, network: &NetworkName) -> String {
+        let Self {
+            family,
+            table,
+            name,
+        } = self;
+        let (bridge, mark) = (network.bridge(), network.mark());
+        let insert = format!("insert rule {family} {table} {name}");
+        format!(
+            "{insert} iifname \"{bridge}\" accept comment \"{mark}\"\n{insert} oifname \"{bridge}\" accept comment \"{mark}\"\n"
+        )
+    }
+}
+
+/// A base chain that sees what is forwarded.
+struct Forward {
+    chain: Chain,
+    /// The chain of the same table that Docker leaves to the host's administrator.
+    for_users: Option<Chain>,
+    /// Whether it drops what it has no rule for.
+    drops: bool,
+}
+
+impl Forward {
+    fn into_all(self) -> impl Iterator<Item = Chain> {
+        std::iter::once(self.chain).chain(self.for_users)
+    }
+}
+
+/// The chains in which the bridge's traffic has to be accepted, lest it be dropped.
+fn firewalls() -> Result<Vec<Chain>, Error> {
+    let chains = forward_chains()?
+        .into_iter()
+        .filter(|forward| forward.drops);
+    Ok(chains
+        .map(|forward| forward.for_users.unwrap_or(forward.chain))
+        .collect())
+}
+
+fn forward_chains() -> Result<Vec<Forward>, Error> {
+    let objects = nft::list(&["chains"])?;
+    let chains: Vec<&Value> = objects.iter().filter_map(|o| o.get("chain")).collect();
+    let named = |value: &Value| {
+        let part = |field: &str| {
+            let text = value[field].as_str()?;
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
+            text.bytes().all(plain).then(|| text.to_owned())
+        };
+        Some(Chain {
+            family: part("family").filter(|family| family == "ip" || family == "inet")?,
+            table: part("table")?,
+            name: part("name")?,
+        })
+    };
+    let forwards = chains.iter().filter(|chain| chain["hook"] == "forward");
+    Ok(forwards
+        .filter_map(|value| {
+            let chain = named(value)?;
+            let for_users = chains
+                .iter()
+                .filter_map(|other| named(other))
+                .find(|other| {
+                    other.name == "DOCKER-USER"
+                        && (&other.family, &other.table) == (&chain.family, &chain.table)
+                });
+            Some(Forward {
+                // firewalld's chain ends with a rule that rejects, whatever its policy is.
+                drops: value["policy"] == "drop" || chain.table == "firewalld",
+                chain,
+                for_users,
+            })
+        })
+        .collect())
+}
+
+/// The handles of the rules in a chain that carry a mark.
+fn marked_rules(chain: &Chain, mark: &str) -> Result<Vec<u64>, Error> {
+    let objects = nft::list(&["chain", &chain.family, &chain.table, &chain.name])?;
+    Ok(objects
+        .iter()
+        .filter_map(|object| object.get("rule"))
+        .filter(|rule| rule["comment"] == mark)
+        .filter_map(|rule| rule["handle"].as_u64())
+        .collect())
+}
