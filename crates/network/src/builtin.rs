@@ -10,12 +10,11 @@
 //! there, whatever became of the process that made it.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use firebuild_core::MachineId;
-use serde::{Deserialize, Serialize};
 
 use crate::error::Trouble;
 use crate::lease::{Lease, Leases};
@@ -23,126 +22,9 @@ use crate::name::{host_device, machine_mark, marked_machine};
 use crate::netlink::{Cable, Netlink};
 use crate::resolver::Resolver;
 use crate::{
-    AGENT_ADDRESS, ETHERNET, Error, Errors, HostInterface, Listener, METADATA_ADDRESS, Mac,
-    Namespace, NetworkName, PublishedPort, Subnet, TAP, conntrack, guard, namespace, reserve,
-    rules, sys,
+    Attachment, ETHERNET, Error, Errors, Interface, Listener, Mac, Namespace, Request, Settings,
+    Subnet, TAP, conntrack, inside, namespace, reserve, rules, sysctl,
 };
-
-/// Where the network keeps its state, and what it calls its parts.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// What the bridge, the tables and the namespaces are called.
-    pub name: NetworkName,
-    /// The state root of the VMs that this driver serves: who [`Builtin::known`] speaks for.
-    pub owner: PathBuf,
-    /// The directory of leases. All state roots of a host have to share it, since they share the
-    /// bridge; what is in it is void once the host has restarted.
-    pub leases: PathBuf,
-    /// The directory of named network namespaces.
-    pub namespaces: PathBuf,
-    /// Networks to use: the first that the host has no route into.
-    pub subnets: Vec<Subnet>,
-    /// The configuration of the host's resolver.
-    pub resolv_conf: PathBuf,
-}
-
-impl Settings {
-    /// The settings of a host, for the VMs of state root `owner`.
-    #[must_use]
-    pub fn of_host(owner: impl Into<PathBuf>) -> Self {
-        // 4093 guests each, four times what a bridge has ports for. Away from what Docker
-        // (172.17 to 172.31, 192.168), Podman (10.88), Kubernetes (10.42, 10.96, 10.244), libvirt
-        // (192.168.122) and the clouds (10.128 and up by halves, 172.31) start with; the last one
-        // is of the range for measurements (RFC 2544), which nobody routes.
-        let subnets = [
-            [10, 77, 208, 0],
-            [10, 109, 64, 0],
-            [172, 16, 176, 0],
-            [192, 168, 208, 0],
-            [198, 19, 240, 0],
-        ];
-        Self {
-            name: NetworkName::default(),
-            owner: owner.into(),
-            leases: "/run/firebuild/network".into(),
-            namespaces: "/run/netns".into(),
-            subnets: subnets
-                .into_iter()
-                .filter_map(|network| Subnet::new(network.into(), 20))
-                .collect(),
-            resolv_conf: "/etc/resolv.conf".into(),
-        }
-    }
-}
-
-/// What a VM asks of the network.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// The VM.
-    pub id: MachineId,
-    /// The user that the VMM opens the tap as.
-    pub vmm_uid: u32,
-    /// The group that the VMM opens the tap as.
-    pub vmm_gid: u32,
-    /// The guest's address, if it has to be a certain one.
-    pub address: Option<Ipv4Addr>,
-    /// Ports of the guest that the host is to have.
-    pub ports: Vec<PublishedPort>,
-    /// Whether the namespace gets [`METADATA_ADDRESS`]. Not for a VMM that answers at that address
-    /// itself, as Firecracker does.
-    pub metadata_address: bool,
-}
-
-/// A VM's network interface: the facts, for its record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Interface {
-    /// The VM's network namespace.
-    pub namespace: Namespace,
-    /// The tap for the VMM, inside the namespace.
-    pub tap: String,
-    /// The guest's hardware address.
-    pub mac: Mac,
-    /// The guest's address.
-    pub address: Ipv4Addr,
-    /// The network that the address is of.
-    pub subnet: Subnet,
-    /// The guest's default router.
-    pub gateway: Ipv4Addr,
-    /// The name servers that the guest is to ask, most wanted first. Empty if the host has none
-    /// that a guest can reach.
-    pub dns: Vec<Ipv4Addr>,
-    /// The bridge on the host.
-    pub bridge: String,
-    /// The bridge's port on the host.
-    pub host_device: String,
-    /// The published ports.
-    pub listeners: Vec<Listener>,
-}
-
-/// A VM's attachment to the network. The supervisor keeps it for as long as the VM lives: with it
-/// go the reserved ports. It does not take the attachment down; that is [`Builtin::teardown`].
-#[derive(Debug)]
-pub struct Attachment {
-    /// The facts.
-    pub interface: Interface,
-    tap: Option<OwnedFd>,
-    _reserved: Vec<OwnedFd>,
-}
-
-impl Attachment {
-    /// The tap, opened with virtio-net headers and closed on exec: for
-    /// [`Namespace::enter_on_start`].
-    #[must_use]
-    pub fn tap(&self) -> Option<BorrowedFd<'_>> {
-        self.tap.as_ref().map(AsFd::as_fd)
-    }
-
-    /// Closes the tap here: a VMM that opens it by name could not while it is open, and one that
-    /// inherited it has its own descriptor. The device stays.
-    pub fn close_tap(&mut self) {
-        self.tap = None;
-    }
-}
 
 /// The driver of the built-in network.
 #[derive(Debug, Clone)]
@@ -172,8 +54,8 @@ impl Builtin {
     /// # Errors
     /// What [`setup`](Self::setup) would find wrong with the request.
     pub fn validate(&self, request: &Request) -> Result<(), Error> {
-        let mut netlink = open_netlink()?;
-        let listeners = listeners(&request.ports, &mut netlink)?;
+        let mut netlink = Netlink::of_thread()?;
+        let listeners = reserve::listeners(&request.ports, &mut netlink)?;
         let leases = self.lock()?.whole()?;
         let subnet = self.subnet(&leases, &mut netlink, &self.resolver())?;
         leases.choose(subnet, request.address)?;
@@ -198,11 +80,8 @@ impl Builtin {
                 return Err(error);
             }
         };
-        Ok(Attachment {
-            interface: self.interface(&lease, &resolver),
-            tap: Some(tap),
-            _reserved: reserved,
-        })
+        let interface = self.interface(&lease, &resolver);
+        Ok(Attachment::new(interface, tap, reserved))
     }
 
     /// Removes a VM's attachment, or what there is of it, by the VM's id alone; with the last one,
@@ -213,14 +92,14 @@ impl Builtin {
     pub fn teardown(&self, id: &MachineId) -> Result<(), Errors> {
         let mut trouble = Trouble::default();
         let device = host_device(id);
-        trouble.note(open_netlink().and_then(|mut netlink| {
+        trouble.note(Netlink::of_thread().and_then(|mut netlink| {
             netlink
                 .remove(&device)
                 .map_err(Error::system(format!("remove the device `{device}`")))
         }));
         trouble.note(self.namespace(id).remove());
         if let Some(mut leases) = trouble.note(self.lock()) {
-            trouble.note(rules::forget(&self.settings.name, id));
+            trouble.note(rules::forget(&self.settings.name, id, &leases));
             let listeners = leases.get(id).map_or(&[][..], |lease| &lease.listeners);
             trouble.note(conntrack::forget(listeners));
             if trouble.is_none() {
@@ -264,8 +143,8 @@ impl Builtin {
         request: &Request,
         resolver: &Resolver,
     ) -> Result<(Lease, Vec<OwnedFd>), Error> {
-        let mut netlink = open_netlink()?;
-        let listeners = listeners(&request.ports, &mut netlink)?;
+        let mut netlink = Netlink::of_thread()?;
+        let listeners = reserve::listeners(&request.ports, &mut netlink)?;
         let mut leases = self.lock()?.whole()?;
         if leases.has(&request.id) {
             return Err(Error::Attached(request.id.clone()));
@@ -346,7 +225,7 @@ impl Builtin {
         let subnet = lease.subnet;
         namespace::prepare_directory(&self.settings.namespaces)?;
         // Rules first: nothing passes the bridge before they are there.
-        rules::install(&self.settings.name, subnet, resolver, leases.all())?;
+        rules::install(&self.settings.name, subnet, resolver, leases)?;
         let bridge = self.settings.name.bridge();
         let doing = || Error::system(format!("make the bridge `{bridge}`"));
         if leases.all().nth(1).is_none() {
@@ -356,14 +235,14 @@ impl Builtin {
         let mac = Mac::of_name(&bridge);
         let index = netlink.ensure_bridge(&bridge, mac).map_err(doing())?;
         // Guests have no IPv6 yet, so the bridge offers none.
-        set_sysctl(&format!("ipv6/conf/{bridge}/disable_ipv6"), "1")?;
+        sysctl::set(&format!("ipv6/conf/{bridge}/disable_ipv6"), "1")?;
         // For connections from 127.0.0.1 to published ports; the rules keep guests out of there.
-        set_sysctl(&format!("ipv4/conf/{bridge}/route_localnet"), "1")?;
+        sysctl::set(&format!("ipv4/conf/{bridge}/route_localnet"), "1")?;
         netlink
             .add_address(index, subnet.gateway(), subnet.prefix())
             .map_err(doing())?;
         netlink.up(&bridge).map_err(doing())?;
-        set_sysctl("ipv4/ip_forward", "1")?;
+        sysctl::set("ipv4/ip_forward", "1")?;
         conntrack::forget(&lease.listeners)
     }
 
@@ -372,12 +251,12 @@ impl Builtin {
             return;
         }
         let bridge = self.settings.name.bridge();
-        trouble.note(open_netlink().and_then(|mut netlink| {
+        trouble.note(Netlink::of_thread().and_then(|mut netlink| {
             netlink
                 .remove(&bridge)
                 .map_err(Error::system(format!("remove the bridge `{bridge}`")))
         }));
-        trouble.note(rules::remove(&self.settings.name));
+        trouble.note(rules::remove(&self.settings.name, leases));
     }
 
     /// Without the lock: what is the VM's alone.
@@ -385,13 +264,13 @@ impl Builtin {
         let namespace = self.namespace(&request.id);
         // What a VM of this id left, before a restart of the host or by hand, is not this VM's.
         namespace.remove()?;
-        namespace.create(prepare_namespace)??;
+        namespace.create(inside::prepare)??;
         let device = host_device(&request.id);
         let doing = || Error::system(format!("make the device `{device}`"));
-        let mut netlink = open_netlink()?;
+        let mut netlink = Netlink::of_thread()?;
         let bridge = netlink
             .link(&self.settings.name.bridge())
-            .and_then(|link| link.ok_or(std::io::ErrorKind::NotFound.into()))
+            .and_then(|link| link.ok_or(io::ErrorKind::NotFound.into()))
             .map_err(doing())?;
         let far_end = namespace.open().map_err(doing())?;
         netlink.remove(&device).map_err(doing())?;
@@ -404,46 +283,14 @@ impl Builtin {
                 alias: machine_mark(&request.id),
             })
             .map_err(doing())?;
-        set_sysctl(&format!("ipv6/conf/{device}/disable_ipv6"), "1")?;
+        sysctl::set(&format!("ipv6/conf/{device}/disable_ipv6"), "1")?;
         netlink.up(&device).map_err(doing())?;
         let tap = namespace
-            .run(|| self.furnish(request, lease))
+            .run(|| inside::furnish(&self.settings.name, request, lease))
             .map_err(Error::system("enter the VM's network namespace"))??;
         netlink.wait_until_up(&device).map_err(doing())?;
         let bridge = self.settings.name.bridge();
         netlink.wait_until_up(&bridge).map_err(doing())?;
-        Ok(tap)
-    }
-
-    /// Inside the namespace: the tap, the addresses of services, the rules.
-    fn furnish(&self, request: &Request, lease: &Lease) -> Result<OwnedFd, Error> {
-        let tun = fs_err::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/net/tun")?;
-        let tap = tun.into_parts().0.into();
-        let doing = || Error::system(format!("make the tap device `{TAP}`"));
-        sys::make_tap(&tap, TAP, request.vmm_uid, request.vmm_gid).map_err(doing())?;
-        // Rules before the devices are up: no frame ever finds them without.
-        guard::install(&self.settings.name, lease.mac, lease.address)?;
-        let mut netlink = open_netlink()?;
-        let link = netlink
-            .link(TAP)
-            .and_then(|link| link.ok_or(std::io::ErrorKind::NotFound.into()))
-            .map_err(doing())?;
-        netlink.up(TAP).map_err(doing())?;
-        netlink.up(ETHERNET).map_err(doing())?;
-        netlink
-            .add_address(link.index, AGENT_ADDRESS, 32)
-            .map_err(doing())?;
-        if request.metadata_address {
-            netlink
-                .add_address(link.index, METADATA_ADDRESS, 32)
-                .map_err(doing())?;
-        }
-        netlink
-            .add_host_route(link.index, lease.address)
-            .map_err(doing())?;
         Ok(tap)
     }
 
@@ -459,7 +306,7 @@ impl Builtin {
                 .filter_map(|file| name.machine_of(file)),
         );
         let doing = || Error::system("list the host's network devices");
-        let mut netlink = open_netlink()?;
+        let mut netlink = Netlink::of_thread()?;
         if let Some(bridge) = netlink.link(&name.bridge()).map_err(doing())? {
             let links = netlink.links().map_err(doing())?;
             let ports = links
@@ -495,69 +342,12 @@ impl Builtin {
     }
 }
 
-/// Inside a new namespace: no IPv6, no forwarding (a namespace starts with the host's setting), and
-/// a loopback.
-fn prepare_namespace() -> Result<(), Error> {
-    set_sysctl("ipv6/conf/all/disable_ipv6", "1")?;
-    set_sysctl("ipv6/conf/default/disable_ipv6", "1")?;
-    set_sysctl("ipv4/ip_forward", "0")?;
-    open_netlink()?
-        .up("lo")
-        .map_err(Error::system("set up the loopback of a VM's namespace"))
-}
-
-/// The host's addresses and ports that a VM's published ports come to.
-fn listeners(ports: &[PublishedPort], netlink: &mut Netlink) -> Result<Vec<Listener>, Error> {
-    let mut listeners = Vec::new();
-    for port in ports {
-        let addresses = match &port.interface {
-            HostInterface::All => vec![Ipv4Addr::UNSPECIFIED],
-            HostInterface::Address(address) => vec![*address],
-            HostInterface::Device(name) => addresses_of(name, netlink)?,
-        };
-        listeners.extend(addresses.into_iter().map(|address| Listener {
-            address,
-            host: port.host,
-            guest: port.guest,
-            protocol: port.protocol,
-        }));
-    }
-    Ok(listeners)
-}
-
-fn addresses_of(name: &str, netlink: &mut Netlink) -> Result<Vec<Ipv4Addr>, Error> {
-    let doing = || Error::system(format!("read the addresses of `{name}`"));
-    let link = netlink.link(name).map_err(doing())?;
-    let link = link.ok_or_else(|| Error::NoInterface(name.to_owned()))?;
-    let addresses = netlink.addresses(link.index).map_err(doing())?;
-    if addresses.is_empty() {
-        return Err(Error::NoInterface(name.to_owned()));
-    }
-    Ok(addresses)
-}
-
 fn names_in(directory: &Path) -> Result<Vec<String>, Error> {
     let entries = match fs_err::read_dir(directory) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,
     };
     entries
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
         .collect()
-}
-
-/// Sets a kernel parameter of the thread's namespace, unless it is so already. One that the kernel
-/// does not have concerns a protocol that it does not have.
-fn set_sysctl(name: &str, value: &str) -> Result<(), Error> {
-    let path = Path::new("/proc/sys/net").join(name);
-    match fs_err::read_to_string(&path) {
-        Ok(old) if old.trim() == value => Ok(()),
-        Ok(_) => Ok(fs_err::write(&path, value)?),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn open_netlink() -> Result<Netlink, Error> {
-    Netlink::open().map_err(Error::system("open a netlink socket"))
 }

@@ -115,7 +115,9 @@ impl Error {
                 "remove `{}` if its VM does not run, then run `firebuild purge`",
                 path.display()
             )),
-            Self::System { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            Self::System { source, .. } | Self::File(source)
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
                 Some("networks of VMs need root: run firebuild as root".into())
             }
             Self::System { source, .. }

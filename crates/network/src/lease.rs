@@ -40,10 +40,11 @@ pub(crate) struct Leases {
     leases: BTreeMap<MachineId, Lease>,
     /// Leases that cannot be read. Nobody gets an address while there are any.
     damaged: BTreeMap<MachineId, Error>,
-    _lock: File,
+    lock: File,
 }
 
 const LAST: &str = "last-address";
+const BESIDE: &str = "new";
 
 impl Leases {
     /// Waits for the lock and reads the leases.
@@ -60,7 +61,7 @@ impl Leases {
             directory: directory.to_owned(),
             leases: BTreeMap::new(),
             damaged: BTreeMap::new(),
-            _lock: lock,
+            lock,
         };
         locked.read()?;
         Ok(locked)
@@ -80,6 +81,11 @@ impl Leases {
             .filter(move |lease| lease.owner == owner)
             .map(|lease| &lease.id)
             .chain(self.damaged.keys())
+    }
+
+    /// What the lock is on. It is held as long as any descriptor of it is open.
+    pub(crate) fn lock_file(&self) -> &File {
+        &self.lock
     }
 
     pub(crate) fn get(&self, id: &MachineId) -> Option<&Lease> {
@@ -164,6 +170,8 @@ impl Leases {
     }
 
     fn read(&mut self) -> Result<(), Error> {
+        // Half a file of somebody who was killed; nobody else is writing now.
+        let _ = fs_err::remove_file(self.directory.join(BESIDE));
         for entry in fs_err::read_dir(&self.directory)? {
             let path = entry?.path();
             let named = path
@@ -192,7 +200,7 @@ impl Leases {
 /// Writes a file beside its place, and renames it there once it is on the disk. Only one process
 /// at a time does, the one with the lock, so one name beside is enough.
 fn write_whole(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let beside = directory.join("new");
+    let beside = directory.join(BESIDE);
     let mut file = File::create(&beside)?;
     file.write_all(bytes)?;
     file.sync_all()?;

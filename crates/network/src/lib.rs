@@ -9,11 +9,13 @@
 //! is left of a VM is found and removed by its id alone.
 
 mod addressing;
+mod attachment;
 mod builtin;
 mod conntrack;
 mod error;
 mod firewall;
 mod guard;
+mod inside;
 mod lease;
 mod name;
 mod namespace;
@@ -24,12 +26,14 @@ mod reserve;
 mod resolver;
 mod rules;
 mod sys;
+mod sysctl;
 mod transport;
 
 use std::net::Ipv4Addr;
 
 pub use addressing::{Mac, ParseMacError, ParseSubnetError, Subnet};
-pub use builtin::{Attachment, Builtin, Interface, Request, Settings};
+pub use attachment::{Attachment, Interface, Request, Settings};
+pub use builtin::Builtin;
 pub use error::{Error, Errors};
 pub use name::{NetworkName, ParseNameError};
 pub use namespace::Namespace;

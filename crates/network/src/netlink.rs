@@ -24,8 +24,8 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{self, RecvFlags};
 
-use crate::addressing::{Mac, Subnet};
 use crate::transport::{Transport, open_socket};
+use crate::{Error, Mac, Subnet};
 
 /// A connection to the kernel's link, address and route tables of one network namespace: that of
 /// the thread that opened it.
@@ -67,9 +67,9 @@ pub(crate) struct Cable<'a> {
 
 impl Netlink {
     /// Opens the calling thread's namespace.
-    pub(crate) fn open() -> io::Result<Self> {
+    pub(crate) fn of_thread() -> Result<Self, Error> {
         // rtnetlink is family 0.
-        let transport = Transport::open(None)?;
+        let transport = Transport::open(None).map_err(Error::system("open a netlink socket"))?;
         Ok(Self { transport })
     }
 

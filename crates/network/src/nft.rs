@@ -8,16 +8,31 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 use crate::Error;
+use crate::lease::Leases;
 
 /// As much of a refusal as an error shows.
 const MOST_SAID: usize = 600;
 
-/// Carries a script out.
+/// Carries a script out in a namespace that nobody else uses yet.
 pub(crate) fn run(doing: &'static str, script: &str) -> Result<(), Error> {
+    run_with(doing, script, Stdio::null())
+}
+
+/// Carries a script out on the host, under the lock of the leases.
+///
+/// The child has a descriptor of the lock's too, in place of its standard output, to which it
+/// writes nothing: if this process is killed, the lock stays until the child has ended, and nobody
+/// removes what is not there yet.
+pub(crate) fn run_locked(doing: &'static str, script: &str, leases: &Leases) -> Result<(), Error> {
+    let lock = leases.lock_file().try_clone()?;
+    run_with(doing, script, lock.into_parts().0.into())
+}
+
+fn run_with(doing: &'static str, script: &str, stdout: Stdio) -> Result<(), Error> {
     let mut child = command()
         .args(["-f", "-"])
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(stdout)
         .stderr(Stdio::piped())
         .spawn()
         .map_err(Error::NftMissing)?;

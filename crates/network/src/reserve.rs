@@ -4,13 +4,47 @@
 //! make a conflict show before anything starts, and they go with the process that holds them.
 
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_reuseaddr};
 use rustix::net::{self, AddressFamily, Shutdown, SocketFlags, SocketType};
 
-use crate::{Error, Listener, Protocol};
+use crate::netlink::Netlink;
+use crate::{Error, HostInterface, Listener, Protocol, PublishedPort};
+
+/// The host's addresses and ports that a VM's published ports come to.
+pub(crate) fn listeners(
+    ports: &[PublishedPort],
+    netlink: &mut Netlink,
+) -> Result<Vec<Listener>, Error> {
+    let mut listeners = Vec::new();
+    for port in ports {
+        let addresses = match &port.interface {
+            HostInterface::All => vec![Ipv4Addr::UNSPECIFIED],
+            HostInterface::Address(address) => vec![*address],
+            HostInterface::Device(name) => addresses_of(name, netlink)?,
+        };
+        listeners.extend(addresses.into_iter().map(|address| Listener {
+            address,
+            host: port.host,
+            guest: port.guest,
+            protocol: port.protocol,
+        }));
+    }
+    Ok(listeners)
+}
+
+fn addresses_of(name: &str, netlink: &mut Netlink) -> Result<Vec<Ipv4Addr>, Error> {
+    let doing = || Error::system(format!("read the addresses of `{name}`"));
+    let link = netlink.link(name).map_err(doing())?;
+    let link = link.ok_or_else(|| Error::NoInterface(name.to_owned()))?;
+    let addresses = netlink.addresses(link.index).map_err(doing())?;
+    if addresses.is_empty() {
+        return Err(Error::NoInterface(name.to_owned()));
+    }
+    Ok(addresses)
+}
 
 /// Reserves one port.
 pub(crate) fn reserve(listener: &Listener) -> Result<OwnedFd, Error> {

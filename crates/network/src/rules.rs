@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 use firebuild_core::{Digest, MachineId};
 use serde_json::Value;
 
-use crate::lease::Lease;
+use crate::lease::{Lease, Leases};
 use crate::name::{machine_mark, marked_machine};
 use crate::resolver::Resolver;
 use crate::{Error, Listener, NetworkName, Subnet, firewall, nft};
@@ -24,11 +24,11 @@ const ON_ADDRESS: &str = "address_ports";
 ///
 /// It looks first what there is, because replacing rules takes the kernel a hundred times longer
 /// than reading them. Whatever is missing comes back: a firewall that was restarted took it along.
-pub(crate) fn install<'a>(
+pub(crate) fn install(
     name: &NetworkName,
     subnet: Subnet,
     resolver: &Resolver,
-    leases: impl Iterator<Item = &'a Lease>,
+    leases: &Leases,
 ) -> Result<(), Error> {
     let table = name.table();
     let rules = Rules::new(name, subnet, resolver);
@@ -41,7 +41,7 @@ pub(crate) fn install<'a>(
         script.push_str(&rules.script);
         present.elements.clear();
     }
-    let wanted: BTreeSet<Element> = leases.flat_map(elements_of).collect();
+    let wanted: BTreeSet<Element> = leases.all().flat_map(elements_of).collect();
     // Writing to a string cannot fail.
     for Element { map, key, .. } in present.elements.difference(&wanted) {
         let _ = writeln!(script, "delete element inet {table} {map} {{ {key} }}");
@@ -60,11 +60,11 @@ pub(crate) fn install<'a>(
     if script.is_empty() {
         return Ok(());
     }
-    nft::run("set the host's rules for VMs", &script)
+    nft::run_locked("set the host's rules for VMs", &script, leases)
 }
 
 /// Removes the ports of one VM.
-pub(crate) fn forget(name: &NetworkName, id: &MachineId) -> Result<(), Error> {
+pub(crate) fn forget(name: &NetworkName, id: &MachineId, leases: &Leases) -> Result<(), Error> {
     let (table, mark) = (name.table(), machine_mark(id));
     let mut script = String::new();
     for element in Present::read(name)?.elements {
@@ -76,7 +76,7 @@ pub(crate) fn forget(name: &NetworkName, id: &MachineId) -> Result<(), Error> {
     if script.is_empty() {
         return Ok(());
     }
-    nft::run("unpublish a VM's ports", &script)
+    nft::run_locked("unpublish a VM's ports", &script, leases)
 }
 
 /// The VMs that have ports.
@@ -89,12 +89,12 @@ pub(crate) fn machines(name: &NetworkName) -> Result<Vec<MachineId>, Error> {
 }
 
 /// Removes all rules of the network.
-pub(crate) fn remove(name: &NetworkName) -> Result<(), Error> {
+pub(crate) fn remove(name: &NetworkName, leases: &Leases) -> Result<(), Error> {
     let table = name.table();
     // Adding first makes removing something that is not there no error.
     let mut script = format!("add table inet {table}\ndelete table inet {table}\n");
     script.push_str(&firewall::closing(name)?);
-    nft::run("remove the host's rules for VMs", &script)
+    nft::run_locked("remove the host's rules for VMs", &script, leases)
 }
 
 /// The network's table as it is to be, without elements.

@@ -1,11 +1,13 @@
 //! What is left after something was interrupted, and that it is found and removed.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::time::Instant;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use firebuild_network::{Attachment, Error};
+use firebuild_network::{Attachment, Builtin, Error};
 
-use crate::rig::{Host, id, ip, nft, on_host, request};
+use crate::rig::{Host, id, ip, nft, on_host, request, settings_in};
 
 /// Undoes one part of a VM's attachment, or of the host's: what an interrupted set-up has not made
 /// yet, what an interrupted take-down or a person has removed.
@@ -250,4 +252,60 @@ fn in_parallel<T: Send>(
             .map(|thread| thread.join().unwrap())
             .collect()
     })
+}
+
+/// Where a victim finds its host, and what it is to do there.
+const VICTIM: &str = "FIREBUILD_NETWORK_TEST_VICTIM";
+
+/// No test, but the process that [`whatever_is_killed_is_removed`] kills.
+#[test]
+fn victim() {
+    let Some(directory) = std::env::var_os(VICTIM) else {
+        return;
+    };
+    let driver = Builtin::new(settings_in(Path::new(&directory)));
+    let wanted = request(1, &["8080:80", "127.0.0.1:5353:53/udp"]);
+    println!("ready");
+    let attachment = driver.setup(&wanted).unwrap();
+    drop(attachment);
+    driver.teardown(&wanted.id).unwrap();
+    println!("done");
+}
+
+#[test]
+fn whatever_is_killed_is_removed() {
+    const STEPS: u32 = 40;
+    on_host(|host| {
+        let driver = host.driver();
+        let before = host.state();
+        let (mut interrupted, mut left) = (0, 0);
+        for step in 0..STEPS {
+            let mut victim = Command::new(std::env::current_exe().unwrap())
+                .args(["leftovers::victim", "--exact", "--nocapture"])
+                .env(VICTIM, host.directory.path())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut lines = BufReader::new(victim.stdout.take().unwrap()).lines();
+            assert!(lines.any(|line| line.unwrap().ends_with("ready")));
+            // There is no event to wait for: any moment is a good one.
+            let moment = Instant::now() + step * Duration::from_millis(3);
+            while Instant::now() < moment {
+                std::hint::spin_loop();
+            }
+            victim.kill().unwrap();
+            victim.wait().unwrap();
+            interrupted += u32::from(!lines.any(|line| line.is_ok_and(|line| line == "done")));
+            let known = driver.known().unwrap();
+            assert!(known.is_empty() || known == [id(1)], "{known:?}");
+            left += u32::try_from(known.len()).unwrap();
+            for id in known {
+                driver.teardown(&id).unwrap();
+            }
+            driver.teardown_unused_host_parts().unwrap();
+            assert_eq!(host.state(), before, "after {} ms", 3 * step);
+        }
+        println!("{interrupted} of {STEPS} interrupted, {left} left something");
+        assert!(left > 0, "no victim was killed half-way");
+    });
 }

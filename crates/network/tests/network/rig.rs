@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use firebuild_core::MachineId;
 use firebuild_network::{Attachment, Builtin, Request, Settings};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
 
@@ -81,6 +81,13 @@ pub(crate) struct Host {
     pub(crate) directory: tempfile::TempDir,
 }
 
+impl Drop for Host {
+    fn drop(&mut self) {
+        // The mounts below it go with it, and then the directory can be removed.
+        umount2(self.directory.path(), MntFlags::MNT_DETACH).unwrap();
+    }
+}
+
 impl Host {
     fn new() -> Self {
         let outside = Net::new();
@@ -96,6 +103,14 @@ impl Host {
             ip("link set wan1 up");
         });
         let directory = tempfile::tempdir().unwrap();
+        mount(
+            Some("none"),
+            directory.path(),
+            Some("tmpfs"),
+            MsFlags::empty(),
+            None::<&str>,
+        )
+        .unwrap();
         fs_err::write(
             directory.path().join("resolv.conf"),
             format!("nameserver {OUTSIDE}\n"),
@@ -113,12 +128,7 @@ impl Host {
     }
 
     pub(crate) fn settings(&self) -> Settings {
-        Settings {
-            leases: self.path("leases"),
-            namespaces: self.path("netns"),
-            resolv_conf: self.path("resolv.conf"),
-            ..Settings::of_host(self.path("root"))
-        }
+        settings_in(self.directory.path())
     }
 
     pub(crate) fn driver(&self) -> Builtin {
@@ -135,6 +145,16 @@ impl Host {
             ("namespaces", files(&self.path("netns"))),
             ("leases", files(&self.path("leases/firebuild"))),
         ])
+    }
+}
+
+/// The settings of a driver that keeps all it has in one directory.
+pub(crate) fn settings_in(directory: &Path) -> Settings {
+    Settings {
+        leases: directory.join("leases"),
+        namespaces: directory.join("netns"),
+        resolv_conf: directory.join("resolv.conf"),
+        ..Settings::of_host(directory.join("root"))
     }
 }
 

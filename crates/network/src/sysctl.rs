@@ -1,0 +1,18 @@
+//! Kernel parameters of the calling thread's network namespace.
+
+use std::io;
+use std::path::Path;
+
+use crate::Error;
+
+/// Sets a parameter below `/proc/sys/net`, unless it is so already. One that the kernel does not
+/// have concerns a protocol that it does not have.
+pub(crate) fn set(name: &str, value: &str) -> Result<(), Error> {
+    let path = Path::new("/proc/sys/net").join(name);
+    match fs_err::read_to_string(&path) {
+        Ok(old) if old.trim() == value => Ok(()),
+        Ok(_) => Ok(fs_err::write(&path, value)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
