@@ -3,7 +3,7 @@
 //! Follows `github.com/moby/patternmatcher`, with one difference: a class such as `[^x]` does not
 //! match a `/`. Not gitignore: a pattern without `/` matches at the top only.
 
-use crate::glob::{BadPattern, Token, may_match_below, token, units};
+use crate::glob::{BadPattern, SLASH, States, Token, may_match_below, token, units};
 use crate::position::{BYTE_ORDER_MARK, LineIndex};
 use crate::{Span, glob};
 
@@ -131,25 +131,33 @@ impl Patterns {
 }
 
 impl Pattern {
+    /// Whether the pattern matches the path or a directory above it.
     fn matches_or_parent(&self, path: &[u8]) -> bool {
-        if self.matches(path) {
-            return true;
-        }
-        let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
-        let mut parents = slashes.map(|(at, _)| &path[..at]);
-        parents.any(|parent| self.matches(parent))
-    }
-
-    fn matches(&self, path: &[u8]) -> bool {
         match &self.kind {
-            Kind::Exact(text) => path == text,
+            Kind::Exact(text) => match path.strip_prefix(text.as_slice()) {
+                Some(rest) => rest.is_empty() || rest.starts_with(b"/"),
+                None => false,
+            },
             Kind::Prefix(text) => path.starts_with(text),
             Kind::Suffix(text) => {
-                path.ends_with(text) || text.strip_prefix(b"/").is_some_and(|text| path == text)
+                let ends = |path: &[u8]| {
+                    path.ends_with(text) || text.strip_prefix(b"/").is_some_and(|text| path == text)
+                };
+                let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+                let mut parents = slashes.map(|(at, _)| &path[..at]);
+                ends(path) || parents.any(ends)
             }
             Kind::Tokens => {
-                let mut states = glob::States::new(&self.tokens);
-                units(path).all(|unit| states.step(unit)) && states.accepts()
+                let mut states = States::new(&self.tokens);
+                for unit in units(path) {
+                    if unit == SLASH && states.accepts() {
+                        return true;
+                    }
+                    if !states.step(unit) {
+                        return false;
+                    }
+                }
+                states.accepts()
             }
         }
     }

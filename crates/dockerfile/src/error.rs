@@ -290,7 +290,9 @@ impl ErrorKind {
         let hint = match self {
             Self::NotUtf8 | Self::Utf16 => "save the file as UTF-8",
             Self::UnterminatedHeredoc { name } => {
-                return Some(format!("end it with a line that holds only `{name}`"));
+                return Some(format!(
+                    "end it with a line that holds only `{name}`, or quote `<<` if it opens none"
+                ));
             }
             Self::VariableInFlag { flag: "from" } => {
                 "define a new stage with FROM, which expands build arguments, and name that"

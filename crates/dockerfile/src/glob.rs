@@ -23,7 +23,7 @@ pub(crate) enum Token {
     Optional,
 }
 
-const SLASH: u32 = b'/' as u32;
+pub(crate) const SLASH: u32 = b'/' as u32;
 
 /// A pattern that cannot be read: a class that is not closed or empty, or a backslash at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -9,6 +9,22 @@
 //! * [`expose`], [`signal`], [`chmod`], [`ownership`], [`source`], [`mount`] read expanded values.
 //! * [`dockerignore`] and [`glob`] match paths.
 //!
+//! ```
+//! use firebuild_dockerfile::{Expander, InstructionKind, parse};
+//!
+//! let dockerfile = parse(b"FROM scratch\nWORKDIR /srv/${name:-app}\n")?;
+//! let expander = Expander::new(dockerfile.directives.escape);
+//! if let InstructionKind::Workdir(workdir) = &dockerfile.instructions[1].kind {
+//!     let environment = vec![("name", "web")];
+//!     assert_eq!(expander.word(&workdir.path, &environment)?.value, "/srv/web");
+//! }
+//!
+//! let error = parse(b"FROM scratch\nRNU make\n").unwrap_err();
+//! assert_eq!((error.line(), error.column(), error.range()), (2, 1, 13..16));
+//! assert_eq!(error.to_string(), "unknown instruction `RNU`; did you mean `RUN`?");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! Whatever the input, nothing here panics, and time and memory are bounded by its length.
 
 pub mod chmod;

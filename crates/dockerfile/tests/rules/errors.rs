@@ -57,7 +57,7 @@ fn the_next_step_is_offered() {
         (
             "RUN <<EOF\n",
             Some("a line `EOF` further down"),
-            Some("end it with a line that holds only `EOF`"),
+            Some("end it with a line that holds only `EOF`, or quote `<<` if it opens none"),
         ),
         (
             "COPY --from=$a b c",

@@ -57,7 +57,7 @@ fn many_heredocs() {
     let mut text = "FROM scratch\nCOPY ".to_owned();
     let mut bodies = String::new();
     for count in 0..MANY {
-        write!(text, "<<E{count} f{count} \\\n").unwrap();
+        writeln!(text, "<<E{count} f{count} \\").unwrap();
         writeln!(bodies, "x\nE{count}").unwrap();
     }
     let dockerfile = good(&format!("{text} /\n{bodies}"));
