@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::Write;
 
 use firebuild_core::layer::{Entry, LayerWriter};
-use firebuild_core::tree::{Kind, Metadata, Node, NodeId, Tree, TreeError, components};
+use firebuild_core::tree::{Kind, Metadata, Node, NodeId, Tree, TreeError, components, shown};
 
 use crate::Sources;
 use crate::error::{Error, Result};
@@ -64,7 +64,7 @@ impl<'a> Changes<'a> {
         }
     }
 
-    /// Whether nothing was changed.
+    /// Whether nothing was changed. Changes that undo each other count as changes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.empty
@@ -77,14 +77,7 @@ impl<'a> Changes<'a> {
     /// [`Error::Entry`] if `path` cannot be a path in a tree.
     pub fn directory(&mut self, path: &[u8], metadata: Metadata) -> Result<()> {
         self.empty = false;
-        let id = match self.at(path) {
-            Some(id) if self.tree.node(id).is_directory() && !self.whiteouts.contains(&id) => id,
-            _ => {
-                let node = Node::directory(metadata);
-                self.put(path, node)?;
-                return Ok(());
-            }
-        };
+        let id = self.ensure_directory(path)?;
         *self.tree.metadata_mut(id) = metadata;
         Ok(())
     }
@@ -110,10 +103,13 @@ impl<'a> Changes<'a> {
     /// [`Changes::insert`].
     pub fn link(&mut self, path: &[u8], target: &[u8]) -> Result<()> {
         let fail = |source| Error::entry(path, source);
-        let missing = || fail(TreeError::NotFound(firebuild_core::tree::shown(target)));
+        let missing = || fail(TreeError::NotFound(shown(target)));
         let target = self.at(target).ok_or_else(missing)?;
         if self.whiteouts.contains(&target) {
             return Err(missing());
+        }
+        if self.tree.node(target).is_directory() {
+            return Err(fail(TreeError::LinkToDirectory(shown(path))));
         }
         let (parent, name) = self.parent(path)?;
         self.tree.link(parent, name, target).map_err(fail)?;
@@ -121,11 +117,19 @@ impl<'a> Changes<'a> {
         Ok(())
     }
 
-    /// Hides what the layers below have at `path`, and drops what these changes had there.
+    /// Takes away what is at `path`, in these changes and below.
     ///
     /// # Errors
     /// Those of [`Changes::insert`].
     pub fn remove(&mut self, path: &[u8]) -> Result<()> {
+        let path = path.strip_suffix(b"/").unwrap_or(path);
+        if !self.shows_below(path) {
+            let (parent, name) = split(path);
+            if let Some(parent) = self.at(parent) {
+                self.tree.remove(parent, name);
+            }
+            return Ok(());
+        }
         self.empty = false;
         let node = Node {
             metadata: Metadata::default(),
@@ -136,14 +140,17 @@ impl<'a> Changes<'a> {
         Ok(())
     }
 
-    /// Hides all that the layers below have in the directory `path`.
+    /// Takes away all that is in the directory `path`, in these changes and below.
     ///
     /// # Errors
     /// Those of [`Changes::insert`].
     pub fn opaque(&mut self, path: &[u8]) -> Result<()> {
         self.empty = false;
         let id = self.ensure_directory(path)?;
-        self.opaque.insert(id);
+        self.tree.clear(id);
+        if self.below(path).is_some() {
+            self.opaque.insert(id);
+        }
         Ok(())
     }
 
@@ -171,40 +178,81 @@ impl<'a> Changes<'a> {
         let (parent, name) = split(path);
         if name.starts_with(b".wh.") {
             return Err(Error::Change {
-                path: firebuild_core::tree::shown(path),
+                path: shown(path),
                 reason: "names that begin with `.wh.` mean that something is removed",
             });
         }
         Ok((self.ensure_directory(parent)?, name))
     }
 
+    /// Whether the layers below have something at `path` that no change above it hides.
+    fn shows_below(&self, path: &[u8]) -> bool {
+        if self.lower.and_then(|lower| lower.lookup(path)).is_none() {
+            return false;
+        }
+        let mut at = Some(self.tree.root());
+        for part in components(path) {
+            let Some(id) = at else {
+                return true;
+            };
+            if self.opaque.contains(&id) || !self.tree.node(id).is_directory() {
+                return false;
+            }
+            at = self.tree.child(id, part);
+        }
+        true
+    }
+
+    /// The directory that the layers below have at `path`.
+    fn below(&self, path: &[u8]) -> Option<(&'a Tree, NodeId)> {
+        let lower = self.lower?;
+        let id = lower.lookup(path)?;
+        lower.node(id).is_directory().then_some((lower, id))
+    }
+
     /// The directory of `path` in these changes: as it is there, else as it is below, else new.
     fn ensure_directory(&mut self, path: &[u8]) -> Result<NodeId> {
         let mut at = self.tree.root();
-        let mut below = self.lower.map(|lower| (lower, lower.root()));
+        let mut below = self.below(b"");
         for part in components(path) {
+            if self.opaque.contains(&at) {
+                below = None;
+            }
             below = below.and_then(|(lower, id)| {
                 let child = lower.child(id, part)?;
                 lower.node(child).is_directory().then_some((lower, child))
             });
-            let there = self
-                .tree
-                .child(at, part)
-                .filter(|id| self.tree.node(*id).is_directory() && !self.whiteouts.contains(id));
+            let there = self.tree.child(at, part);
             at = match there {
-                Some(id) => id,
-                None => {
-                    let metadata = below.map_or_else(
-                        || Metadata::root_owned(UNLISTED_MODE),
-                        |(lower, id)| lower.node(id).metadata.clone(),
-                    );
-                    self.tree
-                        .insert(at, part, Node::directory(metadata))
-                        .map_err(|source| Error::entry(path, source))?
-                }
+                Some(id) if self.tree.node(id).is_directory() => id,
+                _ => self
+                    .make_directory(at, part, &mut below, there.is_some())
+                    .map_err(|source| Error::entry(path, source))?,
             };
         }
         Ok(at)
+    }
+
+    /// Makes a directory with the metadata of the one `below`. In place of something else, it is
+    /// another one, so that `below` must not be seen through it.
+    fn make_directory(
+        &mut self,
+        parent: NodeId,
+        name: &[u8],
+        below: &mut Option<(&'a Tree, NodeId)>,
+        replaces: bool,
+    ) -> Result<NodeId, TreeError> {
+        let seen = below.filter(|_| !replaces);
+        let metadata = seen.map_or_else(
+            || Metadata::root_owned(UNLISTED_MODE),
+            |(lower, id)| lower.node(id).metadata.clone(),
+        );
+        let id = self.tree.insert(parent, name, Node::directory(metadata))?;
+        if replaces && below.is_some() {
+            self.opaque.insert(id);
+        }
+        *below = seen;
+        Ok(id)
     }
 
     /// Writes the layer. Sockets are left out, as archives have no form for them.
@@ -250,7 +298,7 @@ impl<W: Write> Writing<'_, W> {
         let (_, name) = split(path);
         if name.starts_with(b".wh.") {
             return Err(Error::Change {
-                path: firebuild_core::tree::shown(path),
+                path: shown(path),
                 reason: "names that begin with `.wh.` mean that something is removed",
             });
         }
@@ -259,11 +307,7 @@ impl<W: Write> Writing<'_, W> {
         } else {
             self.entry(path, id)
         };
-        written.map_err(|error| {
-            Error::io(error, || {
-                format!("write `{}` to a layer", firebuild_core::tree::shown(path))
-            })
-        })
+        written.map_err(|error| Error::io(error, || format!("write `{}` to a layer", shown(path))))
     }
 
     fn entry(&mut self, path: &[u8], id: NodeId) -> std::io::Result<()> {

@@ -7,6 +7,7 @@
     reason = "what fails in a test's own steps fails the test"
 )]
 
+mod changes;
 mod hostile;
 mod images;
 mod listing;
