@@ -1,3 +1,38 @@
-//! VMM drivers and the life of a microVM: record, supervise, connect the agent, stop, reconcile, purge.
+//! VMM drivers and the life of a microVM: record, supervise, connect the agent, stop, reconcile,
+//! purge.
+//!
+//! * [`spec`]: what a VM is to be. [`record`]: what became of it, and the states of its life.
+//! * [`host`]: what a host offers. [`vmm`]: what runs a VM. [`paths`]: where its files are.
+//! * [`boot`]: the kernel, the initramfs, the command line.
+//! * [`machine`]: a VM in the hands of its owner: a supervisor, or a build.
+//! * [`metadata`], [`agent`]: the services in a VM's own network namespace.
+//! * [`reconcile`]: cleaning up after owners that died.
 
+pub mod agent;
 pub mod boot;
+mod disk;
+pub mod error;
+pub mod host;
+pub mod machine;
+pub mod metadata;
+pub mod paths;
+pub mod reconcile;
+pub mod record;
+pub mod spec;
+mod sys;
+pub mod vmm;
+
+pub use boot::BootError;
+pub use error::{Error, Report};
+pub use host::Host;
+pub use machine::{Ended, Machine};
+pub use record::{Exit, Record, State};
+pub use spec::{MachineSpec, Purpose};
+pub use vmm::Vmm;
+
+/// Bytes that nobody can guess.
+fn random<const N: usize>() -> Result<[u8; N], Error> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|source| Error::io("get random bytes", source))?;
+    Ok(bytes)
+}

@@ -1,0 +1,318 @@
+//! What can go wrong with a VM, by what the caller can do about it.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use firebuild_core::MachineId;
+use serde::{Deserialize, Serialize};
+
+use crate::boot::BootError;
+use crate::vmm::VmmExit;
+
+/// Why something could not be done with a VM.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] firebuild_store::Error),
+    /// The network refused.
+    #[error(transparent)]
+    Network(#[from] firebuild_network::Error),
+    /// An ended VM's network could not be taken down.
+    #[error("cannot remove all of the network of VM `{id}`")]
+    Teardown {
+        /// The VM.
+        id: MachineId,
+        /// What is left, and why.
+        source: firebuild_network::Errors,
+    },
+    /// The VM's own disk could not be made.
+    #[error("cannot make the disk of VM `{id}`")]
+    Disk {
+        /// The VM.
+        id: MachineId,
+        /// Why.
+        source: firebuild_disk::Error,
+    },
+    /// The kernel cannot be booted.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// The TLS identities could not be made.
+    #[error(transparent)]
+    Identity(#[from] firebuild_protocol::identity::IdentityError),
+    /// A certificate or key that was given cannot be used.
+    #[error("cannot use {what}")]
+    Certificate {
+        /// Which.
+        what: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// What a VM is to be makes no sense.
+    #[error("{0}")]
+    Spec(String),
+    /// The program that runs VMs is not installed.
+    #[error("`{program}` is not installed")]
+    VmmMissing {
+        /// The program.
+        program: String,
+    },
+    /// The VMM ended before the guest had started.
+    #[error("{vmm} {exit} while it started VM `{id}`{}", lines(said))]
+    VmmFailed {
+        /// Which VMM.
+        vmm: String,
+        /// The VM.
+        id: MachineId,
+        /// How it ended.
+        exit: VmmExit,
+        /// Its own last lines.
+        said: Vec<String>,
+    },
+    /// The guest ended before it had reached the host.
+    #[error(
+        "the guest of VM `{id}` ended before it reached the host{}",
+        lines(console)
+    )]
+    GuestFailed {
+        /// The VM.
+        id: MachineId,
+        /// The last lines of its console.
+        console: Vec<String>,
+    },
+    /// The guest did not reach the host in time.
+    #[error("the guest of VM `{id}` did not reach the host within {} s{}", after.as_secs(), lines(console))]
+    GuestTimeout {
+        /// The VM.
+        id: MachineId,
+        /// How long it had.
+        after: Duration,
+        /// The last lines of its console.
+        console: Vec<String>,
+    },
+    /// The guest said nothing for too long.
+    #[error("the guest of VM `{id}` has been silent for {} s", after.as_secs())]
+    GuestSilent {
+        /// The VM.
+        id: MachineId,
+        /// How long.
+        after: Duration,
+    },
+    /// The guest's agent reports that it cannot go on.
+    #[error("the guest of VM `{id}` reports: {text}")]
+    GuestReports {
+        /// The VM.
+        id: MachineId,
+        /// What it says.
+        text: String,
+        /// 126 or 127 if the program cannot be executed or found, else 0.
+        status: u8,
+    },
+    /// The guest does not keep to the protocol.
+    #[error("the guest of VM `{id}` does not keep to the protocol: {text}")]
+    GuestConfused {
+        /// The VM.
+        id: MachineId,
+        /// What it did.
+        text: String,
+    },
+    /// The metadata is more than Firecracker holds.
+    #[error(
+        "the VM's metadata has {size} bytes; it can have {}",
+        firebuild_protocol::metadata::LIMIT
+    )]
+    MetadataTooLarge {
+        /// Its size in bytes.
+        size: usize,
+    },
+    /// A Unix socket's path is too long.
+    #[error("the socket path `{}` has {} bytes; it can have {}", path.display(), path.as_os_str().len(), crate::paths::SOCKET_PATH_LIMIT)]
+    SocketPath {
+        /// The path.
+        path: PathBuf,
+        /// The directory to shorten.
+        root: PathBuf,
+    },
+    /// The VM does not run.
+    #[error("VM `{0}` does not run")]
+    NotRunning(MachineId),
+    /// The VM runs.
+    #[error("VM `{0}` runs")]
+    IsRunning(MachineId),
+    /// The VM's supervisor reported a failure.
+    #[error(transparent)]
+    Reported(Report),
+    /// The VM's supervisor ended without a word.
+    #[error("the supervisor of VM `{id}` ended{}", lines(said))]
+    SupervisorLost {
+        /// The VM.
+        id: MachineId,
+        /// Its last lines.
+        said: Vec<String>,
+    },
+    /// Something else failed on the host.
+    #[error("cannot {doing}")]
+    Io {
+        /// What was being done, and to what.
+        doing: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+fn lines(said: &[String]) -> String {
+    said.iter().fold(String::new(), |mut text, line| {
+        text.push_str("\n  ");
+        text.push_str(line);
+        text
+    })
+}
+
+impl Error {
+    pub(crate) fn io(doing: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        Self::Io {
+            doing: doing.into(),
+            source: source.into(),
+        }
+    }
+
+    /// What a person can do about it, if that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Store(error) => error.hint().map(Into::into),
+            Self::Network(error) => error.hint(),
+            Self::Boot(error) => error.hint(),
+            Self::Reported(report) => report.hint.clone(),
+            Self::VmmMissing { .. } => {
+                Some("install QEMU: `apt-get install qemu-system-x86`".to_owned())
+            }
+            Self::SocketPath { root, .. } => Some(format!(
+                "choose a shorter directory in place of `{}`",
+                root.display()
+            )),
+            Self::IsRunning(id) => Some(format!("stop it first: `firebuild stop {id}`")),
+            Self::NotRunning(_) => Some("see `firebuild ls -a`".to_owned()),
+            Self::Teardown { .. } => Some("run `firebuild purge` to try again".to_owned()),
+            Self::GuestTimeout { .. } => Some(
+                "a slow host needs more time: see the flag for the initial communication time-out"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
+
+    /// The status with which a foreground `run` ends because of this.
+    #[must_use]
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Self::GuestReports { status, .. } if *status != 0 => *status,
+            Self::Reported(report) => report.status,
+            _ => 125,
+        }
+    }
+}
+
+/// An error as it travels between processes and stays in a record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Report {
+    /// What happened.
+    pub text: String,
+    /// Why, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Box<Report>>,
+    /// What a person can do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// The status with which a foreground `run` ends because of it.
+    #[serde(default = "own_failure")]
+    pub status: u8,
+}
+
+fn own_failure() -> u8 {
+    125
+}
+
+impl Report {
+    /// A report without a cause.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            cause: None,
+            hint: None,
+            status: own_failure(),
+        }
+    }
+
+    fn of_chain(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self {
+            cause: error.source().map(|cause| Box::new(Self::of_chain(cause))),
+            ..Self::new(error.to_string())
+        }
+    }
+}
+
+impl From<&Error> for Report {
+    fn from(error: &Error) -> Self {
+        Self {
+            hint: error.hint(),
+            status: error.exit_status(),
+            ..Self::of_chain(error)
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Report {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let cause = self.cause.as_deref()?;
+        Some(cause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[test]
+    fn a_report_keeps_the_chain_and_the_hint() {
+        let error = Error::io("read `x`", io::Error::other("no such luck"));
+        let report = Report::from(&error);
+        let text = serde_json::to_string(&report).unwrap();
+        let read: Report = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, report);
+        assert_eq!(read.to_string(), "cannot read `x`");
+        assert_eq!(read.source().unwrap().to_string(), "no such luck");
+        assert!(read.source().unwrap().source().is_none());
+        let missing = Error::VmmMissing {
+            program: "q".into(),
+        };
+        let again = Error::Reported(Report::from(&missing));
+        assert_eq!(again.hint(), missing.hint());
+        assert_eq!(again.to_string(), missing.to_string());
+    }
+
+    #[test]
+    fn a_program_that_is_not_found_has_its_own_status() {
+        let error = Error::GuestReports {
+            id: MachineId::from_random([0; 20]),
+            text: "cannot find `x`".into(),
+            status: 127,
+        };
+        assert_eq!(error.exit_status(), 127);
+        assert_eq!(Error::Reported(Report::from(&error)).exit_status(), 127);
+        assert_eq!(Error::Spec("x".into()).exit_status(), 125);
+    }
+}

@@ -1,0 +1,91 @@
+//! What a host offers to its VMs: store, network, VMM, kernels.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use firebuild_network::{Builtin, Settings};
+use firebuild_store::{KernelId, Store};
+
+use crate::boot::{self, Kernel};
+use crate::vmm::{Vmm, detect, qemu};
+use crate::{Error, paths};
+
+/// What a host offers to its VMs.
+#[derive(Clone)]
+pub struct Host {
+    /// All state.
+    pub store: Store,
+    /// The network.
+    pub network: Builtin,
+    /// Where sockets are: a short path.
+    pub run: PathBuf,
+    /// The VMM; the best that there is, if none.
+    pub vmm: Option<Arc<dyn Vmm>>,
+    /// Where kernels come from.
+    pub kernels: Loader,
+}
+
+/// Finds a kernel and makes its initramfs.
+pub type Loader = fn(&Store, &KernelId) -> Result<Boot, Error>;
+
+/// What a VM boots.
+#[derive(Debug)]
+pub struct Boot {
+    /// The kernel.
+    pub kernel: File,
+    /// The initramfs that goes with it.
+    pub initramfs: File,
+    /// Whether the kernel finds its devices through ACPI; else they are on its command line.
+    pub acpi: bool,
+}
+
+impl Host {
+    /// This host, with its state in `store`.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        let network = Builtin::new(Settings::of_host(store.path()));
+        Self {
+            store,
+            network,
+            run: paths::RUN.into(),
+            vmm: None,
+            kernels: load,
+        }
+    }
+
+    /// The VMM.
+    ///
+    /// # Errors
+    /// [`Error::VmmMissing`].
+    pub fn vmm(&self) -> Result<Arc<dyn Vmm>, Error> {
+        match &self.vmm {
+            Some(vmm) => Ok(Arc::clone(vmm)),
+            None => detect::detect(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host")
+            .field("store", &self.store)
+            .field("run", &self.run)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The kernel `id` of the store, with the agent that this program carries.
+fn load(store: &Store, id: &KernelId) -> Result<Boot, Error> {
+    let kernel = Kernel::open(&store.kernels().get(id)?)?;
+    let vmlinux = fs_err::File::open(kernel.vmlinux());
+    let vmlinux = vmlinux.map_err(|source| Error::io(format!("open the kernel `{id}`"), source))?;
+    let initramfs = boot::initramfs(&kernel, boot::agent())?;
+    let initramfs = qemu::in_memory(&initramfs)
+        .map_err(|source| Error::io("pass the initramfs on to the VMM", source))?;
+    Ok(Boot {
+        kernel: vmlinux.into_parts().0,
+        initramfs,
+        acpi: kernel.facts().acpi,
+    })
+}

@@ -1,0 +1,519 @@
+//! A VM's life as its owner has it in hand: a supervisor, or a build.
+//!
+//! [`Machine::create`] writes the record and takes the lock; [`Machine::start`] brings up network,
+//! disk, services and VMM; [`Machine::connected`] waits for the agent; [`Machine::ended`] waits for
+//! the end; [`Machine::release`] gives everything back. The record's documentation
+//! ([`crate::record`]) has the states.
+//!
+//! What must hold: whatever a step made is found by [`Machine::release`] even if the step failed,
+//! and by [`crate::reconcile`] if the process was killed. Dropping a machine releases it.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::time::{Duration, SystemTime};
+
+use firebuild_core::MachineId;
+use firebuild_network::{Attachment, Mac, Namespace, Request};
+use firebuild_protocol::boot::BootArguments;
+use firebuild_protocol::metadata::{Credentials, Metadata, Network};
+use firebuild_protocol::{HOST_ADDRESS, METADATA_ADDRESS};
+use firebuild_store::{Identity, MachineLock};
+use jiff::Timestamp;
+use tokio::net::TcpListener;
+use tokio::task::AbortHandle;
+
+use crate::agent::{self, Agent, Contact, GuestService, Options, Sides};
+use crate::boot::CommandLine;
+use crate::error::Report;
+use crate::paths::Directories;
+use crate::record::{self, NetworkInterface, Record, State};
+use crate::spec::{CONNECT_TIME, MachineSpec, Purpose};
+use crate::vmm::ids::Ids;
+use crate::vmm::{Launch, Running, Vmm, VmmExit};
+use crate::{Error, Host, disk, metadata, reconcile};
+
+/// How often the guest is to be heard, in milliseconds.
+const PING_INTERVAL: u32 = 5_000;
+
+/// How long a build's guest may say nothing, without emulation.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// How many lines of a console are shown with an error.
+const SHOWN_LINES: usize = 12;
+
+/// A VM in the hands of its owner.
+#[derive(Debug)]
+pub struct Machine {
+    host: Host,
+    record: Record,
+    lock: Option<MachineLock>,
+    /// Kept for its reserved ports.
+    attachment: Option<Attachment>,
+    services: Option<Services>,
+    running: Option<Running>,
+    patience: u32,
+}
+
+#[derive(Debug)]
+struct Services {
+    agent: Agent,
+    metadata: metadata::Service,
+    listening: Option<AbortHandle>,
+}
+
+impl Drop for Services {
+    fn drop(&mut self) {
+        if let Some(task) = &self.listening {
+            task.abort();
+        }
+    }
+}
+
+/// Why a VM that ran runs no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Its VMM has ended: the guest powered off or rebooted, or something killed it.
+    Vmm(VmmExit),
+    /// Its guest has said nothing for this long.
+    Silent(Duration),
+}
+
+impl Machine {
+    /// Writes the record of a new VM and takes its lock.
+    ///
+    /// # Errors
+    /// [`Error::Spec`]; [`Error::SocketPath`]; [`Error::Store`] if the name is taken or the root
+    /// file system is not there.
+    pub fn create(host: &Host, spec: MachineSpec) -> Result<Self, Error> {
+        spec.check()?;
+        let id = MachineId::from_random(crate::random()?);
+        let directories = Directories::of(&host.store, &host.run, &id)?;
+        let identity = Identity {
+            id: id.clone(),
+            name: spec.name.clone(),
+            rootfs: vec![spec.rootfs],
+        };
+        let record = Record::new(id, spec, directories);
+        let lock = host
+            .store
+            .machines()
+            .create(&identity, &record::encode(&record)?)?;
+        Ok(Self::new(host.clone(), record, lock))
+    }
+
+    /// Takes over a VM that [`create`](Self::create) made in another process.
+    ///
+    /// # Errors
+    /// [`Error::Store`]; [`Error::Io`] if the record cannot be understood.
+    pub fn adopt(host: &Host, lock: MachineLock) -> Result<Self, Error> {
+        let record = record::read(&host.store, lock.id())?;
+        Ok(Self::new(host.clone(), record, lock))
+    }
+
+    fn new(host: Host, record: Record, lock: MachineLock) -> Self {
+        Self {
+            host,
+            record,
+            lock: Some(lock),
+            attachment: None,
+            services: None,
+            running: None,
+            patience: 1,
+        }
+    }
+
+    /// The VM.
+    #[must_use]
+    pub fn id(&self) -> &MachineId {
+        &self.record.id
+    }
+
+    /// Its record as it is now.
+    #[must_use]
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// The lock, to be passed on to a supervisor.
+    #[must_use]
+    pub fn lock(&self) -> Option<&MachineLock> {
+        self.lock.as_ref()
+    }
+
+    /// Leaves the VM to another process, which has the lock by now: nothing is released here.
+    pub fn leave(mut self) {
+        self.lock = None;
+    }
+
+    /// By how much time-outs are longer on this host: 4 under emulation.
+    #[must_use]
+    pub fn patience(&self) -> u32 {
+        self.patience
+    }
+
+    /// Brings up everything, with `service` for the guest's agent to call. Has to be called within
+    /// a tokio runtime.
+    ///
+    /// # Errors
+    /// The first that goes wrong; [`release`](Self::release) takes back what was done.
+    pub async fn start<S: GuestService>(&mut self, service: S) -> Result<(), Error> {
+        let vmm = self.host.vmm()?;
+        self.patience = vmm.facts().acceleration.patience();
+        self.record.state = State::Starting;
+        self.record.processes.owner = Some(std::process::id());
+        self.record.vmm = Some(vmm.facts().clone());
+        self.save()?;
+        let boot = (self.host.kernels)(&self.host.store, &self.record.spec.kernel)?;
+        let sides = match &self.record.spec.certificates {
+            Some(files) => Sides::read(files)?,
+            None => Sides::generate(self.id())?,
+        };
+        let disk = disk::create(&self.record)?;
+        let root = disk::open_root(&self.host.store, &self.record)?;
+        self.make_runtime()?;
+        self.attach(vmm.as_ref())?;
+        let document = self.serve(vmm.as_ref(), &sides, service)?;
+        let (namespace, tap, mac) = self.tap()?;
+        let address = self.record.address().map(Ids::of);
+        let ids = address.filter(|ids| ids.are_possible());
+        let launch = Launch {
+            id: self.id().clone(),
+            cpus: self.record.spec.cpus,
+            memory: self.record.spec.memory,
+            command_line: self.command_line(vmm.as_ref())?,
+            kernel: boot.kernel,
+            initramfs: boot.initramfs,
+            acpi: boot.acpi,
+            root,
+            disk,
+            namespace,
+            tap,
+            mac,
+            ids,
+            runtime: self.record.directories.runtime.clone(),
+            console: self.record.directories.console.clone(),
+            metadata: document.document(),
+        };
+        let running = vmm.start(launch).await?;
+        self.record.processes.vmm = Some(running.pid());
+        self.record.processes.vmm_user = ids.map(|ids| ids.uid);
+        self.running = Some(running);
+        if let Some(attachment) = &mut self.attachment {
+            attachment.close_tap();
+        }
+        self.save()
+    }
+
+    /// Waits until the agent has called, and withdraws the secrets from the metadata.
+    ///
+    /// # Errors
+    /// [`Error::VmmFailed`], [`Error::GuestFailed`], [`Error::GuestTimeout`].
+    pub async fn connected(&mut self) -> Result<(), Error> {
+        let (Some(running), Some(services)) = (&self.running, &self.services) else {
+            return Err(Error::NotRunning(self.id().clone()));
+        };
+        let limit = self.connect_time();
+        let mut contact = services.agent.contact();
+        let called = contact.wait_for(|contact| *contact != Contact::Waiting);
+        tokio::select! {
+            biased;
+            _ = called => {}
+            exit = running.ended() => return Err(self.start_failed(running, exit)),
+            () = tokio::time::sleep(limit) => return Err(Error::GuestTimeout {
+                id: self.id().clone(),
+                after: limit,
+                console: running.console(SHOWN_LINES),
+            }),
+        }
+        services.metadata.withdraw_secrets();
+        if services.listening.is_none() {
+            let vmm = self.host.vmm()?;
+            let running = running.clone();
+            let document = services.metadata.document();
+            vmm.set_metadata(&running, &document).await?;
+        }
+        Ok(())
+    }
+
+    /// Notes that what the VM is for runs now.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn mark_running(&mut self) -> Result<(), Error> {
+        self.record.state = State::Running;
+        self.record.started = Some(Timestamp::now());
+        self.save()
+    }
+
+    /// Notes that the VM was asked to end.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn mark_stopping(&mut self) -> Result<(), Error> {
+        self.record.state = State::Stopping;
+        self.save()
+    }
+
+    /// Waits for the VM's end, and does not bring it about. Returns at once if it does not run.
+    pub async fn ended(&self) -> Ended {
+        let (Some(running), Some(services)) = (&self.running, &self.services) else {
+            return Ended::Vmm(VmmExit::Unknown);
+        };
+        let mut contact = services.agent.contact();
+        let silent = contact.wait_for(|contact| *contact == Contact::Silent);
+        tokio::select! {
+            biased;
+            exit = running.ended() => Ended::Vmm(exit),
+            Ok(_) = silent => Ended::Silent(self.silence()),
+        }
+    }
+
+    /// The VMM's process.
+    #[must_use]
+    pub fn running(&self) -> Option<&Running> {
+        self.running.as_ref()
+    }
+
+    /// The last lines of the guest's console.
+    #[must_use]
+    pub fn console(&self) -> Vec<String> {
+        self.running
+            .as_ref()
+            .map(|running| running.console(SHOWN_LINES))
+            .unwrap_or_default()
+    }
+
+    /// Kills the VMM. [`ended`](Self::ended) tells when it is gone.
+    pub fn kill(&self) {
+        if let Some(running) = &self.running {
+            running.kill();
+        }
+    }
+
+    /// Ends the VM if it runs, gives back everything that it had, and writes its last record. For a
+    /// build, and with `--rm`, the record goes as well. The lock is free afterwards.
+    ///
+    /// # Errors
+    /// What could not be given back: the next command tries again.
+    pub async fn release(mut self, end: State) -> Result<Record, Error> {
+        if let Some(running) = self.running.take() {
+            running.kill();
+            running.ended().await;
+        }
+        self.record.finish(end);
+        self.give_back()?;
+        Ok(self.record.clone())
+    }
+
+    /// Everything of [`release`](Self::release) that needs no waiting.
+    fn give_back(&mut self) -> Result<(), Error> {
+        self.running = None;
+        self.services = None;
+        self.attachment = None;
+        match self.lock.take() {
+            Some(lock) => reconcile::bury(&self.host, lock, &mut self.record),
+            None => Ok(()),
+        }
+    }
+
+    fn save(&self) -> Result<(), Error> {
+        match &self.lock {
+            Some(lock) => record::write(&self.host.store, lock, &self.record),
+            None => Ok(()),
+        }
+    }
+
+    fn make_runtime(&self) -> Result<(), Error> {
+        let runtime = &self.record.directories.runtime;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(runtime)
+            .map_err(|e| Error::io(format!("make the directory `{}`", runtime.display()), e))
+    }
+
+    fn attach(&mut self, vmm: &dyn Vmm) -> Result<(), Error> {
+        let attachment = self.host.network.setup(&Request {
+            id: self.record.id.clone(),
+            // The tap is passed on as it is; nobody else may open it.
+            vmm_uid: 0,
+            vmm_gid: 0,
+            address: self.record.spec.address,
+            ports: self.record.spec.ports.clone(),
+            metadata_address: !vmm.serves_metadata(),
+        })?;
+        self.record.network_interfaces = vec![NetworkInterface::from(&attachment.interface)];
+        self.attachment = Some(attachment);
+        Ok(())
+    }
+
+    /// Starts the services of the VM's namespace and returns the metadata.
+    fn serve<S: GuestService>(
+        &mut self,
+        vmm: &dyn Vmm,
+        sides: &Sides,
+        service: S,
+    ) -> Result<Metadata, Error> {
+        let listener = self.listen((HOST_ADDRESS, 0).into())?;
+        let port = listener
+            .local_addr()
+            .map_err(|source| Error::io("listen for the guest", source))?;
+        let metadata = self.metadata(sides, port)?;
+        let document = metadata::Service::new(metadata.clone())?;
+        let listening = if vmm.serves_metadata() {
+            None
+        } else {
+            let listener = self.listen((METADATA_ADDRESS, 80).into())?;
+            Some(tokio::spawn(document.clone().serve(listener)).abort_handle())
+        };
+        let is_build = matches!(self.record.spec.purpose, Purpose::Build);
+        let options = Options {
+            handshake: Options::default().handshake * self.patience,
+            silence: is_build.then(|| self.silence()),
+            // A build moves layers, another VM lines.
+            window: if is_build { 4 << 20 } else { 64 << 10 },
+        };
+        let agent = agent::serve(listener, sides.host.server()?, service, options);
+        self.services = Some(Services {
+            agent,
+            metadata: document,
+            listening,
+        });
+        Ok(metadata)
+    }
+
+    fn listen(&self, address: SocketAddr) -> Result<TcpListener, Error> {
+        let doing = || {
+            format!(
+                "listen on `{address}` in the network namespace of VM `{}`",
+                self.id()
+            )
+        };
+        let attachment = self.attachment.as_ref();
+        let namespace = attachment.map(|attachment| &attachment.interface.namespace);
+        let namespace = namespace.ok_or_else(|| Error::NotRunning(self.id().clone()))?;
+        let listener = namespace
+            .listen(address)
+            .map_err(|source| Error::io(doing(), source))?;
+        listener
+            .set_nonblocking(true)
+            .and_then(|()| TcpListener::from_std(listener))
+            .map_err(|source| Error::io(doing(), source))
+    }
+
+    fn metadata(&self, sides: &Sides, server: SocketAddr) -> Result<Metadata, Error> {
+        let spec = &self.record.spec;
+        let interface = self.record.network_interfaces.first();
+        let network = interface.map(|interface| &interface.static_configuration.ip_configuration);
+        let network = network.ok_or_else(|| Error::NotRunning(self.id().clone()))?;
+        let credentials = Credentials {
+            grpc_host_port: server.to_string(),
+            server_name: sides.server_name.clone(),
+            tls_ca_cert: sides.guest.authority.clone(),
+            tls_cert: sides.guest.identity.certificate.clone(),
+            tls_key: sides.guest.identity.key.clone(),
+            ping_interval: PING_INTERVAL,
+        };
+        let (bootstrap, session) = match spec.purpose {
+            Purpose::Build => (Some(credentials), None),
+            Purpose::Run { .. } => (None, Some(credentials)),
+        };
+        let name = spec.name.as_ref().map(ToString::to_string);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        Ok(Metadata {
+            vm_id: self.id().to_string(),
+            hostname: spec
+                .hostname
+                .clone()
+                .or(name)
+                .unwrap_or_else(|| self.id().to_string()),
+            image_tag: spec.image.as_ref().map(|image| image.reference.clone()),
+            time: now.unwrap_or_default().as_secs(),
+            network: Network {
+                address: network.ip,
+                prefix: network.prefix,
+                gateway: Some(network.gateway),
+                mtu: None,
+                nameservers: network.nameservers.clone(),
+                search: Vec::new(),
+                hosts: Vec::new(),
+            },
+            bootstrap,
+            session,
+        })
+    }
+
+    fn command_line(&self, vmm: &dyn Vmm) -> Result<String, Error> {
+        let interface = self.record.network_interfaces.first();
+        let network = interface.map(|interface| &interface.static_configuration.ip_configuration);
+        let network = network.ok_or_else(|| Error::NotRunning(self.id().clone()))?;
+        let arguments = BootArguments {
+            address: network.ip,
+            prefix: network.prefix,
+        };
+        let mut line = CommandLine {
+            arguments,
+            restart: vmm.restart(),
+            debug: false,
+        }
+        .to_string();
+        for argument in &self.record.spec.kernel_arguments {
+            line.push(' ');
+            line.push_str(argument);
+        }
+        Ok(line)
+    }
+
+    fn tap(&self) -> Result<(Namespace, OwnedFd, Mac), Error> {
+        let doing = || format!("pass on the tap device of VM `{}`", self.id());
+        let attachment = self.attachment.as_ref();
+        let attachment = attachment.ok_or_else(|| Error::NotRunning(self.id().clone()))?;
+        let tap = attachment.tap().map(|tap| tap.try_clone_to_owned());
+        let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
+        let tap = tap.unwrap_or_else(|| Err(missing()));
+        let tap = tap.map_err(|source| Error::io(doing(), source))?;
+        let interface = &attachment.interface;
+        Ok((interface.namespace.clone(), tap, interface.mac))
+    }
+
+    fn start_failed(&self, running: &Running, exit: VmmExit) -> Error {
+        let id = self.id().clone();
+        if exit == VmmExit::Status(0) {
+            // The guest reset or powered off its machine: its console says why.
+            let console = running.console(SHOWN_LINES);
+            return Error::GuestFailed { id, console };
+        }
+        let vmm = self.record.vmm.as_ref();
+        let mut said = running.complaints(SHOWN_LINES);
+        if said.is_empty() {
+            said = running.console(SHOWN_LINES);
+        }
+        Error::VmmFailed {
+            vmm: vmm.map_or_else(|| "the VMM".to_owned(), |vmm| format!("`{}`", vmm.name)),
+            id,
+            exit,
+            said,
+        }
+    }
+
+    fn connect_time(&self) -> Duration {
+        let given = self.record.spec.connect_time;
+        given.unwrap_or(CONNECT_TIME * self.patience)
+    }
+
+    fn silence(&self) -> Duration {
+        SILENCE * self.patience
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if self.lock.is_some() {
+            let reason = Report::new(format!("the owner of VM `{}` gave it up", self.id()));
+            self.record.finish(State::Failed { reason });
+            // What is left is found by the next command.
+            let _ = self.give_back();
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Cleaning up after VMs whose owner is gone.
+//!
+//! Every command begins with [`reconcile`]: it looks at each record once, and only touches a VM
+//! whose lock is free and whose record says that it has not ended. [`purge`] also looks at what is
+//! left on the host, and removes the records of VMs that have ended. All of it can be done any
+//! number of times, by any number of processes at once: whoever holds a VM's lock does it.
+
+use std::time::Duration;
+
+use firebuild_core::MachineId;
+use firebuild_store::MachineLock;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::error::Report;
+use crate::record::{self, Record, State};
+use crate::spec::Purpose;
+use crate::{Error, Host};
+
+/// How long the kernel may take to end a process that was killed.
+const KILL_TIME: Duration = Duration::from_secs(5);
+
+/// Cleans up after every VM whose owner died. Returns those.
+///
+/// # Errors
+/// [`Error::Store`] if the records cannot be read. What cannot be cleaned up stays for the next
+/// time, and is no error here: it must not keep anybody from anything else.
+pub fn reconcile(host: &Host) -> Result<Vec<MachineId>, Error> {
+    let mut dead = Vec::new();
+    for identity in host.store.machines().identities()? {
+        if let Ok(true) = reconcile_one(host, &identity.id) {
+            dead.push(identity.id);
+        }
+    }
+    Ok(dead)
+}
+
+/// Cleans up after one VM if its owner died. Returns whether it had.
+///
+/// # Errors
+/// What could not be cleaned up.
+pub fn reconcile_one(host: &Host, id: &MachineId) -> Result<bool, Error> {
+    let machines = host.store.machines();
+    if machines.is_running(id)? || record::read(&host.store, id)?.state.is_final() {
+        return Ok(false);
+    }
+    let Some(lock) = machines.lock(id)? else {
+        return Ok(false);
+    };
+    // Somebody else may have been quicker.
+    let mut record = record::read(&host.store, id)?;
+    if record.state.is_final() {
+        return Ok(false);
+    }
+    let owner = match record.spec.purpose {
+        Purpose::Build => "build",
+        Purpose::Run { .. } => "supervisor",
+    };
+    record.finish(State::Failed {
+        reason: Report::new(format!("the {owner} of VM `{id}` was killed")),
+    });
+    bury(host, lock, &mut record)?;
+    Ok(true)
+}
+
+/// What [`purge`] did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// VMs that had ended and whose records are gone now.
+    pub machines: Vec<MachineId>,
+    /// VMs without a record of which the host still had something.
+    pub leftovers: Vec<MachineId>,
+}
+
+/// Removes the records of all VMs that have ended, and whatever is left of any VM.
+///
+/// # Errors
+/// The first thing that could not be removed; the rest is.
+pub fn purge(host: &Host) -> Result<Purged, Error> {
+    let mut purged = Purged::default();
+    let mut trouble = None;
+    let mut note = |id: &MachineId, done: Result<bool, Error>, list: &mut Vec<MachineId>| match done
+    {
+        Ok(true) => list.push(id.clone()),
+        Ok(false) => {}
+        Err(error) => trouble = trouble.take().or(Some(error)),
+    };
+    for identity in host.store.machines().identities()? {
+        let id = identity.id;
+        let removed = reconcile_one(host, &id).and_then(|_| remove_ended(host, &id));
+        note(&id, removed, &mut purged.machines);
+    }
+    for id in host.network.known()? {
+        note(&id, remove_leftover(host, &id), &mut purged.leftovers);
+    }
+    match trouble {
+        Some(error) => Err(error),
+        None => Ok(purged),
+    }
+}
+
+/// Removes a VM's record, if it has ended. Returns whether it had.
+///
+/// # Errors
+/// [`Error::Store`].
+pub fn remove_ended(host: &Host, id: &MachineId) -> Result<bool, Error> {
+    let machines = host.store.machines();
+    let lock = match machines.lock(id) {
+        Ok(Some(lock)) => lock,
+        Ok(None) | Err(firebuild_store::Error::NoMachine(_)) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    machines.remove(lock)?;
+    Ok(true)
+}
+
+fn remove_leftover(host: &Host, id: &MachineId) -> Result<bool, Error> {
+    // Whoever makes a VM has its lock before it has anything else.
+    let lock = match host.store.machines().lock(id) {
+        Ok(Some(lock)) => Some(lock),
+        Ok(None) => return Ok(false),
+        Err(firebuild_store::Error::NoMachine(_)) => None,
+        Err(error) => return Err(error.into()),
+    };
+    kill_inside(host, id)?;
+    teardown(host, id)?;
+    drop(lock);
+    Ok(true)
+}
+
+/// Gives back everything that a VM had, then writes its last record or removes it, then lets the
+/// lock go. The record says how it ended.
+///
+/// # Errors
+/// The first thing that could not be given back. The record is written all the same.
+pub(crate) fn bury(host: &Host, lock: MachineLock, record: &mut Record) -> Result<(), Error> {
+    let given_back = [
+        kill_inside(host, &record.id),
+        teardown(host, &record.id),
+        remove_files(record),
+    ];
+    let goes = record.spec.remove || matches!(record.spec.purpose, Purpose::Build);
+    let given_back = given_back.into_iter().collect::<Result<(), Error>>();
+    if goes && given_back.is_ok() {
+        host.store.machines().remove(lock)?;
+    } else {
+        record::write(&host.store, &lock, record)?;
+    }
+    given_back
+}
+
+fn teardown(host: &Host, id: &MachineId) -> Result<(), Error> {
+    host.network.teardown(id).map_err(|source| Error::Teardown {
+        id: id.clone(),
+        source,
+    })
+}
+
+fn remove_files(record: &Record) -> Result<(), Error> {
+    let gone = |result: std::io::Result<()>| match result {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    let directories = &record.directories;
+    gone(fs_err::remove_dir_all(&directories.runtime))
+        .and_then(|()| gone(fs_err::remove_file(&directories.disk)))
+        .map_err(|source| Error::io(format!("remove the files of VM `{}`", record.id), source))
+}
+
+/// Kills whatever still runs in the VM's network namespace, and waits until it is gone.
+fn kill_inside(host: &Host, id: &MachineId) -> Result<(), Error> {
+    let namespace = host.network.namespace(id);
+    let doing = || format!("end the processes of VM `{id}`");
+    let inside = || namespace.processes().map_err(|e| Error::io(doing(), e));
+    for pid in inside()? {
+        let Some(raw) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+            continue;
+        };
+        let Ok(handle) = pidfd_open(raw, PidfdFlags::empty()) else {
+            continue;
+        };
+        // The handle is of a process that is inside, not of another that has its number by now.
+        if inside()?.contains(&pid) {
+            let _ = pidfd_send_signal(&handle, Signal::KILL);
+            let limit = Timespec::try_from(KILL_TIME).map_err(|_| {
+                Error::io(
+                    doing(),
+                    std::io::Error::from(std::io::ErrorKind::InvalidInput),
+                )
+            })?;
+            let mut end = [PollFd::new(&handle, PollFlags::IN)];
+            let _ = poll(&mut end, Some(&limit));
+        }
+    }
+    Ok(())
+}

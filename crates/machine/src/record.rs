@@ -1,0 +1,367 @@
+//! A VM's record: what `inspect` prints and what outlives the VM, as JSON.
+//!
+//! # The life of a VM
+//!
+//! ```text
+//!            1          2          3           4
+//!  (nothing) -> Created -> Starting -> Running -> Stopping
+//!                  |5         |5          |6  \6      |6
+//!                  v          v           v    v      v
+//!                Failed     Failed     Stopped  Failed   (and 7: the record is gone)
+//! ```
+//!
+//! 1. `run` or a build writes the record, and holds the VM's lock from then on; `run` hands the
+//!    lock to the supervisor, so that there is no moment at which nobody has it.
+//! 2. The supervisor (or the build) sets up network and disk and starts the VMM.
+//! 3. The workload runs (or the build's agent is connected).
+//! 4. Somebody asked for the end: the workload gets its signal and some time.
+//! 5. Something of 2 failed, or the guest did not reach the host: the reason stays in the record.
+//! 6. The VMM has ended. `Stopped` if the workload's exit is known; `Failed` if it is not: the guest
+//!    rebooted, the VMM crashed or was killed, the supervisor was killed (then the next command
+//!    writes it).
+//! 7. With `--rm`, or for a build, the record goes once everything else is gone.
+//!
+//! Before `Stopped` or `Failed` is written everything that the VM had is released. A VM runs
+//! exactly when its lock is held: a record that says `Running` while nobody holds the lock is that
+//! of a supervisor that died. Process ids are here for people; nothing is done by them.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use firebuild_core::MachineId;
+use firebuild_network::{Interface, Listener};
+use firebuild_protocol::v1;
+use firebuild_store::{MachineLock, Store};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::error::Report;
+use crate::paths::Directories;
+use crate::spec::MachineSpec;
+use crate::vmm::VmmFacts;
+
+/// A VM's record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Record {
+    /// The VM.
+    pub id: MachineId,
+    /// What it is to be.
+    pub spec: MachineSpec,
+    /// Where it is in its life.
+    pub state: State,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When its workload (or its build's agent) had started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Timestamp>,
+    /// When its end was noticed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<Timestamp>,
+    /// What runs it, and why that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vmm: Option<VmmFacts>,
+    /// The processes, while they are there.
+    #[serde(default)]
+    pub processes: Processes,
+    /// Its network interfaces: one.
+    #[serde(default)]
+    pub network_interfaces: Vec<NetworkInterface>,
+    /// Where its files are.
+    pub directories: Directories,
+}
+
+/// Where a VM is in its life. See the module's documentation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", tag = "Status")]
+pub enum State {
+    /// Its record is written.
+    Created,
+    /// It is being started.
+    Starting,
+    /// Its workload runs.
+    Running,
+    /// It was asked to end.
+    Stopping,
+    /// Its workload has ended, and everything is released.
+    Stopped {
+        /// How the workload ended.
+        #[serde(rename = "Exit")]
+        exit: Exit,
+    },
+    /// It ended otherwise, and everything is released.
+    Failed {
+        /// Why.
+        #[serde(rename = "Reason")]
+        reason: Report,
+    },
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Exit {
+    /// By itself, with this status.
+    Status(u8),
+    /// By the signal of this number.
+    Signal(u8),
+}
+
+/// The processes of a VM, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Processes {
+    /// Who owns it: its supervisor, or a build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<u32>,
+    /// The VMM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vmm: Option<u32>,
+    /// The user that the VMM runs as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vmm_user: Option<u32>,
+}
+
+/// A network interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct NetworkInterface {
+    /// What it has on the host and in the guest.
+    pub static_configuration: StaticConfiguration,
+    /// The ports that it has on the host.
+    #[serde(default)]
+    pub ports: Vec<Listener>,
+}
+
+/// What an interface has on the host and in the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct StaticConfiguration {
+    /// The guest's hardware address.
+    pub mac_address: String,
+    /// The tap in the VM's network namespace.
+    pub host_dev_name: String,
+    /// The network namespace.
+    pub namespace: String,
+    /// The host's end of the cable.
+    pub bridge_port: String,
+    /// The guest's network.
+    #[serde(rename = "IPConfiguration")]
+    pub ip_configuration: IpConfiguration,
+}
+
+/// A guest's network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct IpConfiguration {
+    /// The guest's address.
+    #[serde(rename = "IP")]
+    pub ip: Ipv4Addr,
+    /// The length of the network's prefix.
+    pub prefix: u8,
+    /// The default gateway.
+    pub gateway: Ipv4Addr,
+    /// The name servers.
+    pub nameservers: Vec<IpAddr>,
+}
+
+impl Record {
+    /// The record of a VM that was made now.
+    #[must_use]
+    pub fn new(id: MachineId, spec: MachineSpec, directories: Directories) -> Self {
+        Self {
+            id,
+            spec,
+            state: State::Created,
+            created: Timestamp::now(),
+            started: None,
+            finished: None,
+            vmm: None,
+            processes: Processes::default(),
+            network_interfaces: Vec::new(),
+            directories,
+        }
+    }
+
+    /// The guest's address, once it has one.
+    #[must_use]
+    pub fn address(&self) -> Option<Ipv4Addr> {
+        let interface = self.network_interfaces.first()?;
+        Some(interface.static_configuration.ip_configuration.ip)
+    }
+
+    /// Marks the end, unless it is marked already.
+    pub fn finish(&mut self, end: State) {
+        if !self.state.is_final() {
+            self.state = end;
+            self.finished = Some(Timestamp::now());
+            self.processes = Processes::default();
+        }
+    }
+}
+
+/// Reads a VM's record.
+///
+/// # Errors
+/// [`Error::Store`]; [`Error::Io`] if it cannot be understood.
+pub fn read(store: &Store, id: &MachineId) -> Result<Record, Error> {
+    let bytes = store.machines().record(id)?;
+    serde_json::from_slice(&bytes)
+        .map_err(|source| Error::io(format!("understand the record of VM `{id}`"), source))
+}
+
+/// Writes a VM's record whole.
+pub(crate) fn write(store: &Store, lock: &MachineLock, record: &Record) -> Result<(), Error> {
+    Ok(store.machines().write_record(lock, &encode(record)?)?)
+}
+
+pub(crate) fn encode(record: &Record) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(record)
+        .map_err(|source| Error::io(format!("write the record of VM `{}`", record.id), source))
+}
+
+impl State {
+    /// Whether the VM has ended, by its record.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Stopped { .. } | Self::Failed { .. })
+    }
+
+    /// One lower-case word, for people and scripts.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Stopped { .. } => "stopped",
+            Self::Failed { .. } => "failed",
+        }
+    }
+}
+
+impl Exit {
+    /// The status as a shell tells it: 128 more than the signal's number.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Status(status) => status,
+            Self::Signal(signal) => signal.saturating_add(128),
+        }
+    }
+}
+
+impl TryFrom<v1::Exit> for Exit {
+    type Error = &'static str;
+
+    /// What a guest reports, if it makes sense.
+    fn try_from(exit: v1::Exit) -> Result<Self, Self::Error> {
+        use v1::exit::How;
+        match exit.how {
+            Some(How::Status(status)) => {
+                let status = status.try_into().map_err(|_| "an exit status above 255")?;
+                Ok(Self::Status(status))
+            }
+            Some(How::Signal(signal @ 1..=64)) => {
+                Ok(Self::Signal(signal.try_into().unwrap_or_default()))
+            }
+            Some(How::Signal(_)) => Err("a signal that is not 1 to 64"),
+            None => Err("an exit that is none"),
+        }
+    }
+}
+
+impl From<&Interface> for NetworkInterface {
+    fn from(interface: &Interface) -> Self {
+        Self {
+            static_configuration: StaticConfiguration {
+                mac_address: interface.mac.to_string(),
+                host_dev_name: interface.tap.clone(),
+                namespace: interface.namespace.path().display().to_string(),
+                bridge_port: interface.host_device.clone(),
+                ip_configuration: IpConfiguration {
+                    ip: interface.address,
+                    prefix: interface.subnet.prefix(),
+                    gateway: interface.gateway,
+                    nameservers: interface.dns.iter().copied().map(IpAddr::V4).collect(),
+                },
+            },
+            ports: interface.listeners.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::spec::tests::sample;
+
+    fn record() -> Record {
+        let root = tempfile::tempdir().unwrap();
+        let store = firebuild_store::Store::open(root.path()).unwrap();
+        let id = MachineId::from_random([5; 20]);
+        let directories = Directories::of(&store, Path::new("/run/x"), &id).unwrap();
+        let mut record = Record::new(id, sample(&["a"]), directories);
+        record.network_interfaces = vec![NetworkInterface {
+            static_configuration: StaticConfiguration {
+                mac_address: "02:00:00:00:00:01".into(),
+                host_dev_name: "tap0".into(),
+                namespace: "/run/netns/x".into(),
+                bridge_port: "fbx".into(),
+                ip_configuration: IpConfiguration {
+                    ip: [10, 0, 0, 2].into(),
+                    prefix: 24,
+                    gateway: [10, 0, 0, 1].into(),
+                    nameservers: Vec::new(),
+                },
+            },
+            ports: Vec::new(),
+        }];
+        record
+    }
+
+    #[test]
+    fn keeps_the_path_that_scripts_know() {
+        let json = serde_json::to_value(record()).unwrap();
+        let ip = &json["NetworkInterfaces"][0]["StaticConfiguration"]["IPConfiguration"]["IP"];
+        assert_eq!(ip, "10.0.0.2");
+        assert_eq!(json["State"]["Status"], "Created");
+        let created = json["Created"].as_str().unwrap();
+        assert!(created.ends_with('Z') && created.contains('T'), "{created}");
+    }
+
+    #[test]
+    fn the_first_end_is_the_end() {
+        let mut record = record();
+        let exit = Exit::Signal(9);
+        record.finish(State::Stopped { exit });
+        let first = record.clone();
+        let reason = Report::new("later");
+        record.finish(State::Failed { reason });
+        assert_eq!(record, first);
+        let text = serde_json::to_string(&record).unwrap();
+        assert!(
+            text.contains(r#""Status":"Stopped","Exit":{"Signal":9}"#),
+            "{text}"
+        );
+        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
+    }
+
+    #[test]
+    fn exits_of_guests_are_checked() {
+        use v1::exit::How;
+        for (how, expected) in [
+            (Some(How::Status(255)), Some(255)),
+            (Some(How::Status(256)), None),
+            (Some(How::Signal(9)), Some(137)),
+            (Some(How::Signal(0)), None),
+            (Some(How::Signal(u32::MAX)), None),
+            (None, None),
+        ] {
+            let exit = Exit::try_from(v1::Exit { how }).ok();
+            assert_eq!(exit.map(Exit::code), expected, "{how:?}");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! What a VM is to be: fixed when it is made, and part of its record.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use firebuild_core::{ByteSize, Digest, MachineName};
+use firebuild_network::PublishedPort;
+use firebuild_protocol::workload::Workload;
+use firebuild_store::KernelId;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// How long a guest has to reach the host, without emulation.
+pub const CONNECT_TIME: Duration = Duration::from_secs(30);
+
+/// What a VM is to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct MachineSpec {
+    /// What it is for.
+    pub purpose: Purpose,
+    /// What a person calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<MachineName>,
+    /// The image that it runs, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageName>,
+    /// The key of the root file system image in the store.
+    pub rootfs: Digest,
+    /// The kernel.
+    pub kernel: KernelId,
+    /// More words for the kernel's command line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kernel_arguments: Vec<String>,
+    /// Number of processors: 1 to 32.
+    pub cpus: u8,
+    /// Memory, in MiB: 32 to 1 TiB.
+    pub memory: u32,
+    /// How much the VM's own disk can hold. It takes room only for what is written.
+    pub disk: ByteSize,
+    /// What the guest calls itself; its name, or its id, if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// The guest's address, if it has to be a certain one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Ipv4Addr>,
+    /// Published ports.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PublishedPort>,
+    /// How long the guest has to reach the host; [`CONNECT_TIME`], and under emulation four times
+    /// that, if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connect_time: Option<Duration>,
+    /// Whether the record goes with the VM.
+    #[serde(default)]
+    pub remove: bool,
+    /// The user's own certificates; one-time ones if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificates: Option<CertificateFiles>,
+}
+
+/// What a VM is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Purpose {
+    /// Executes commands of a build, and is gone with the process that started it.
+    Build,
+    /// Runs a process, under a supervisor.
+    Run {
+        /// The process.
+        workload: Workload,
+        /// The number of the signal that asks it to end: 1 to 64.
+        stop_signal: u8,
+    },
+}
+
+/// An image, by what it was called when the VM was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ImageName {
+    /// Its name.
+    pub reference: String,
+    /// The digest of its manifest.
+    pub digest: Digest,
+}
+
+/// Certificates and keys of the user's own, all PEM. The guest gets the client's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct CertificateFiles {
+    /// The certificate of the authority of both sides.
+    pub authority: PathBuf,
+    /// The server's certificate.
+    pub server_certificate: PathBuf,
+    /// The server's key.
+    pub server_key: PathBuf,
+    /// The guest's certificate.
+    pub client_certificate: PathBuf,
+    /// The guest's key.
+    pub client_key: PathBuf,
+    /// The name in the server's certificate.
+    pub server_name: String,
+}
+
+impl MachineSpec {
+    /// Checks what types alone do not say.
+    ///
+    /// # Errors
+    /// [`Error::Spec`] says which value can not be, and what can.
+    pub fn check(&self) -> Result<(), Error> {
+        let no = |text: String| Err(Error::Spec(text));
+        if !(1..=32).contains(&self.cpus) {
+            return no(format!("a VM has 1 to 32 processors, not {}", self.cpus));
+        }
+        if !(32..=1 << 20).contains(&self.memory) {
+            return no(format!(
+                "a VM has 32 to 1048576 MiB of memory, not {}",
+                self.memory
+            ));
+        }
+        if let Some(name) = self.hostname.as_ref().filter(|name| !is_hostname(name)) {
+            return no(format!("`{name}` cannot be a host name"));
+        }
+        if let Purpose::Run {
+            workload,
+            stop_signal,
+        } = &self.purpose
+        {
+            if workload.arguments.is_empty() {
+                return no("the image has no command, and none was given".to_owned());
+            }
+            if !(1..=64).contains(stop_signal) {
+                return no(format!("signals are 1 to 64, not {stop_signal}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// RFC 1123, section 2.1, without the limit to names that start the same for everyone.
+fn is_hostname(name: &str) -> bool {
+    name.len() <= 64
+        && name.split('.').all(|label| {
+            !label.is_empty()
+                && label.len() <= 63
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A VM that runs `arguments`.
+    pub(crate) fn sample(arguments: &[&str]) -> MachineSpec {
+        MachineSpec {
+            purpose: Purpose::Run {
+                workload: Workload {
+                    arguments: arguments.iter().map(|&a| a.to_owned()).collect(),
+                    environment: vec![("PATH".to_owned(), "/bin".to_owned())],
+                    run_environment: Vec::new(),
+                    workdir: "/".to_owned(),
+                    user: String::new(),
+                    volumes: Vec::new(),
+                },
+                stop_signal: 15,
+            },
+            name: None,
+            image: None,
+            rootfs: Digest::of(b"root"),
+            kernel: "k".parse().unwrap(),
+            kernel_arguments: Vec::new(),
+            cpus: 1,
+            memory: 128,
+            disk: ByteSize::mib(64),
+            hostname: None,
+            address: None,
+            ports: Vec::new(),
+            connect_time: None,
+            remove: false,
+            certificates: None,
+        }
+    }
+
+    #[test]
+    fn values_have_bounds() {
+        assert!(sample(&["a"]).check().is_ok());
+        type Change = fn(&mut MachineSpec);
+        let changes: [Change; 7] = [
+            |spec| spec.cpus = 0,
+            |spec| spec.cpus = 33,
+            |spec| spec.memory = 31,
+            |spec| spec.hostname = Some("a b".to_owned()),
+            |spec| spec.hostname = Some(String::new()),
+            |spec| spec.hostname = Some("-a".to_owned()),
+            |spec| spec.hostname = Some("a..b".to_owned()),
+        ];
+        for change in changes {
+            let mut spec = sample(&["a"]);
+            change(&mut spec);
+            assert!(spec.check().is_err(), "{spec:?}");
+        }
+        assert!(sample(&[]).check().is_err());
+    }
+
+    #[test]
+    fn survives_its_record() {
+        let spec = MachineSpec {
+            connect_time: Some(Duration::from_millis(1500)),
+            ports: vec!["8080:80".parse().unwrap()],
+            ..sample(&["a", "b"])
+        };
+        let text = serde_json::to_string(&spec).unwrap();
+        assert_eq!(serde_json::from_str::<MachineSpec>(&text).unwrap(), spec);
+        assert!(serde_json::from_str::<MachineSpec>(&text.replace("Cpus", "Cpu")).is_err());
+    }
+}

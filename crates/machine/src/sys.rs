@@ -1,0 +1,127 @@
+//! The calls into the kernel that Rust cannot check: the code between `fork` and `exec`, KVM's
+//! version, inherited descriptors. Nothing else in the crate is `unsafe`.
+#![allow(
+    unsafe_code,
+    reason = "children are confined, and descriptors inherited, by calls without a safe wrapper"
+)]
+
+use std::io;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use rustix::io::{Errno, FdFlags, fcntl_getfd, fcntl_setfd};
+use rustix::ioctl;
+use rustix::process::{Pid, Resource, Rlimit, Signal};
+use rustix::thread::{Gid, Uid};
+
+use crate::vmm::ids::Ids;
+
+/// `KVM_GET_API_VERSION` of `linux/kvm.h`.
+const KVM_GET_API_VERSION: ioctl::Opcode = ioctl::opcode::none(0xAE, 0x00);
+
+struct KvmVersion;
+
+// SAFETY: needed because rustix has no such request. The opcode is KVM_GET_API_VERSION, which takes
+// no argument, writes no memory, and returns a number: what the four items here say.
+unsafe impl ioctl::Ioctl for KvmVersion {
+    type Output = i32;
+
+    const IS_MUTATING: bool = false;
+
+    fn opcode(&self) -> ioctl::Opcode {
+        KVM_GET_API_VERSION
+    }
+
+    fn as_ptr(&mut self) -> *mut std::ffi::c_void {
+        std::ptr::null_mut()
+    }
+
+    unsafe fn output_from_ptr(
+        out: ioctl::IoctlOutput,
+        _: *mut std::ffi::c_void,
+    ) -> rustix::io::Result<i32> {
+        Ok(out)
+    }
+}
+
+/// The version of KVM's interface behind an open `/dev/kvm`.
+pub(crate) fn kvm_version(kvm: impl AsFd) -> io::Result<i32> {
+    // SAFETY: needed because rustix cannot know every device's requests. See `KvmVersion`; a
+    // descriptor that is not KVM's answers with an error.
+    Ok(unsafe { ioctl::ioctl(kvm, KvmVersion) }?)
+}
+
+/// Makes the child that `command` starts give up what a VMM does not need, before it runs its
+/// program: its user and groups (if `ids` are given), the right to get others by any program,
+/// core dumps. It is killed when the thread that starts it ends, and so with this process. `kept`
+/// stay open in it, under the numbers that they have now.
+pub(crate) fn confine(command: &mut Command, ids: Option<Ids>, kept: Vec<OwnedFd>) {
+    let parent = rustix::process::getpid();
+    let in_child = move || confine_self(parent, ids, &kept);
+    // SAFETY: needed because a running child cannot be confined from outside. Between fork and
+    // exec the closure makes system calls on values that it owns; it takes no lock, allocates
+    // nothing and cannot panic.
+    unsafe { command.pre_exec(in_child) };
+}
+
+fn confine_self(parent: Pid, ids: Option<Ids>, kept: &[OwnedFd]) -> io::Result<()> {
+    for fd in kept {
+        fcntl_setfd(fd, FdFlags::empty())?;
+    }
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    rustix::process::setrlimit(Resource::Core, none)?;
+    if let Some(ids) = ids {
+        let (uid, gid) = (Uid::from_raw(ids.uid), Gid::from_raw(ids.gid));
+        match ids.device_group {
+            Some(group) => rustix::thread::set_thread_groups(&[Gid::from_raw(group)])?,
+            None => rustix::thread::set_thread_groups(&[])?,
+        }
+        rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+        rustix::thread::set_thread_res_uid(uid, uid, uid)?;
+    }
+    rustix::thread::set_no_new_privs(true)?;
+    // Only now: a change of user takes it away.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    if rustix::process::getppid() != Some(parent) {
+        // The parent died before it could be noticed.
+        return Err(Errno::SRCH.into());
+    }
+    Ok(())
+}
+
+/// Makes the child that `command` starts the leader of a session of its own, out of reach of the
+/// terminal's signals, with `kept` open in it under the numbers that they have now.
+pub(crate) fn detach(command: &mut Command, kept: Vec<OwnedFd>) {
+    let in_child = move || {
+        rustix::process::setsid()?;
+        for fd in &kept {
+            fcntl_setfd(fd, FdFlags::empty())?;
+        }
+        Ok(())
+    };
+    // SAFETY: needed because only the child itself can make its session. Between fork and exec
+    // the closure makes system calls on values that it owns; it takes no lock, allocates nothing
+    // and cannot panic.
+    unsafe { command.pre_exec(in_child) };
+}
+
+/// Takes over a descriptor that this process was started with, and keeps it from its own children.
+///
+/// Returns an error if there is none of that number.
+///
+/// # Safety
+/// Nothing else in the process uses the descriptor: the caller knows its number from who started
+/// the process, and calls this once.
+pub(crate) unsafe fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: needed because a number is all that a parent can pass on. The borrow lasts for one
+    // call that fails if no such descriptor is open.
+    let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
+    fcntl_getfd(borrowed)?;
+    fcntl_setfd(borrowed, FdFlags::CLOEXEC)?;
+    // SAFETY: needed as above. The descriptor is open, and the caller promises that it is ours.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}

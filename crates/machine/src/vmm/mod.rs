@@ -1,0 +1,133 @@
+//! What runs a VM: the trait that every VMM implements, and the process that each of them is.
+//!
+//! * [`detect`]: which VMM and which acceleration a host has, and why.
+//! * [`qemu`]: QEMU's `microvm` machine.
+//! * [`ids`]: the user that a VMM runs as.
+//! * [`process`]: the running process: its end, its console, its death by our hand.
+//! * [`console`]: the guest's console, in a file of bounded size.
+//!
+//! A VMM is one child process that prints the guest's console to its standard output and its own
+//! complaints to its standard error, gets every file as an open descriptor, runs in the VM's
+//! network namespace, and ends when the guest powers off or reboots.
+
+pub mod console;
+pub mod detect;
+pub mod ids;
+pub mod process;
+pub mod qemu;
+
+use std::fs::File;
+use std::future::Future;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::pin::Pin;
+
+use firebuild_core::MachineId;
+use firebuild_network::{Mac, Namespace};
+use firebuild_protocol::metadata::Document;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::boot::Restart;
+pub use process::{Running, VmmExit};
+
+/// How a VMM executes the guest's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Acceleration {
+    /// By the processor, under the kernel's control.
+    Kvm,
+    /// By translation: some twenty times slower, and possible anywhere.
+    Tcg,
+}
+
+/// Which VMM runs a VM, and why this one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct VmmFacts {
+    /// `qemu`, `firecracker`.
+    pub name: String,
+    /// The program.
+    pub program: PathBuf,
+    /// How instructions are executed.
+    pub acceleration: Acceleration,
+    /// Why, for people: one line.
+    pub reason: String,
+}
+
+/// Everything that a VMM needs to start one VM. What a VM is to be is all here; a VMM asks nobody.
+#[derive(Debug)]
+pub struct Launch {
+    /// The VM.
+    pub id: MachineId,
+    /// Number of processors: 1 to 32.
+    pub cpus: u8,
+    /// Memory in MiB.
+    pub memory: u32,
+    /// A kernel that the VMM can load.
+    pub kernel: File,
+    /// The initramfs.
+    pub initramfs: File,
+    /// The kernel's command line.
+    pub command_line: String,
+    /// Whether the kernel finds its devices through ACPI; else they are on its command line.
+    pub acpi: bool,
+    /// The read-only root file system image: the disk with the serial `root`.
+    pub root: File,
+    /// The VM's own disk: the one with the serial `disk`.
+    pub disk: File,
+    /// The network namespace to run in.
+    pub namespace: Namespace,
+    /// The open tap device.
+    pub tap: OwnedFd,
+    /// The hardware address of the guest's network device.
+    pub mac: Mac,
+    /// The user to run as; none where the host does not allow it.
+    pub ids: Option<ids::Ids>,
+    /// An existing directory for sockets that only live as long as the VM.
+    pub runtime: PathBuf,
+    /// Where the guest's console is written.
+    pub console: PathBuf,
+    /// The metadata, for a VMM that serves it itself.
+    pub metadata: Document,
+}
+
+/// What a VMM's start and its like return.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
+
+/// A virtual machine monitor.
+pub trait Vmm: Send + Sync {
+    /// Which it is, and why.
+    fn facts(&self) -> &VmmFacts;
+
+    /// Whether it serves the metadata itself. If not, the VM's owner does.
+    fn serves_metadata(&self) -> bool;
+
+    /// How a guest's kernel ends its VM.
+    fn restart(&self) -> Restart;
+
+    /// Starts a VM.
+    ///
+    /// # Errors
+    /// [`Error::VmmMissing`], [`Error::VmmFailed`], [`Error::Io`].
+    fn start(&self, launch: Launch) -> Pending<'_, Running>;
+
+    /// Replaces the metadata that the VMM serves itself.
+    ///
+    /// # Errors
+    /// Those of the VMM's interface.
+    fn set_metadata<'a>(&'a self, _: &'a Running, _: &'a Document) -> Pending<'a, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+impl Acceleration {
+    /// By how much a guest's time-outs are longer than on the processor itself.
+    #[must_use]
+    pub fn patience(self) -> u32 {
+        match self {
+            Self::Kvm => 1,
+            Self::Tcg => 4,
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! QEMU's `microvm` machine: virtio over MMIO, no PCI, no disk controllers, nothing that the guest
+//! does not need.
+//!
+//! QEMU runs sandboxed, as a user of its own, in the VM's network namespace, and opens nothing by
+//! name that belongs to the VM: disks come as a set of descriptors (`-add-fd`), the tap by number,
+//! kernel and initramfs as `/proc/self/fd/N`.
+
+use std::fs::File;
+use std::io::{self, Seek as _};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::process::Command;
+
+use rustix::fs::{MemfdFlags, memfd_create};
+
+use super::{Acceleration, Launch, Pending, Running, Vmm, VmmFacts};
+use crate::boot::Restart;
+use crate::{Error, sys};
+
+/// The host's QEMU.
+#[derive(Debug, Clone)]
+pub struct Qemu {
+    facts: VmmFacts,
+}
+
+impl Qemu {
+    /// The QEMU that [`super::detect`] found.
+    #[must_use]
+    pub fn new(facts: VmmFacts) -> Self {
+        Self { facts }
+    }
+
+    async fn launch(&self, launch: Launch) -> Result<Running, Error> {
+        let doing = || format!("prepare QEMU for VM `{}`", launch.id);
+        let console = launch.console.clone();
+        let namespace = launch.namespace.clone();
+        let (ids, root) = (launch.ids, launch.id.clone());
+        let mut command = Command::new(&self.facts.program);
+        namespace
+            .enter_on_start(&mut command, None)
+            .map_err(|source| Error::io(doing(), source))?;
+        let (arguments, kept) = prepare(launch, self.facts.acceleration)
+            .map_err(|source| Error::io(format!("prepare QEMU for VM `{root}`"), source))?;
+        command.args(arguments).env_clear();
+        sys::confine(&mut command, self.with_device(ids), kept);
+        Running::start(command, &console).await
+    }
+
+    /// The ids, with the group of `/dev/kvm` if that is how it is shared out.
+    fn with_device(&self, ids: Option<super::ids::Ids>) -> Option<super::ids::Ids> {
+        let mut ids = ids?;
+        if self.facts.acceleration == Acceleration::Kvm {
+            let kvm = fs_err::metadata(super::detect::KVM).ok()?;
+            match kvm.mode() & 0o066 {
+                all if all & 0o006 == 0o006 => {}
+                group if group & 0o060 == 0o060 => ids.device_group = Some(kvm.gid()),
+                // Only its owner may open it.
+                _ => return None,
+            }
+        }
+        Some(ids)
+    }
+}
+
+impl Vmm for Qemu {
+    fn facts(&self) -> &VmmFacts {
+        &self.facts
+    }
+
+    fn serves_metadata(&self) -> bool {
+        false
+    }
+
+    fn restart(&self) -> Restart {
+        Restart::TripleFault
+    }
+
+    fn start(&self, launch: Launch) -> Pending<'_, Running> {
+        Box::pin(self.launch(launch))
+    }
+}
+
+/// The numbers of the descriptors that QEMU inherits.
+#[derive(Debug, Clone, Copy)]
+struct Numbers {
+    kernel: i32,
+    initramfs: i32,
+    root: i32,
+    disk: i32,
+    tap: i32,
+}
+
+fn prepare(launch: Launch, acceleration: Acceleration) -> io::Result<(Vec<String>, Vec<OwnedFd>)> {
+    let kernel = readable_by_all(&launch.kernel)?;
+    let initramfs = readable_by_all(&launch.initramfs)?;
+    let disk: OwnedFd = launch.disk.try_clone()?.into();
+    let root: OwnedFd = launch.root.try_clone()?.into();
+    let tap = launch.tap.try_clone()?;
+    let numbers = Numbers {
+        kernel: kernel.as_raw_fd(),
+        initramfs: initramfs.as_raw_fd(),
+        root: root.as_raw_fd(),
+        disk: disk.as_raw_fd(),
+        tap: tap.as_raw_fd(),
+    };
+    let arguments = arguments(&launch, acceleration, numbers);
+    Ok((arguments, vec![kernel, initramfs, root, disk, tap]))
+}
+
+/// A descriptor that any user may open again through `/proc`: the file's own, or if its permission
+/// bits are in the way, that of a copy in memory.
+fn readable_by_all(file: &File) -> io::Result<OwnedFd> {
+    if file.metadata()?.mode() & 0o004 != 0 {
+        return Ok(file.try_clone()?.into());
+    }
+    let mut copy = File::from(memfd_create("firebuild", MemfdFlags::CLOEXEC)?);
+    let mut from = file.try_clone()?;
+    from.rewind()?;
+    io::copy(&mut from, &mut copy)?;
+    Ok(copy.into())
+}
+
+fn arguments(launch: &Launch, acceleration: Acceleration, numbers: Numbers) -> Vec<String> {
+    let (accel, cpu) = match acceleration {
+        Acceleration::Kvm => ("kvm", "host"),
+        // Linux 6.12 uses cmpxchg16b where QEMU 7.2 emulates it wrongly, and panics at random.
+        Acceleration::Tcg => ("tcg", "max,-cx16"),
+    };
+    let Numbers {
+        kernel,
+        initramfs,
+        root,
+        disk,
+        tap,
+    } = numbers;
+    let mac = launch.mac;
+    // Without it, QEMU adds the devices to the command line.
+    let acpi = if launch.acpi { "on" } else { "off" };
+    let mut arguments = Vec::new();
+    for (option, value) in [
+        ("-name", format!("firebuild-{}", launch.id)),
+        // The guest's clock has to be right before it can check a certificate.
+        ("-machine", format!("microvm,accel={accel},rtc=on,acpi={acpi}")),
+        ("-cpu", cpu.to_owned()),
+        ("-smp", launch.cpus.to_string()),
+        ("-m", format!("{}M", launch.memory)),
+        ("-global", "virtio-mmio.force-legacy=false".to_owned()),
+        ("-display", "none".to_owned()),
+        (
+            "-sandbox",
+            "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny".to_owned(),
+        ),
+        ("-kernel", format!("/proc/self/fd/{kernel}")),
+        ("-initrd", format!("/proc/self/fd/{initramfs}")),
+        ("-append", launch.command_line.clone()),
+        ("-add-fd", format!("fd={root},set=1")),
+        ("-add-fd", format!("fd={disk},set=2")),
+        (
+            "-blockdev",
+            // Many VMs have it open, none can write it: nothing to lock.
+            "driver=raw,node-name=root,read-only=on,file.driver=file,file.filename=/dev/fdset/1,file.locking=off".to_owned(),
+        ),
+        (
+            "-blockdev",
+            // The disk ends with the VM, so nothing has to reach the host's disk at any time.
+            "driver=raw,node-name=disk,discard=unmap,cache.no-flush=on,file.driver=file,file.filename=/dev/fdset/2,file.locking=off,file.discard=unmap".to_owned(),
+        ),
+        ("-device", "virtio-blk-device,drive=root,serial=root".to_owned()),
+        ("-device", "virtio-blk-device,drive=disk,serial=disk".to_owned()),
+        ("-netdev", format!("tap,id=net,fd={tap},vhost=off")),
+        ("-device", format!("virtio-net-device,netdev=net,mac={mac}")),
+        ("-device", "virtio-rng-device".to_owned()),
+        ("-chardev", "stdio,id=console,signal=off".to_owned()),
+        ("-serial", "chardev:console".to_owned()),
+    ] {
+        arguments.extend([option.to_owned(), value]);
+    }
+    for switch in ["-nodefaults", "-no-user-config", "-no-reboot"] {
+        arguments.push(switch.to_owned());
+    }
+    arguments
+}
+
+/// The name of the program for guests of the host's architecture.
+#[must_use]
+pub fn program() -> &'static str {
+    match std::env::consts::ARCH {
+        "aarch64" => "qemu-system-aarch64",
+        _ => "qemu-system-x86_64",
+    }
+}
+
+/// A file of `bytes` in memory, which can be passed to a VMM like any other.
+///
+/// # Errors
+/// No memory is left, or no descriptor.
+pub fn in_memory(bytes: &[u8]) -> io::Result<File> {
+    use std::io::Write as _;
+    let mut file = File::from(memfd_create("firebuild", MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    Ok(file)
+}
