@@ -9,8 +9,8 @@ use std::ops::Range;
 /// What the text is.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Array {
-    /// An array of strings.
-    Strings(Vec<String>),
+    /// An array of strings, each with the range between its quotes.
+    Strings(Vec<(String, Range<usize>)>),
     /// JSON, with an element at this range that is no string.
     Other(Range<usize>),
     /// Not a JSON array.
@@ -100,7 +100,8 @@ impl Scanner<'_> {
                 self.blanks();
                 let start = self.at;
                 if self.peek() == Some(b'"') {
-                    strings.push(self.string()?);
+                    let string = self.string()?;
+                    strings.push((string, start + 1..self.at - 1));
                 } else {
                     self.value()?;
                     other.get_or_insert(start..self.at);
@@ -292,7 +293,7 @@ mod tests {
     #[test]
     fn tells_three_kinds_apart() {
         let strings =
-            |list: &[&str]| Array::Strings(list.iter().map(|s| (*s).to_owned()).collect());
+            |list: &[&str]| Array::Strings(list.iter().map(|s| ((*s).to_owned(), 0..0)).collect());
         for (text, result) in [
             (r#"["a","b"]"#, strings(&["a", "b"])),
             (" [ \"a\" ,\t\"b\" ] ", strings(&["a", "b"])),
@@ -330,7 +331,14 @@ mod tests {
             (r#"{"a":1}"#, Array::Malformed),
             ("", Array::Malformed),
         ] {
-            assert_eq!(array(text), result, "{text}");
+            let mut found = array(text);
+            if let Array::Strings(strings) = &mut found {
+                for (string, range) in strings {
+                    let written = &text[std::mem::take(range)];
+                    assert!(written.contains('\\') || written == string, "{text}");
+                }
+            }
+            assert_eq!(found, result, "{text}");
         }
     }
 

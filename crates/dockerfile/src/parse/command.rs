@@ -14,7 +14,9 @@ impl Scope<'_> {
     /// Shell form, or the JSON array of exec form.
     pub(super) fn command(&self, rest: Range<usize>) -> Result<Command, ParseError> {
         match json::array(self.line.get(rest.clone())) {
-            Array::Strings(strings) => Ok(Command::Exec(strings)),
+            Array::Strings(strings) => Ok(Command::Exec(
+                strings.into_iter().map(|(text, _)| text).collect(),
+            )),
             Array::Other(range) => Err(self.not_a_string(&rest, &range)),
             Array::Malformed => Ok(Command::Shell(self.line.get(rest).to_owned())),
         }

@@ -51,12 +51,16 @@ impl Scope<'_> {
         let typed = line.get(word.clone());
         let keyword = typed.to_ascii_uppercase();
         let Some(name) = INSTRUCTIONS.into_iter().find(|name| *name == keyword) else {
-            let suggestion = nearest(typed, INSTRUCTIONS);
+            // `CMD["a"]`, or a blank that is none: the letters alone may be an instruction.
+            let letters = typed.find(|c: char| !c.is_ascii_alphabetic());
+            let suggestion = nearest(&typed[..letters.unwrap_or(typed.len())], INSTRUCTIONS);
             let kind = ErrorKind::UnknownInstruction {
                 word: typed.chars().take(100).collect(),
                 suggestion,
             };
-            return Err(line.error(kind, word).expecting("an instruction"));
+            return Err(line
+                .error(kind, word)
+                .expecting("an instruction and a blank"));
         };
         let (flags, rest) = Flags::scan(&line, rest, name);
         let kind = self.kind(name, flags, rest)?;

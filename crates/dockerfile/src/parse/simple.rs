@@ -7,7 +7,7 @@ use crate::error::{ErrorKind, ParseError};
 use crate::flags::Flags;
 use crate::json::{self, Array};
 use crate::split::blanks;
-use crate::{Expose, FromImage, Maintainer, Span, StopSignal, User, Volume, Word, Workdir};
+use crate::{Expose, FromImage, Maintainer, StopSignal, User, Volume, Word, Workdir};
 
 impl Scope<'_> {
     pub(super) fn from(
@@ -149,13 +149,16 @@ impl Scope<'_> {
         Err(self.line.error(kind, rest.clone()).expecting(expected))
     }
 
-    /// A list in JSON form, or else split at blanks; says which. The words of a JSON array all
-    /// have its place.
+    /// A list in JSON form, or else split at blanks; says which.
     pub(super) fn list(&self, rest: Range<usize>) -> Result<(Vec<Word>, bool), ParseError> {
         match json::array(self.line.get(rest.clone())) {
             Array::Strings(strings) => {
-                let span: Span = self.line.span(rest);
-                let words = strings.into_iter().map(|text| Word { text, span });
+                let words = strings.into_iter().map(|(text, range)| Word {
+                    text,
+                    span: self
+                        .line
+                        .span(rest.start + range.start..rest.start + range.end),
+                });
                 Ok((words.collect(), true))
             }
             Array::Other(range) => Err(self.not_a_string(&rest, &range)),

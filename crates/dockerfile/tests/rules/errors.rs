@@ -27,7 +27,7 @@ fn unknown_instructions_are_marked() {
             "RUN\u{a0}a",
             1,
             "RUN\u{a0}a",
-            "unknown instruction `RUN\u{a0}a`",
+            "unknown instruction `RUN\u{a0}a`; did you mean `RUN`?",
         ),
     ] {
         let found = refused(text);
@@ -48,7 +48,7 @@ fn marks_count_characters() {
 #[test]
 fn the_next_step_is_offered() {
     for (text, expected, hint) in [
-        ("RNU a", Some("an instruction"), None),
+        ("RNU a", Some("an instruction and a blank"), None),
         (
             "CMD",
             Some("a command"),

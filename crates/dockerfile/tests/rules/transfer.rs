@@ -1,6 +1,8 @@
 //! "COPY / ADD", as far as the text alone goes.
 
-use crate::{refused, shown};
+use firebuild_dockerfile::InstructionKind;
+
+use crate::{last, refused, shown};
 
 #[test]
 fn sources_and_destination() {
@@ -82,4 +84,17 @@ fn flags_are_checked_where_they_can_be() {
         );
     }
     shown("COPY --chmod=$mode b c");
+}
+
+#[test]
+fn words_of_arrays_have_places() {
+    let InstructionKind::Copy(copy) = last(r#"COPY --link ["a b", "c\\d",  "$e"]"#).kind else {
+        panic!();
+    };
+    let sources = copy.sources.iter().filter_map(|source| source.path());
+    let words = sources.chain([&copy.destination]);
+    let places: Vec<_> = words
+        .map(|word| (word.span.start.column, word.span.range().len()))
+        .collect();
+    assert_eq!(places, [(15, 3), (22, 4), (31, 2)]);
 }
