@@ -62,7 +62,7 @@ impl Builtin {
         self.reserve(&leases, &listeners).map(drop)
     }
 
-    /// Attaches a VM. Takes some 20 ms, and waits for others that are setting up or taking down.
+    /// Attaches a VM. Takes 10 to 30 ms, and waits for others that are setting up or taking down.
     /// After an error nothing is left, or what is left is in [`known`](Self::known).
     ///
     /// # Errors
@@ -86,6 +86,9 @@ impl Builtin {
 
     /// Removes a VM's attachment, or what there is of it, by the VM's id alone; with the last one,
     /// the bridge and the host's rules too. Goes on after an error.
+    ///
+    /// Ends no process: what still runs in the namespace has to be found with
+    /// [`Namespace::processes`] and ended before, as the namespace loses its name here.
     ///
     /// # Errors
     /// All that went wrong. The VM stays in [`known`](Self::known) until a teardown succeeds.
@@ -111,7 +114,8 @@ impl Builtin {
     }
 
     /// The VMs of this state root that have an attachment or part of one, and those that have a
-    /// part and belong to no state root. VMs that are being set up are among them.
+    /// part and belong to no state root. VMs that are being set up or taken down are among them:
+    /// only who knows which VMs live can tell what was left behind.
     ///
     /// # Errors
     /// The host's state cannot be read.
@@ -162,7 +166,6 @@ impl Builtin {
         };
         leases.insert(lease.clone())?;
         let shared = self.ensure_host_parts(&leases, &lease, &mut netlink, resolver);
-
         drop(leases);
         if let Err(error) = shared {
             let _ = self.teardown(&request.id);
@@ -229,8 +232,8 @@ impl Builtin {
         let bridge = self.settings.name.bridge();
         let doing = || Error::system(format!("make the bridge `{bridge}`"));
         if leases.all().nth(1).is_none() {
-            // One that nobody took down may be of another network.
-            netlink.remove(&bridge).map_err(doing())?;
+            // One that nobody took down may have addresses of another network.
+            netlink.remove_bridge(&bridge).map_err(doing())?;
         }
         let mac = Mac::of_name(&bridge);
         let index = netlink.ensure_bridge(&bridge, mac).map_err(doing())?;
@@ -253,7 +256,7 @@ impl Builtin {
         let bridge = self.settings.name.bridge();
         trouble.note(Netlink::of_thread().and_then(|mut netlink| {
             netlink
-                .remove(&bridge)
+                .remove_bridge(&bridge)
                 .map_err(Error::system(format!("remove the bridge `{bridge}`")))
         }));
         trouble.note(rules::remove(&self.settings.name, leases));

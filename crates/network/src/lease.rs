@@ -148,12 +148,9 @@ impl Leases {
     /// Writes a lease.
     pub(crate) fn insert(&mut self, lease: Lease) -> Result<(), Error> {
         let text = serde_json::to_vec_pretty(&lease).map_err(io::Error::from)?;
+        let address = u32::from(lease.address).to_string();
+        write_whole(&self.directory, LAST, address.as_bytes())?;
         write_whole(&self.directory, &format!("{}.json", lease.id), &text)?;
-        write_whole(
-            &self.directory,
-            LAST,
-            u32::from(lease.address).to_string().as_bytes(),
-        )?;
         self.leases.insert(lease.id.clone(), lease);
         Ok(())
     }

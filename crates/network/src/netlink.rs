@@ -180,6 +180,14 @@ impl Netlink {
         }
     }
 
+    /// Removes a bridge. A device of that name that is none is somebody else's, and stays.
+    pub(crate) fn remove_bridge(&mut self, name: &str) -> io::Result<()> {
+        if self.link(name)?.is_some_and(|link| link.is_bridge) {
+            self.remove(name)?;
+        }
+        Ok(())
+    }
+
     /// A device by its name.
     pub(crate) fn link(&mut self, name: &str) -> io::Result<Option<Link>> {
         let mut message = LinkMessage::default();

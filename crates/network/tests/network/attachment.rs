@@ -63,6 +63,10 @@ fn a_guest_reaches_the_world_and_nothing_is_left_of_it() {
 fn works_beside_a_firewall_that_drops_what_is_forwarded() {
     for (chain, script) in [
         (
+            "filter_FORWARD",
+            "table inet firewalld { chain filter_FORWARD { type filter hook forward priority 10; policy accept; reject with icmpx admin-prohibited\n}\n}\n",
+        ),
+        (
             "forward",
             "table inet filter { chain forward { type filter hook forward priority 0; policy drop; }\n}\n",
         ),

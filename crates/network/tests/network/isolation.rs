@@ -71,10 +71,11 @@ fn vms_reach_each_other_but_not_the_host() {
         second.net.serve_tcp(Ipv4Addr::UNSPECIFIED, 80);
         host.net.serve_tcp(Ipv4Addr::UNSPECIFIED, 22);
         let address = one.interface.address;
-        assert_eq!(
-            first.net.ask_tcp(two.interface.address, 80),
-            Some(address.to_string())
-        );
+        for bridged in [false, true] {
+            host.pass_bridged_to_rules(bridged);
+            let answer = first.net.ask_tcp(two.interface.address, 80);
+            assert_eq!(answer, Some(address.to_string()), "{bridged}");
+        }
         let gateway = one.interface.gateway;
         assert_eq!(host.net.ask_tcp(gateway, 22), Some(gateway.to_string()));
         assert!(first.net.cannot_reach(gateway, 22));

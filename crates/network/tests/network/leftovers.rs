@@ -184,22 +184,9 @@ fn a_set_up_that_fails_half_way_leaves_nothing() {
         // A device of that name, which is no bridge.
         ip("link add firebuild0 type veth peer name firebuild1");
         let before = host.state();
-        // The driver would take it for a bridge that was left over, so it is in use by a VM.
-        let lease = r#"{"id":"zaaaaaaaaaaaaaaaaaaa","owner":"/x","address":"10.77.208.9","subnet":"10.77.208.0/20","mac":"02:00:00:00:00:01"}"#;
-        let path = host.path("leases/firebuild/zaaaaaaaaaaaaaaaaaaa.json");
-        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
-        fs_err::write(&path, lease).unwrap();
         let refused = driver.setup(&request(1, &["8080:80"])).unwrap_err();
         assert!(refused.to_string().contains("firebuild0"), "{refused}");
-        fs_err::remove_file(&path).unwrap();
-        let mut after = host.state();
-        assert!(
-            after["rules"].contains("firebuild"),
-            "of the network, which is in use"
-        );
-        assert!(!after["rules"].contains(id(1).as_str()));
-        after.insert("rules", before["rules"].clone());
-        assert_eq!(after, before);
+        assert_eq!(host.state(), before);
     });
 }
 

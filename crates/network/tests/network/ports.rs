@@ -37,9 +37,13 @@ fn guests_reach_what_is_published_too() {
         let two = driver.setup(&request(2, &[])).unwrap();
         let (first, second) = (Guest::boot(&one), Guest::boot(&two));
         first.net.serve_tcp(Ipv4Addr::UNSPECIFIED, 80);
-        for guest in [&first, &second] {
-            assert!(guest.net.ask_tcp(one.interface.gateway, 8080).is_some());
-            assert!(guest.net.ask_tcp(HOST_OUTSIDE, 8080).is_some());
+        for bridged in [false, true] {
+            host.pass_bridged_to_rules(bridged);
+            for guest in [&first, &second] {
+                let reached = |address| guest.net.ask_tcp(address, 8080).is_some();
+                assert!(reached(one.interface.gateway), "{bridged}");
+                assert!(reached(HOST_OUTSIDE), "{bridged}");
+            }
         }
     });
 }

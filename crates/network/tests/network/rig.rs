@@ -116,10 +116,22 @@ impl Host {
             format!("nameserver {OUTSIDE}\n"),
         )
         .unwrap();
-        Self {
+        let host = Self {
             net: Net::current(),
             outside,
             directory,
+        };
+        host.pass_bridged_to_rules(false);
+        host
+    }
+
+    /// Has packets between ports of a bridge pass the host's rules, as Docker and Kubernetes want
+    /// it, or not, as it is otherwise. A kernel without br_netfilter knows only the latter.
+    pub(crate) fn pass_bridged_to_rules(&self, pass: bool) {
+        let switch = Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables");
+        if switch.exists() {
+            self.net
+                .run(|| fs_err::write(switch, if pass { "1" } else { "0" }).unwrap());
         }
     }
 
