@@ -70,11 +70,12 @@ impl<'a> Cache<'a> {
     }
 
     /// Records the result of a key's operation, in place of an older one. The layer must be in the
-    /// store and leased.
+    /// store.
     ///
     /// # Errors
     /// [`Error::NoBlob`], [`Error::Io`], [`Error::NoSpace`].
     pub fn put(&self, key: &Digest, record: &CacheRecord) -> Result<()> {
+        let _lease = self.store.lease()?;
         if !self.store.has_blob(&record.layer)? {
             return Err(Error::NoBlob(record.layer));
         }

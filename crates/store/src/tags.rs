@@ -7,10 +7,10 @@ use std::path::PathBuf;
 
 use firebuild_core::{Digest, Reference};
 
-use crate::Store;
 use crate::error::{Doing, Error, Result};
 use crate::layout::{Descriptor, Index, REF_NAME};
 use crate::lock::Mode;
+use crate::{Lease, Store};
 
 /// The images' names. See [`Store::tags`].
 #[derive(Debug)]
@@ -64,8 +64,7 @@ impl<'a> Tags<'a> {
         Ok(found)
     }
 
-    /// Names a manifest; another that had the name loses it. The manifest must be in the store and
-    /// leased.
+    /// Names a manifest, which must be in the store; another that had the name loses it.
     ///
     /// # Errors
     /// [`Error::NoBlob`]; [`Error::WrongDigest`] if the reference has another digest;
@@ -78,7 +77,7 @@ impl<'a> Tags<'a> {
                 digest,
             });
         }
-        self.check(&digest)?;
+        let _lease = self.check(&digest)?;
         let name = reference.to_string();
         descriptor
             .annotations
@@ -98,7 +97,7 @@ impl<'a> Tags<'a> {
     /// # Errors
     /// As [`Tags::set`].
     pub fn keep(&self, mut descriptor: Descriptor) -> Result<()> {
-        self.check(&descriptor.digest)?;
+        let _lease = self.check(&descriptor.digest)?;
         descriptor.annotations.remove(REF_NAME);
         self.change(|index| {
             let entries = &mut index.manifests;
@@ -139,9 +138,11 @@ impl<'a> Tags<'a> {
         Ok(taken)
     }
 
-    fn check(&self, digest: &Digest) -> Result<()> {
+    /// Checks that a manifest is there, and keeps it there until it has its name.
+    fn check(&self, digest: &Digest) -> Result<Lease> {
+        let lease = self.store.lease()?;
         if self.store.has_blob(digest)? {
-            Ok(())
+            Ok(lease)
         } else {
             Err(Error::NoBlob(*digest))
         }

@@ -106,6 +106,47 @@ fn fifty_processes_lose_no_name() {
 }
 
 #[test]
+fn writers_and_collections_at_once_lose_nothing() {
+    const PROCESSES: usize = 10;
+    if let Some(root) = child_root() {
+        let id = std::process::id();
+        let name = reference(&format!("p{id}:x"));
+        let other = reference(&format!("p{id}:y"));
+        for round in 0..10 {
+            let store = Store::open(&root).unwrap();
+            let lease = store.lease().unwrap();
+            let manifest = image(&lease, format!("{id} {round}").as_bytes());
+            store.tags().set(&name, manifest).unwrap();
+            drop(lease);
+            store.collect().unwrap();
+            let found = store.tags().get(&name).unwrap().unwrap();
+            store.tags().set(&other, found).unwrap();
+            store.tags().remove(&name).unwrap();
+            store.collect().unwrap();
+            let found = store.tags().get(&other).unwrap().unwrap();
+            let manifest = store.manifest(&found.digest).unwrap();
+            for digest in [manifest.config.digest, manifest.layers[0].digest] {
+                assert!(store.has_blob(&digest).unwrap());
+            }
+        }
+        return;
+    }
+    let (directory, store) = store();
+    let name = "images::writers_and_collections_at_once_lose_nothing";
+    let children: Vec<_> = (0..PROCESSES)
+        .map(|_| spawn(name, directory.path()))
+        .collect();
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    assert_eq!(store.tags().list().unwrap().len(), PROCESSES);
+    store.collect().unwrap();
+    // A manifest and a layer for each, and the one configuration of all.
+    let blobs = crate::names(&store.layout_path().join("blobs/sha256"));
+    assert_eq!(blobs.len(), 2 * PROCESSES + 1);
+}
+
+#[test]
 fn skopeo_finds_every_form_of_name() {
     let (_directory, store) = store();
     let lease = store.lease().unwrap();
