@@ -375,7 +375,8 @@ impl Small {
 
 impl Drop for Small {
     fn drop(&mut self) {
-        run(Command::new("umount").arg(self.0.path()));
+        // Lazily: a child that another test has just forked may still have a file of it open.
+        run(Command::new("umount").arg("--lazy").arg(self.0.path()));
     }
 }
 

@@ -28,7 +28,8 @@ impl<'a> Overlay<'a> {
 
 impl Drop for Overlay<'_> {
     fn drop(&mut self) {
-        let status = Command::new("umount").arg(self.0).status();
+        // Lazily: a child that another test has just forked may still have a file of it open.
+        let status = Command::new("umount").arg("--lazy").arg(self.0).status();
         assert!(status.unwrap().success());
     }
 }

@@ -33,7 +33,11 @@ impl Small {
 
 impl Drop for Small {
     fn drop(&mut self) {
-        let status = Command::new("umount").arg(self.directory.path()).status();
+        // Lazily: a child that another test has just forked may still have a file of it open.
+        let status = Command::new("umount")
+            .arg("--lazy")
+            .arg(self.directory.path())
+            .status();
         assert!(status.unwrap().success());
     }
 }
