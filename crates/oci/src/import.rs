@@ -31,7 +31,7 @@ impl Default for ImportLimits {
         Self {
             document: 4 << 20,
             layers: 1000,
-            layer: 1 << 38,
+            layer: 1 << 36,
             entries: Limits::default(),
         }
     }

@@ -232,10 +232,21 @@ impl Layout<'_> {
         Ok(bytes)
     }
 
+    /// Opens a layer's blob, if it is as long as it should be.
     fn open_blob(&self, descriptor: &Descriptor, what: &str) -> Result<(File, PathBuf)> {
         let path = self.blob_path(&descriptor.digest);
-        let file =
-            open_regular(&path).map_err(|error| Error::io(error, || format!("read {what}")))?;
+        let fail = |error| Error::io(error, || format!("read {what}"));
+        let file = open_regular(&path).map_err(fail)?;
+        let length = file.metadata().map_err(fail)?.len();
+        if length != descriptor.size {
+            return Err(wrong_size(what, length, descriptor.size));
+        }
+        if length > self.limits.layer {
+            return Err(Error::TooLarge {
+                what: what.to_owned(),
+                limit: self.limits.layer,
+            });
+        }
         Ok((file, path))
     }
 
@@ -272,11 +283,6 @@ fn verify(
 }
 
 fn wrong_size(what: &str, actual: u64, expected: u64) -> Error {
-    let actual = if actual > expected {
-        "more".to_owned()
-    } else {
-        actual.to_string()
-    };
     let reason = format!("has {actual} bytes, but the image says {expected}");
     Error::invalid(what, reason)
 }

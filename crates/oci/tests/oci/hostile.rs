@@ -192,7 +192,22 @@ const LIES: &[(&str, Lie, &str)] = &[
             bytes.extend([0; 512]);
             fs_err::write(&path, bytes).unwrap();
         },
-        "more bytes",
+        "bytes, but the image says",
+    ),
+    (
+        "a layer is an endless hole",
+        |layout| {
+            let path = layer_path(layout, 1);
+            fs_err::OpenOptions::new()
+                .write(true)
+                .open(path)
+                .and_then(|file| file.set_len(1 << 42))
+                .unwrap();
+            let (_, mut value) = manifest(layout);
+            value["layers"][1]["size"] = (1_u64 << 42).into();
+            set_manifest(layout, &value);
+        },
+        "larger than the limit",
     ),
     (
         "a layer is shorter than it says",
