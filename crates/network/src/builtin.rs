@@ -164,8 +164,12 @@ impl Builtin {
             mac: Mac::of_machine(&request.id),
             listeners,
         };
+        // Looked up before anything is written: without nft, or without the right to use it, there
+        // is nothing to take back, and no way to.
+        let with_it = leases.all().chain([&lease]);
+        let rules = rules::missing(&self.settings.name, subnet, resolver, with_it)?;
         leases.insert(lease.clone())?;
-        let shared = self.ensure_host_parts(&leases, &lease, &mut netlink, resolver);
+        let shared = self.ensure_host_parts(&leases, &lease, &mut netlink, &rules);
         drop(leases);
         if let Err(error) = shared {
             let _ = self.teardown(&request.id);
@@ -223,12 +227,12 @@ impl Builtin {
         leases: &Leases,
         lease: &Lease,
         netlink: &mut Netlink,
-        resolver: &Resolver,
+        rules: &str,
     ) -> Result<(), Error> {
         let subnet = lease.subnet;
         namespace::prepare_directory(&self.settings.namespaces)?;
         // Rules first: nothing passes the bridge before they are there.
-        rules::install(&self.settings.name, subnet, resolver, leases)?;
+        rules::install(rules, leases)?;
         let bridge = self.settings.name.bridge();
         let doing = || Error::system(format!("make the bridge `{bridge}`"));
         if leases.all().nth(1).is_none() {
@@ -348,9 +352,13 @@ impl Builtin {
 fn names_in(directory: &Path) -> Result<Vec<String>, Error> {
     let entries = match fs_err::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other?,
+        other => other,
     };
     entries
-        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-        .collect()
+        .and_then(|entries| {
+            entries
+                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+                .collect()
+        })
+        .map_err(Error::system("list the network namespaces of VMs"))
 }

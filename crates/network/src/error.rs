@@ -64,6 +64,9 @@ pub enum Error {
     /// The program `nft` is not there.
     #[error("cannot start `nft`")]
     NftMissing(#[source] io::Error),
+    /// The kernel's driver of taps is not there.
+    #[error("cannot open `/dev/net/tun`")]
+    TapMissing(#[source] io::Error),
     /// `nft` refused what it was given.
     #[error("nft could not {doing}: {said}")]
     Nft {
@@ -80,8 +83,8 @@ pub enum Error {
         /// Where it is wrong.
         source: serde_json::Error,
     },
-    /// A file could not be read or written.
-    #[error("cannot keep the network's records")]
+    /// A lease, or the lock of all, could not be read or written.
+    #[error("cannot keep the network's address records")]
     File(#[from] io::Error),
     /// The kernel refused something.
     #[error("cannot {doing}")]
@@ -110,6 +113,7 @@ impl Error {
                 Some("stop a VM, or run `firebuild purge` to release what ended VMs left".into())
             }
             Self::NftMissing(_) => Some("install it: `apt-get install nftables`".into()),
+            Self::TapMissing(_) => Some("load the kernel's driver of taps: `modprobe tun`".into()),
             Self::Attached(id) => Some(format!("`firebuild purge` removes what `{id}` left")),
             Self::Damaged { path, .. } => Some(format!(
                 "remove `{}` if its VM does not run, then run `firebuild purge`",

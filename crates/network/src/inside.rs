@@ -29,7 +29,8 @@ pub(crate) fn furnish(
     let tun = fs_err::OpenOptions::new()
         .read(true)
         .write(true)
-        .open("/dev/net/tun")?;
+        .open("/dev/net/tun")
+        .map_err(Error::TapMissing)?;
     let tap = tun.into_parts().0.into();
     let doing = || Error::system(format!("make the tap device `{TAP}`"));
     sys::make_tap(&tap, TAP, request.vmm_uid, request.vmm_gid).map_err(doing())?;

@@ -115,20 +115,22 @@ impl Namespace {
 
     /// Makes the namespace, and runs `work` inside it.
     pub(crate) fn create<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, Error> {
-        let shown = self.path.display();
+        let doing = || {
+            let shown = self.path.display();
+            Error::system(format!("make the network namespace `{shown}`"))
+        };
         fs_err::OpenOptions::new()
             .write(true)
             .create_new(true)
-            .open(&self.path)?;
+            .open(&self.path)
+            .map_err(doing())?;
         on_own_thread(|| {
             sys::unshare_network()?;
             rustix::mount::mount_bind("/proc/thread-self/ns/net", &self.path)?;
             Ok(work())
         })
         .and_then(|made: io::Result<T>| made)
-        .map_err(Error::system(format!(
-            "make the network namespace `{shown}`"
-        )))
+        .map_err(doing())
     }
 
     /// Takes the name away. The namespace itself goes with the last process inside it. Returns
@@ -166,7 +168,7 @@ impl Namespace {
 /// shared, so that a name removed here is removed in every mount namespace.
 pub(crate) fn prepare_directory(directory: &Path) -> Result<(), Error> {
     let doing = || format!("prepare `{}` for network namespaces", directory.display());
-    fs_err::create_dir_all(directory)?;
+    fs_err::create_dir_all(directory).map_err(Error::system(doing()))?;
     let share = || {
         rustix::mount::mount_change(
             directory,

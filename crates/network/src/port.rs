@@ -241,6 +241,32 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn what_is_read_is_written_so_that_it_is_read_again(text in "[a-z0-9.:/\\[\\]]{0,24}") {
+            if let Ok(port) = text.parse::<PublishedPort>() {
+                proptest::prop_assert_eq!(port.to_string().parse(), Ok(port));
+            }
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in ".{0,300}") {
+            let _ = text.parse::<PublishedPort>();
+        }
+
+        #[test]
+        fn every_port_can_be_written(
+            device in "[a-z][a-z0-9_-]{0,14}",
+            host: NonZeroU16,
+            guest: NonZeroU16,
+            protocol in proptest::sample::select(vec![Protocol::Tcp, Protocol::Udp]),
+        ) {
+            let interface = HostInterface::Device(device);
+            let port = PublishedPort { interface, host, guest, protocol };
+            proptest::prop_assert_eq!(port.to_string().parse(), Ok(port));
+        }
+    }
+
     #[test]
     fn collisions() {
         let on = |address: [u8; 4], protocol| Listener {

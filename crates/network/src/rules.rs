@@ -20,16 +20,17 @@ const ANYWHERE: &str = "ports";
 /// Ports on one address of the host.
 const ON_ADDRESS: &str = "address_ports";
 
-/// Makes the host have the network's rules and the ports of all leases, and no other ports.
+/// What makes the host have the network's rules and the ports of `leases`, and no other ports: an
+/// nft script, empty if all is as it has to be.
 ///
 /// It looks first what there is, because replacing rules takes the kernel a hundred times longer
 /// than reading them. Whatever is missing comes back: a firewall that was restarted took it along.
-pub(crate) fn install(
+pub(crate) fn missing<'a>(
     name: &NetworkName,
     subnet: Subnet,
     resolver: &Resolver,
-    leases: &Leases,
-) -> Result<(), Error> {
+    leases: impl Iterator<Item = &'a Lease>,
+) -> Result<String, Error> {
     let table = name.table();
     let rules = Rules::new(name, subnet, resolver);
     let mut script = String::new();
@@ -41,7 +42,7 @@ pub(crate) fn install(
         script.push_str(&rules.script);
         present.elements.clear();
     }
-    let wanted: BTreeSet<Element> = leases.all().flat_map(elements_of).collect();
+    let wanted: BTreeSet<Element> = leases.flat_map(elements_of).collect();
     // Writing to a string cannot fail.
     for Element { map, key, .. } in present.elements.difference(&wanted) {
         let _ = writeln!(script, "delete element inet {table} {map} {{ {key} }}");
@@ -57,10 +58,15 @@ pub(crate) fn install(
         let _ = writeln!(script, "add element inet {table} {map} {{ {element} }}");
     }
     script.push_str(&firewall::opening(name)?);
+    Ok(script)
+}
+
+/// Carries out what [`missing`] found.
+pub(crate) fn install(script: &str, leases: &Leases) -> Result<(), Error> {
     if script.is_empty() {
         return Ok(());
     }
-    nft::run_locked("set the host's rules for VMs", &script, leases)
+    nft::run_locked("set the host's rules for VMs", script, leases)
 }
 
 /// Removes the ports of one VM.

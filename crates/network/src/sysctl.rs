@@ -9,10 +9,13 @@ use crate::Error;
 /// have concerns a protocol that it does not have.
 pub(crate) fn set(name: &str, value: &str) -> Result<(), Error> {
     let path = Path::new("/proc/sys/net").join(name);
-    match fs_err::read_to_string(&path) {
+    let written = match fs_err::read_to_string(&path) {
         Ok(old) if old.trim() == value => Ok(()),
-        Ok(_) => Ok(fs_err::write(&path, value)?),
+        Ok(_) => fs_err::write(&path, value),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+        Err(error) => Err(error),
+    };
+    written.map_err(Error::system(format!(
+        "set the kernel parameter `net/{name}` to {value}"
+    )))
 }

@@ -6,8 +6,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use firebuild_network::{Attachment, Builtin, Error};
+use nix::mount::{MsFlags, mount, umount};
 
-use crate::rig::{Host, id, ip, nft, on_host, request, settings_in};
+use crate::rig::{Host, id, ip, nft, on_host, request, said, settings_in};
 
 /// Undoes one part of a VM's attachment, or of the host's: what an interrupted set-up has not made
 /// yet, what an interrupted take-down or a person has removed.
@@ -186,6 +187,48 @@ fn a_set_up_that_fails_half_way_leaves_nothing() {
         let before = host.state();
         let refused = driver.setup(&request(1, &["8080:80"])).unwrap_err();
         assert!(refused.to_string().contains("firebuild0"), "{refused}");
+        assert_eq!(host.state(), before);
+    });
+}
+
+/// The host as it would be without something, in the view of this test only.
+fn without(path: &str, work: impl FnOnce()) {
+    let none = Some("/dev/null").filter(|_| Path::new(path).is_file());
+    let (kind, flags) = match none {
+        Some(_) => (None, MsFlags::MS_BIND),
+        None => (Some("tmpfs"), MsFlags::empty()),
+    };
+    mount(none, path, kind, flags, None::<&str>).unwrap();
+    work();
+    umount(path).unwrap();
+}
+
+#[test]
+fn without_nft_nothing_is_begun() {
+    on_host(|host| {
+        let before = host.state();
+        let nft = said(
+            "sh",
+            &["-c", "readlink -f $(PATH=$PATH:/usr/sbin command -v nft)"],
+        );
+        without(nft.trim(), || {
+            let refused = host.driver().setup(&request(1, &["8080:80"])).unwrap_err();
+            assert!(matches!(refused, Error::NftMissing(_)), "{refused}");
+            assert!(refused.hint().unwrap().contains("nftables"));
+        });
+        assert_eq!(host.state(), before);
+    });
+}
+
+#[test]
+fn without_taps_what_was_begun_is_taken_back() {
+    on_host(|host| {
+        let before = host.state();
+        without("/dev/net", || {
+            let refused = host.driver().setup(&request(1, &["8080:80"])).unwrap_err();
+            assert!(matches!(refused, Error::TapMissing(_)), "{refused}");
+            assert!(refused.hint().unwrap().contains("modprobe tun"));
+        });
         assert_eq!(host.state(), before);
     });
 }
