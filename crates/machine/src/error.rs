@@ -136,9 +136,15 @@ pub enum Error {
         /// The directory to shorten.
         root: PathBuf,
     },
+    /// Somebody wanted the VM to end before its workload had started.
+    #[error("VM `{0}` was stopped before its workload had started")]
+    GivenUp(MachineId),
     /// The VM does not run.
     #[error("VM `{0}` does not run")]
     NotRunning(MachineId),
+    /// The VM is just being started or ended by somebody else.
+    #[error("VM `{0}` is just being started or ended")]
+    Busy(MachineId),
     /// The VM runs.
     #[error("VM `{0}` runs")]
     IsRunning(MachineId),

@@ -6,19 +6,26 @@
 //! * [`boot`]: the kernel, the initramfs, the command line.
 //! * [`machine`]: a VM in the hands of its owner: a supervisor, or a build.
 //! * [`metadata`], [`agent`]: the services in a VM's own network namespace.
+//! * [`supervisor`]: the process that owns a VM which runs a workload. [`client`]: what commands do
+//!   with VMs. [`output`]: what workloads wrote.
 //! * [`reconcile`]: cleaning up after owners that died.
 
 pub mod agent;
 pub mod boot;
+pub mod client;
+mod control;
 mod disk;
 pub mod error;
 pub mod host;
 pub mod machine;
 pub mod metadata;
+pub mod output;
 pub mod paths;
 pub mod reconcile;
 pub mod record;
+mod session;
 pub mod spec;
+pub mod supervisor;
 mod sys;
 pub mod vmm;
 

@@ -135,15 +135,15 @@ impl Machine {
         &self.record
     }
 
-    /// The lock, to be passed on to a supervisor.
-    #[must_use]
-    pub fn lock(&self) -> Option<&MachineLock> {
-        self.lock.as_ref()
-    }
-
-    /// Leaves the VM to another process, which has the lock by now: nothing is released here.
-    pub fn leave(mut self) {
-        self.lock = None;
+    /// Leaves the VM to a child process, which inherits the lock: nothing is released here.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if too many files are open.
+    pub fn hand_over(mut self) -> Result<OwnedFd, Error> {
+        match self.lock.take() {
+            Some(lock) => Ok(lock.hand_over()?),
+            None => Err(Error::NotRunning(self.id().clone())),
+        }
     }
 
     /// By how much time-outs are longer on this host: 4 under emulation.
@@ -295,15 +295,27 @@ impl Machine {
     /// build, and with `--rm`, the record goes as well. The lock is free afterwards.
     ///
     /// # Errors
-    /// What could not be given back: the next command tries again.
-    pub async fn release(mut self, end: State) -> Result<Record, Error> {
-        if let Some(running) = self.running.take() {
+    /// What could not be given back, beside the last record: the next command tries again.
+    pub async fn release(mut self, end: State) -> Result<Record, (Record, Error)> {
+        self.end().await;
+        self.record.finish(end);
+        match self.give_back() {
+            Ok(()) => Ok(self.record.clone()),
+            Err(error) => Err((self.record.clone(), error)),
+        }
+    }
+
+    /// Ends the VM if it runs, and waits until its VMM is gone.
+    pub async fn end(&self) {
+        if let Some(running) = &self.running {
             running.kill();
             running.ended().await;
         }
-        self.record.finish(end);
-        self.give_back()?;
-        Ok(self.record.clone())
+    }
+
+    /// Makes the record go with the VM.
+    pub fn forget_at_end(&mut self) {
+        self.record.spec.remove = true;
     }
 
     /// Everything of [`release`](Self::release) that needs no waiting.

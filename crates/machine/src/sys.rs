@@ -6,7 +6,7 @@
 )]
 
 use std::io;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -111,17 +111,21 @@ pub(crate) fn detach(command: &mut Command, kept: Vec<OwnedFd>) {
 
 /// Takes over a descriptor that this process was started with, and keeps it from its own children.
 ///
-/// Returns an error if there is none of that number.
-///
-/// # Safety
-/// Nothing else in the process uses the descriptor: the caller knows its number from who started
-/// the process, and calls this once.
-pub(crate) unsafe fn inherited(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: needed because a number is all that a parent can pass on. The borrow lasts for one
-    // call that fails if no such descriptor is open.
-    let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
-    fcntl_getfd(borrowed)?;
+/// # Errors
+/// There is none of that number, or it was opened by this process itself.
+pub(crate) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    if number <= 2 {
+        return Err(Errno::BADF.into());
+    }
+    // SAFETY: needed because a number is all that a parent can pass on. The borrow lasts for two
+    // calls, which fail if no such descriptor is open.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    // Everything that Rust opens is closed on exec: what is not came from the parent, and what
+    // was taken over by a call of this function is from then on.
+    if fcntl_getfd(borrowed)?.contains(FdFlags::CLOEXEC) {
+        return Err(Errno::BADF.into());
+    }
     fcntl_setfd(borrowed, FdFlags::CLOEXEC)?;
-    // SAFETY: needed as above. The descriptor is open, and the caller promises that it is ours.
+    // SAFETY: needed as above. The descriptor is open, and no value of this process owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }

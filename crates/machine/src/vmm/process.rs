@@ -233,6 +233,14 @@ fn drained(
     receiver
 }
 
+impl VmmExit {
+    /// Whether the guest brought the end about, by power-off or reboot.
+    #[must_use]
+    pub fn is_success(self) -> bool {
+        self == Self::Status(0)
+    }
+}
+
 impl From<ExitStatus> for VmmExit {
     fn from(status: ExitStatus) -> Self {
         match (status.code(), status.signal()) {

@@ -1,0 +1,300 @@
+//! What commands do with VMs: start one, list them, watch one, end it, remove it.
+//!
+//! All of it blocks until it is done, and needs no runtime. All of it can be done by any number of
+//! processes at once. A command should begin with [`crate::reconcile::reconcile`].
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use firebuild_core::MachineId;
+
+use crate::control::{Answer, Request};
+use crate::output::{Entry, Reader};
+use crate::record::{self, Record, State};
+use crate::{Error, Host, Machine, MachineSpec, Report, reconcile, supervisor};
+
+/// How long a supervisor may take to begin or to end its work, before it is said to be busy.
+const OTHERS_TIME: Duration = Duration::from_secs(30);
+
+/// After how long to look again in the meantime.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Makes a VM, starts its supervisor, and waits until its workload has started. `supervisor` is
+/// this program with its hidden subcommand and whatever that needs to find the same [`Host`];
+/// [`supervisor::main`] gets what is appended.
+///
+/// # Errors
+/// Whatever keeps the workload from starting. Nothing is left of the VM then.
+pub fn run(host: &Host, spec: MachineSpec, supervisor: Command) -> Result<Attached, Error> {
+    // Before anything is made: the commonest reasons why nothing will come of it.
+    host.vmm()?;
+    host.store.kernels().get(&spec.kernel)?;
+    let machine = Machine::create(host, spec)?;
+    let made = machine.record().clone();
+    let id = made.id.clone();
+    let connection = supervisor::spawn(supervisor, machine).inspect_err(|_| {
+        // A supervisor has done it, unless it died. What cannot be removed now is found by the
+        // next command.
+        let _ = reconcile::reconcile_one(host, &id);
+        let _ = reconcile::remove_ended(host, &id);
+    })?;
+    let record = match record::read(&host.store, &id) {
+        // It has ended by now, and was to be removed.
+        Err(error) if is_gone(&error) => made,
+        other => other?,
+    };
+    Ok(Attached {
+        logs: Logs {
+            reader: Reader::new(&record.directories.state),
+            id,
+            connection: Some(connection),
+            over: false,
+        },
+        record,
+    })
+}
+
+/// A VM that was just started, and everything that becomes of it: an iterator over what its
+/// workload writes. Dropping it leaves the VM alone.
+#[derive(Debug)]
+pub struct Attached {
+    record: Record,
+    logs: Logs,
+}
+
+impl Attached {
+    /// The record, as it was when the workload had started.
+    #[must_use]
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Waits until the VM has ended and everything is given back. Returns its last record, even
+    /// if that is removed by now.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Io`].
+    pub fn finish(self, host: &Host) -> Result<Record, Error> {
+        if let Some(mut connection) = self.logs.connection {
+            // All is read that was to be read: files may go.
+            let _ = connection.get_mut().write_all(b"\n");
+            while let Some(answer) = next(&mut connection) {
+                if let Answer::Ended(record) = answer {
+                    return Ok(*record);
+                }
+            }
+        }
+        wait(host, &self.record.id)
+    }
+}
+
+impl Iterator for Attached {
+    type Item = Result<Entry, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.logs.next()
+    }
+}
+
+/// All VMs, oldest first. VMs of builds are among them.
+///
+/// # Errors
+/// [`Error::Store`]; [`Error::Io`] if a record cannot be understood.
+pub fn list(host: &Host) -> Result<Vec<Record>, Error> {
+    let mut records = Vec::new();
+    for identity in host.store.machines().identities()? {
+        match record::read(&host.store, &identity.id) {
+            Ok(record) => records.push(record),
+            Err(error) if is_gone(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    records.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+    Ok(records)
+}
+
+/// The record of the VM with that name, id, or beginning of an id.
+///
+/// # Errors
+/// [`Error::Store`] if there is none or more than one; [`Error::Io`].
+pub fn inspect(host: &Host, name: &str) -> Result<Record, Error> {
+    let id = host.store.machines().find(name)?.id;
+    record::read(&host.store, &id)
+}
+
+/// Waits until a VM has ended. Returns its last record, at once if it has ended already.
+///
+/// # Errors
+/// [`Error::Store`], [`Error::Io`].
+pub fn wait(host: &Host, id: &MachineId) -> Result<Record, Error> {
+    ask(host, id, Request::Wait)
+}
+
+/// Asks a VM's workload to end, kills it after `grace`, and waits until everything is given back.
+/// One that has ended is left alone.
+///
+/// # Errors
+/// [`Error::Store`], [`Error::Io`].
+pub fn stop(host: &Host, id: &MachineId, grace: Duration) -> Result<Record, Error> {
+    ask(host, id, Request::Stop(grace))
+}
+
+/// Ends a VM at once, and waits until everything is given back. One that has ended is left alone.
+///
+/// # Errors
+/// [`Error::Store`], [`Error::Io`].
+pub fn kill(host: &Host, id: &MachineId) -> Result<Record, Error> {
+    ask(host, id, Request::Kill)
+}
+
+/// Sends a VM's workload the signal of that number.
+///
+/// # Errors
+/// [`Error::NotRunning`], [`Error::Spec`] if there is no such signal, [`Error::Store`],
+/// [`Error::Io`].
+pub fn signal(host: &Host, id: &MachineId, number: u8) -> Result<(), Error> {
+    if !(1..=64).contains(&number) {
+        return Err(Error::Spec(format!("signals are 1 to 64, not {number}")));
+    }
+    let record = record::read(&host.store, id)?;
+    let mut connection =
+        connect(&record, Request::Signal(number))?.ok_or_else(|| Error::NotRunning(id.clone()))?;
+    match next(&mut connection) {
+        Some(Answer::Done) => Ok(()),
+        _ => Err(Error::NotRunning(id.clone())),
+    }
+}
+
+/// Removes the record of a VM that has ended, and its logs.
+///
+/// # Errors
+/// [`Error::IsRunning`], [`Error::Store`].
+pub fn rm(host: &Host, id: &MachineId) -> Result<(), Error> {
+    reconcile::reconcile_one(host, id)?;
+    if reconcile::remove_ended(host, id)? {
+        return Ok(());
+    }
+    match host.store.machines().identity(id) {
+        Ok(_) => Err(Error::IsRunning(id.clone())),
+        // Somebody else was quicker.
+        Err(_) => Ok(()),
+    }
+}
+
+/// What a VM's workload wrote, from the oldest that is kept. With `follow`, goes on until the VM
+/// has ended.
+///
+/// # Errors
+/// [`Error::Store`] if there is no such VM; [`Error::Io`].
+pub fn logs(host: &Host, id: &MachineId, follow: bool) -> Result<Logs, Error> {
+    let record = record::read(&host.store, id)?;
+    let connection = if follow {
+        connect(&record, Request::Follow)?
+    } else {
+        None
+    };
+    Ok(Logs {
+        id: id.clone(),
+        reader: Reader::new(&record.directories.state),
+        over: connection.is_none(),
+        connection,
+    })
+}
+
+/// What a workload wrote, as an iterator.
+#[derive(Debug)]
+pub struct Logs {
+    id: MachineId,
+    reader: Reader,
+    connection: Option<BufReader<UnixStream>>,
+    over: bool,
+}
+
+impl Iterator for Logs {
+    type Item = Result<Entry, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.reader.next_entry() {
+                Ok(Some(entry)) => return Some(Ok(entry)),
+                Ok(None) if self.over => return None,
+                Ok(None) => {}
+                Err(source) => {
+                    let doing = format!("read the output of VM `{}`", self.id);
+                    return Some(Err(Error::io(doing, source)));
+                }
+            }
+            // Anything but news of more is the end: after it, there is one last look.
+            let news = self.connection.as_mut().and_then(next);
+            self.over = !matches!(news, Some(Answer::Grown));
+        }
+    }
+}
+
+/// Asks a supervisor for something that ends with the VM, and waits for that.
+fn ask(host: &Host, id: &MachineId, request: Request) -> Result<Record, Error> {
+    let before = record::read(&host.store, id)?;
+    let patience = Instant::now() + OTHERS_TIME;
+    loop {
+        if let Some(mut connection) = connect(&before, request)?
+            && let Some(Answer::Ended(record)) = next(&mut connection)
+        {
+            return Ok(*record);
+        }
+        // Nobody answers: it has ended, or its supervisor has died, or is about to listen, or is
+        // just giving everything back.
+        match reconcile::reconcile_one(host, id).and_then(|_| record::read(&host.store, id)) {
+            Ok(record) if record.state.is_final() => return Ok(record),
+            Ok(_) if Instant::now() < patience => std::thread::sleep(LOOK_AGAIN),
+            Ok(_) => return Err(Error::Busy(id.clone())),
+            Err(error) if is_gone(&error) => return Ok(removed(before)),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The record of a VM that ended and is removed.
+fn removed(mut record: Record) -> Record {
+    let reason = Report::new(format!("VM `{}` has been removed", record.id));
+    record.finish(State::Failed { reason });
+    record
+}
+
+/// A connection to a VM's supervisor, with a request said; none if nobody listens.
+fn connect(record: &Record, request: Request) -> Result<Option<BufReader<UnixStream>>, Error> {
+    let path = record.directories.control();
+    let doing = || format!("ask the supervisor of VM `{}`", record.id);
+    let mut stream = match UnixStream::connect(&path) {
+        Ok(stream) => stream,
+        Err(error) if is_absence(&error) => return Ok(None),
+        Err(source) => return Err(Error::io(doing(), source)),
+    };
+    let mut line = serde_json::to_vec(&request).map_err(|e| Error::io(doing(), e))?;
+    line.push(b'\n');
+    match stream.write_all(&line) {
+        Ok(()) => Ok(Some(BufReader::new(stream))),
+        Err(error) if is_absence(&error) => Ok(None),
+        Err(source) => Err(Error::io(doing(), source)),
+    }
+}
+
+fn is_absence(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound};
+    matches!(
+        error.kind(),
+        NotFound | ConnectionRefused | ConnectionReset | BrokenPipe
+    )
+}
+
+/// The next answer; none if there is none.
+fn next(connection: &mut BufReader<UnixStream>) -> Option<Answer> {
+    let mut line = String::new();
+    connection.read_line(&mut line).ok()?;
+    serde_json::from_str(&line).ok()
+}
+
+fn is_gone(error: &Error) -> bool {
+    matches!(error, Error::Store(firebuild_store::Error::NoMachine(_)))
+}

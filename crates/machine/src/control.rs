@@ -1,0 +1,193 @@
+//! What commands say to a VM's supervisor, over its Unix socket: one request a connection, as a
+//! line of JSON, and its answers, each a line.
+//!
+//! The socket is in a directory that only root may enter.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, watch};
+
+use crate::record::Record;
+
+/// How many bytes a request may have.
+const REQUEST: u64 = 4 << 10;
+
+/// How long whoever follows the output may take to read the rest of it at the end.
+const LAST_READ: Duration = Duration::from_secs(5);
+
+/// What is asked of a supervisor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Request {
+    /// Say when the VM has ended, and how.
+    Wait,
+    /// Say when there is more output, and when there will be none.
+    Follow,
+    /// Send the workload a signal.
+    Signal(u8),
+    /// Ask the workload to end, and kill it after this time. Answered as `Wait`.
+    Stop(Duration),
+    /// End the VM at once. Answered as `Wait`.
+    Kill,
+}
+
+/// What a supervisor answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    /// It is done, as far as the supervisor can tell.
+    Done,
+    /// There is more output.
+    Grown,
+    /// There will be no more output.
+    Last,
+    /// The VM has ended, everything is given back, and this is its last record.
+    Ended(Box<Record>),
+}
+
+/// What a supervisor publishes to those who wait.
+#[derive(Debug, Clone)]
+pub(crate) struct Published {
+    /// Counts up with every output; none once there will be no more.
+    pub(crate) output: watch::Sender<Option<u64>>,
+    /// The last record, once the VM has ended.
+    pub(crate) ended: watch::Sender<Option<Arc<Record>>>,
+}
+
+impl Published {
+    pub(crate) fn new() -> Self {
+        Self {
+            output: watch::Sender::new(Some(0)),
+            ended: watch::Sender::new(None),
+        }
+    }
+
+    /// Waits until those who follow the output have read the last of it, but not for long.
+    pub(crate) async fn drained(&self) {
+        self.output.send_replace(None);
+        let _ = tokio::time::timeout(LAST_READ, self.output.closed()).await;
+    }
+
+    pub(crate) fn grown(&self) {
+        self.output
+            .send_modify(|count| *count = count.map(|count| count.wrapping_add(1)));
+    }
+}
+
+/// Serves commands. What they ask goes to `requests`; what they wait for is in `published`.
+/// Returns when the last connection is done, once the VM has ended.
+pub(crate) async fn serve(
+    listener: UnixListener,
+    requests: mpsc::Sender<Request>,
+    published: Published,
+) {
+    let mut connections = tokio::task::JoinSet::new();
+    let mut ended = published.ended.subscribe();
+    loop {
+        while connections.try_join_next().is_some() {}
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let requests = requests.clone();
+                    let published = published.clone();
+                    connections.spawn(async move {
+                        // A command that was killed is none of the supervisor's business.
+                        let _ = connection(stream, requests, published).await;
+                    });
+                }
+                // Out of descriptors for the moment.
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            },
+            () = async { drop(ended.wait_for(Option::is_some).await) } => break,
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn connection(
+    mut stream: UnixStream,
+    requests: mpsc::Sender<Request>,
+    published: Published,
+) -> io::Result<()> {
+    let (reader, mut writer) = stream.split();
+    let mut reader = BufReader::new(reader.take(REQUEST));
+    let mut line = String::new();
+    reader.read_line(&mut line).await?;
+    let request: Request = serde_json::from_str(&line)?;
+    let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+    match request {
+        Request::Follow => {
+            // Shows that somebody follows, until the end of the connection.
+            let _following = published.output.subscribe();
+            follow(&mut writer, &published).await?;
+            // Until the reader has what it came for; it reads files that are about to go.
+            let mut rest = [0; 1];
+            let mut reader = reader.into_inner().into_inner();
+            let _ = tokio::time::timeout(LAST_READ, reader.read(&mut rest)).await;
+            return Ok(());
+        }
+        Request::Signal(_) => {
+            requests.send(request).await.map_err(|_| gone())?;
+            return say(&mut writer, &Answer::Done).await;
+        }
+        Request::Stop(_) | Request::Kill => requests.send(request).await.map_err(|_| gone())?,
+        Request::Wait => {}
+    }
+    let mut ended = published.ended.subscribe();
+    let end = async {
+        let ended = ended.wait_for(Option::is_some).await;
+        ended.ok().and_then(|record| record.clone())
+    };
+    let record = tokio::select! {
+        record = end => record,
+        // Who waits says nothing more: that is the end of the connection.
+        _ = reader.read_u8() => None,
+    };
+    match record {
+        Some(record) => say(&mut writer, &Answer::Ended(Box::new((*record).clone()))).await,
+        None => Ok(()),
+    }
+}
+
+/// Serves who started the supervisor, if that stayed: everything that `Follow` and `Wait` answer,
+/// with nothing missed in between, however short the workload's life was.
+pub(crate) async fn attached(mut stream: UnixStream, published: Published) {
+    let _ = attached_until_gone(&mut stream, &published).await;
+}
+
+async fn attached_until_gone(stream: &mut UnixStream, published: &Published) -> io::Result<()> {
+    let mut ended = published.ended.subscribe();
+    {
+        let _following = published.output.subscribe();
+        follow(stream, published).await?;
+        let mut rest = [0; 1];
+        let _ = tokio::time::timeout(LAST_READ, stream.read(&mut rest)).await;
+    }
+    let ended = ended.wait_for(Option::is_some).await;
+    let record = ended.ok().and_then(|record| record.clone());
+    match record {
+        Some(record) => say(stream, &Answer::Ended(Box::new((*record).clone()))).await,
+        None => Ok(()),
+    }
+}
+
+async fn follow<W: AsyncWriteExt + Unpin>(writer: &mut W, published: &Published) -> io::Result<()> {
+    let mut output = published.output.subscribe();
+    output.mark_changed();
+    loop {
+        if output.changed().await.is_err() || output.borrow_and_update().is_none() {
+            return say(writer, &Answer::Last).await;
+        }
+        say(writer, &Answer::Grown).await?;
+    }
+}
+
+async fn say<W: AsyncWriteExt + Unpin>(writer: &mut W, answer: &Answer) -> io::Result<()> {
+    let mut line = serde_json::to_vec(answer)?;
+    line.push(b'\n');
+    writer.write_all(&line).await
+}

@@ -1,0 +1,241 @@
+//! The conversation with the agent of a VM that runs a workload: the service `Machine` of
+//! `firebuild.proto`, as a supervisor offers it.
+//!
+//! There is one session in a VM's life. What the guest says becomes [`Event`]s, in order, through a
+//! channel of few places: a guest that writes faster than the host keeps is slowed down by TCP.
+
+use std::sync::Mutex;
+
+use firebuild_protocol::v1::machine_server::Machine;
+use firebuild_protocol::v1::{FromGuest, Start, ToGuest, from_guest, output, to_guest};
+use firebuild_protocol::workload::Workload;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::output::Stream;
+use crate::record::Exit;
+
+/// How many of the guest's messages wait for the supervisor.
+const WAITING: usize = 4;
+
+/// How many messages to the guest wait for it.
+const UNDER_WAY: usize = 16;
+
+/// How many characters of a guest's own words are kept.
+const TEXT: usize = 1000;
+
+/// What a guest says.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// The workload runs.
+    Started,
+    /// The workload wrote something.
+    Output(Stream, bytes::Bytes),
+    /// The workload has ended.
+    Exited(Exit),
+    /// The agent could not do what it was told. The number is 126, 127 or 0.
+    Failed(String, u8),
+    /// The guest does not keep to the protocol.
+    Confused(String),
+    /// The session has ended.
+    Closed,
+}
+
+/// The service, for one session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    once: Mutex<Option<Ends>>,
+}
+
+#[derive(Debug)]
+struct Ends {
+    start: ToGuest,
+    events: mpsc::Sender<Event>,
+    orders: mpsc::Sender<ToGuest>,
+    to_guest: mpsc::Receiver<ToGuest>,
+}
+
+/// The supervisor's side of a session.
+#[derive(Debug)]
+pub(crate) struct Line {
+    /// What the guest says.
+    pub(crate) events: mpsc::Receiver<Event>,
+    orders: mpsc::Sender<ToGuest>,
+}
+
+impl Session {
+    /// A session in which the guest is told to start `workload`.
+    pub(crate) fn new(workload: &Workload) -> Result<(Self, Line), serde_json::Error> {
+        let start = to_guest::Message::Start(Start {
+            workload: serde_json::to_string(workload)?,
+        });
+        let (event_sender, events) = mpsc::channel(WAITING);
+        let (orders, to_guest) = mpsc::channel(UNDER_WAY);
+        let ends = Ends {
+            start: message(start),
+            events: event_sender,
+            orders: orders.clone(),
+            to_guest,
+        };
+        let session = Self {
+            once: Mutex::new(Some(ends)),
+        };
+        Ok((session, Line { events, orders }))
+    }
+}
+
+impl Line {
+    /// Tells the guest something. A guest that does not listen any more, or is slow to, is not
+    /// waited for: returns whether it was told.
+    pub(crate) fn tell(&self, order: to_guest::Message) -> bool {
+        self.orders.try_send(message(order)).is_ok()
+    }
+}
+
+fn message(message: to_guest::Message) -> ToGuest {
+    ToGuest {
+        message: Some(message),
+    }
+}
+
+#[tonic::async_trait]
+impl Machine for Session {
+    type SessionStream = tokio_stream::adapters::Map<
+        ReceiverStream<ToGuest>,
+        fn(ToGuest) -> Result<ToGuest, Status>,
+    >;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<FromGuest>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        use tokio_stream::StreamExt as _;
+
+        let mut once = self.once.lock().map_err(|_| Status::internal("unusable"))?;
+        let ends = once.take();
+        drop(once);
+        let ends = ends.ok_or_else(|| Status::already_exists("there is a session already"))?;
+        tokio::spawn(listen(
+            request.into_inner(),
+            ends.events,
+            ends.orders,
+            ends.start,
+        ));
+        let answers = ReceiverStream::new(ends.to_guest);
+        Ok(Response::new(answers.map(Ok as fn(_) -> _)))
+    }
+}
+
+async fn listen(
+    mut guest: Streaming<FromGuest>,
+    events: mpsc::Sender<Event>,
+    orders: mpsc::Sender<ToGuest>,
+    start: ToGuest,
+) {
+    let mut start = Some(start);
+    loop {
+        let message = match guest.message().await {
+            Ok(Some(message)) => message.message,
+            Ok(None) | Err(_) => break,
+        };
+        let event = match (start.take(), message) {
+            (Some(start), Some(from_guest::Message::Hello(_))) => {
+                if orders.send(start).await.is_err() {
+                    break;
+                }
+                continue;
+            }
+            (None, Some(message)) => understand(message),
+            _ => Event::Confused("its first message is not `Hello`".to_owned()),
+        };
+        let confused = matches!(event, Event::Confused(_));
+        if events.send(event).await.is_err() || confused {
+            break;
+        }
+    }
+    let _ = events.send(Event::Closed).await;
+}
+
+fn understand(message: from_guest::Message) -> Event {
+    let no = |what: &str| Event::Confused(what.to_owned());
+    match message {
+        from_guest::Message::Started(_) => Event::Started,
+        from_guest::Message::Output(said) => match said.stream() {
+            output::Stream::Stdout => Event::Output(Stream::Stdout, said.data),
+            output::Stream::Stderr => Event::Output(Stream::Stderr, said.data),
+        },
+        from_guest::Message::Exited(exited) => match exited.exit.map(Exit::try_from) {
+            Some(Ok(exit)) => Event::Exited(exit),
+            Some(Err(reason)) => no(&format!("it reports {reason}")),
+            None => no("it reports an exit that is none"),
+        },
+        from_guest::Message::Failed(failed) => {
+            let status = match failed.status {
+                126 => 126,
+                127 => 127,
+                _ => 0,
+            };
+            Event::Failed(shown(&failed.error), status)
+        }
+        from_guest::Message::Hello(_) => no("it says `Hello` twice"),
+    }
+}
+
+/// A guest's words, fit to be shown on a terminal.
+fn shown(text: &str) -> String {
+    text.chars()
+        .take(TEXT)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use firebuild_protocol::v1;
+
+    use super::*;
+
+    #[test]
+    fn what_a_guest_says_is_checked() {
+        let exit = |how| {
+            from_guest::Message::Exited(v1::Exited {
+                exit: Some(v1::Exit { how: Some(how) }),
+            })
+        };
+        let failed = |error: &str, status| {
+            from_guest::Message::Failed(v1::Failed {
+                error: error.to_owned(),
+                status,
+            })
+        };
+        for (message, expected) in [
+            (
+                exit(v1::exit::How::Status(3)),
+                Event::Exited(Exit::Status(3)),
+            ),
+            (
+                exit(v1::exit::How::Signal(9)),
+                Event::Exited(Exit::Signal(9)),
+            ),
+            (
+                failed("a\x1b[1mb", 127),
+                Event::Failed("a [1mb".into(), 127),
+            ),
+            (
+                failed(&"x".repeat(9999), 1),
+                Event::Failed("x".repeat(TEXT), 0),
+            ),
+        ] {
+            assert_eq!(understand(message), expected);
+        }
+        for message in [
+            exit(v1::exit::How::Status(256)),
+            exit(v1::exit::How::Signal(65)),
+            from_guest::Message::Exited(v1::Exited { exit: None }),
+            from_guest::Message::Hello(v1::Hello::default()),
+        ] {
+            assert!(matches!(understand(message), Event::Confused(_)));
+        }
+    }
+}
