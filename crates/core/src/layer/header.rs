@@ -29,16 +29,10 @@ impl Header {
             Fault::new("its header's checksum is wrong: this is no tar archive, or a damaged one")
         };
         let expected = number(&block[148..156]).map_err(|_| not_an_archive())?;
-        let sum = |value: fn(u8) -> i64| -> i64 {
-            let checksum = 148..156;
-            block
-                .iter()
-                .enumerate()
-                .map(|(at, byte)| value(if checksum.contains(&at) { b' ' } else { *byte }))
-                .sum()
-        };
         // Some old tools summed signed bytes.
-        if sum(i64::from) != expected && sum(|byte| i64::from(byte.cast_signed())) != expected {
+        if checksum(&block, i64::from) != expected
+            && checksum(&block, |byte| i64::from(byte.cast_signed())) != expected
+        {
             return Err(not_an_archive());
         }
         let form = match &block[257..265] {
@@ -124,6 +118,12 @@ impl Header {
     pub(super) fn real_size(&self) -> Result<u64, Fault> {
         unsigned(&self.block[483..495], "size")
     }
+}
+
+/// The sum of all bytes, with the checksum's own field as blanks.
+fn checksum(block: &[u8; BLOCK], value: impl Fn(u8) -> i64) -> i64 {
+    let sum = |bytes: &[u8]| -> i64 { bytes.iter().map(|byte| value(*byte)).sum() };
+    sum(block) - sum(&block[148..156]) + 8 * i64::from(b' ')
 }
 
 /// The runs in a piece of a sparse map: offset and length, until one that is empty.
