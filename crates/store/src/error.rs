@@ -104,14 +104,17 @@ pub enum Error {
     },
 }
 
+const NO_SPACE: &str = "free some space, remove images with `firebuild image rm`, or choose another place with `--root`";
+
 impl Error {
     /// What a person can do about it.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::NoSpace { .. } => Some(
-                "free some space, remove images with `firebuild image rm`, or choose another place with `--root`",
-            ),
+            Self::NoSpace { .. } => Some(NO_SPACE),
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                Some(NO_SPACE)
+            }
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("run firebuild as root, or choose another place with `--root`")
             }

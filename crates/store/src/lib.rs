@@ -25,6 +25,7 @@
 //!   [`Store::open`].
 //! * A file that others change is changed under its lock and read without one.
 //! * A blob is safe from [`Store::collect`] while a [`Lease`] is held or something refers to it.
+//! * Only the owner of the store can look into it: who else needs a file is given it open.
 //! * Locks are `flock` locks: they end with the process that holds them, however it ends.
 
 mod blob;
@@ -75,21 +76,20 @@ impl Store {
     /// [`Error::NoSpace`].
     pub fn open(root: &Path) -> Result<Self> {
         let doing = || format!("open the store `{}`", root.display());
-        directory(root, 0o711)?;
+        directory(root)?;
         let root = fs_err::canonicalize(root).doing(doing)?;
         check_format(&root)?;
         let root = root.join(format!("v{FORMAT}"));
-        for (path, mode) in [
-            ("", 0o711),
-            ("locks", 0o700),
-            ("tmp", 0o700),
-            ("images/blobs/sha256", 0o700),
-            ("cache", 0o700),
-            ("rootfs", 0o711),
-            ("kernels", 0o711),
-            ("machines", 0o711),
+        for path in [
+            "locks",
+            "tmp",
+            "images/blobs/sha256",
+            "cache",
+            "rootfs",
+            "kernels",
+            "machines",
         ] {
-            directory(&root.join(path), mode)?;
+            directory(&root.join(path))?;
         }
         let store = Self { root: root.into() };
         store.init_layout()?;
@@ -169,12 +169,13 @@ impl Store {
     }
 }
 
-fn directory(path: &Path, mode: u32) -> Result<()> {
+/// Images hold other people's secrets, so only the owner looks into the store, whatever the umask.
+fn directory(path: &Path) -> Result<()> {
     std::fs::DirBuilder::new()
         .recursive(true)
-        .mode(mode)
+        .mode(0o700)
         .create(path)
-        .doing(|| format!("make the directory `{}`", path.display()))
+        .writing(path, || format!("make the directory `{}`", path.display()))
 }
 
 /// Refuses a root that a newer firebuild has taken over.

@@ -153,7 +153,7 @@ impl Store {
     pub fn temporary_file(&self) -> Result<TemporaryFile> {
         let make = |path: &Path| {
             let mut options = File::options();
-            options.read(true).write(true).create_new(true).mode(0o644);
+            options.read(true).write(true).create_new(true).mode(0o600);
             options.open(path)
         };
         let (file, path) = self.make_temporary(make)?;
@@ -172,7 +172,7 @@ impl Store {
     /// [`Error::Io`], [`Error::NoSpace`].
     pub fn temporary_directory(&self) -> Result<TemporaryDirectory> {
         let make = |path: &Path| {
-            std::fs::DirBuilder::new().mode(0o755).create(path)?;
+            std::fs::DirBuilder::new().mode(0o700).create(path)?;
             File::options().read(true).open(path)
         };
         let (file, path) = self.make_temporary(make)?;

@@ -115,3 +115,31 @@ fn opening_at_once_makes_one_store() {
         }
     });
 }
+
+#[test]
+fn nobody_else_looks_into_the_store() {
+    use std::os::unix::fs::PermissionsExt;
+    let (directory, store) = store();
+    let lease = store.lease().unwrap();
+    let blob = lease.put(b"secret").unwrap();
+    let image = store.rootfs(&blob.digest, |_| Ok::<_, Error>(())).unwrap();
+    let mode = |path: &std::path::Path| {
+        let metadata = fs_err::metadata(path).unwrap();
+        metadata.permissions().mode() & 0o777
+    };
+    for name in names(store.path()) {
+        assert_eq!(mode(&store.path().join(&name)) & 0o077, 0, "{name}");
+    }
+    assert_eq!(mode(&store.blob_path(&blob.digest)), 0o600);
+    assert_eq!(mode(&image), 0o600);
+    assert_eq!(mode(&directory.path().join("v1")), 0o700);
+}
+
+#[test]
+fn a_place_that_cannot_be_is_an_error_with_its_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    fs_err::write(&file, b"x").unwrap();
+    let error = Store::open(&file.join("store")).unwrap_err();
+    assert!(error.to_string().contains("file/store"), "{error}");
+}

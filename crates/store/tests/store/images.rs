@@ -56,6 +56,24 @@ fn what_is_not_in_the_store_gets_no_name() {
 }
 
 #[test]
+fn what_others_wrote_into_the_index_stays() {
+    let (_directory, store) = store();
+    let lease = store.lease().unwrap();
+    let manifest = image(&lease, b"1");
+    let path = store.layout_path().join("index.json");
+    let theirs = serde_json::json!({"schemaVersion": 2, "subject": {"x": 1}, "manifests": [{
+        "mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 2,
+        "digest": manifest.digest, "urls": ["u"], "annotations": {"k": "v"}}]});
+    fs_err::write(&path, theirs.to_string()).unwrap();
+    store.tags().set(&reference("a"), manifest.clone()).unwrap();
+    store.tags().remove(&reference("a")).unwrap();
+    store.tags().keep(image(&lease, b"2")).unwrap();
+    let bytes = fs_err::read(&path).unwrap();
+    let ours: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(ours["subject"], theirs["subject"]);
+}
+
+#[test]
 fn a_damaged_index_is_an_error_that_names_it() {
     let (_directory, store) = store();
     let path = store.layout_path().join("index.json");
