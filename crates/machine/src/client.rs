@@ -167,12 +167,15 @@ pub fn signal(host: &Host, id: &MachineId, number: u8) -> Result<(), Error> {
     }
 }
 
-/// Removes the record of a VM that has ended, and its logs.
+/// Removes the record of a VM that has ended, and its logs, unless that is done already.
 ///
 /// # Errors
 /// [`Error::IsRunning`], [`Error::Store`].
 pub fn rm(host: &Host, id: &MachineId) -> Result<(), Error> {
-    reconcile::reconcile_one(host, id)?;
+    match reconcile::reconcile_one(host, id) {
+        Err(error) if is_gone(&error) => return Ok(()),
+        other => other?,
+    };
     if reconcile::remove_ended(host, id)? {
         return Ok(());
     }

@@ -27,6 +27,8 @@ mod session;
 pub mod spec;
 pub mod supervisor;
 mod sys;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod vmm;
 
 pub use boot::BootError;

@@ -1,0 +1,63 @@
+//! What tests of this crate, and of those above it, need instead of a VM: a guest that is a program
+//! of ours ([`guest`]), and a VMM that starts a process in its place ([`ProcessVmm`]).
+
+pub mod guest;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::boot::Restart;
+use crate::vmm::{Acceleration, Launch, Pending, Running, Vmm, VmmFacts};
+use crate::{Error, sys};
+
+/// A VMM that starts a process in the VM's network namespace and takes that for the guest. The
+/// process gets the kernel's command line in the environment variable `FIREBUILD_COMMAND_LINE`.
+pub struct ProcessVmm {
+    facts: VmmFacts,
+    command: fn() -> Command,
+}
+
+impl ProcessVmm {
+    /// A VMM whose guests are what `command` makes.
+    #[must_use]
+    pub fn new(command: fn() -> Command) -> Self {
+        Self {
+            facts: VmmFacts {
+                name: "process".to_owned(),
+                program: PathBuf::from("/proc/self/exe"),
+                acceleration: Acceleration::Kvm,
+                reason: "a process, because this is a test".to_owned(),
+            },
+            command,
+        }
+    }
+
+    async fn launch(&self, launch: Launch) -> Result<Running, Error> {
+        let mut command = (self.command)();
+        command.env("FIREBUILD_COMMAND_LINE", &launch.command_line);
+        launch
+            .namespace
+            .enter_on_start(&mut command, None)
+            .map_err(|source| Error::io("enter the namespace", source))?;
+        sys::confine(&mut command, None, Vec::new());
+        Running::start(command, &launch.console).await
+    }
+}
+
+impl Vmm for ProcessVmm {
+    fn facts(&self) -> &VmmFacts {
+        &self.facts
+    }
+
+    fn serves_metadata(&self) -> bool {
+        false
+    }
+
+    fn restart(&self) -> Restart {
+        Restart::TripleFault
+    }
+
+    fn start(&self, launch: Launch) -> Pending<'_, Running> {
+        Box::pin(self.launch(launch))
+    }
+}
