@@ -140,4 +140,12 @@ impl Image {
     pub fn layer_digests(&self) -> impl Iterator<Item = &Digest> {
         self.layers.iter().map(|layer| &layer.digest)
     }
+
+    /// The layers as blobs, lowest first: what [`write_image`] takes.
+    pub fn layer_blobs(&self) -> impl Iterator<Item = Blob> {
+        self.layers.iter().map(|layer| Blob {
+            digest: layer.digest,
+            size: layer.size,
+        })
+    }
 }

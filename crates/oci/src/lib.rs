@@ -9,6 +9,42 @@
 //!
 //! Layers in the store are uncompressed, so a layer's blob is named by its diff id, and its files
 //! are read where they are.
+//!
+//! What a build does with a copied file, from the base image to the new one:
+//!
+//! ```
+//! use firebuild_core::tree::{Content, Kind, Metadata, Node};
+//! use firebuild_core::{ImageConfig, Platform};
+//! use firebuild_oci::{Changes, Sources, find_image, image_tree, write_image};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let host_file = directory.path().join("motd");
+//! # std::fs::write(&host_file, b"hello\n")?;
+//! # let store = firebuild_store::Store::open(&directory.path().join("store"))?;
+//! # let base = ImageConfig::scratch(Platform::host());
+//! # write_image(&store.lease()?, base, &[], &["base".parse()?])?;
+//! // Nothing is collected before the new image refers to it.
+//! let lease = store.lease()?;
+//! let base = find_image(&store, &"base".parse()?)?;
+//! let (lower, _) = image_tree(&store, base.layer_digests())?;
+//!
+//! let mut sources = Sources::new();
+//! let source = sources.add_path(host_file);
+//! let mut changes = Changes::over(&lower);
+//! let node = Node {
+//!     metadata: Metadata::root_owned(0o644),
+//!     kind: Kind::File(Content::whole(source, 0, 6)),
+//! };
+//! changes.insert(b"etc/motd", node)?;
+//!
+//! let writer = changes.write(&sources, lease.blob_writer()?)?;
+//! let layer = writer.commit(None)?;
+//! let layers: Vec<_> = base.layer_blobs().chain([layer]).collect();
+//! let image = write_image(&lease, base.config, &layers, &["new:1".parse()?])?;
+//! assert_eq!(image.config.rootfs.diff_ids.last(), Some(&layer.digest));
+//! # Ok(())
+//! # }
+//! ```
 
 mod changes;
 mod compression;
