@@ -24,13 +24,13 @@ use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
 use crate::agent::{self, Agent, Contact, GuestService, Options, Sides};
-use crate::boot::CommandLine;
+use crate::boot::{CommandLine, tsc_khz};
 use crate::error::Report;
 use crate::paths::Directories;
 use crate::record::{self, NetworkInterface, Record, State};
 use crate::spec::{CONNECT_TIME, MachineSpec, Purpose};
 use crate::vmm::ids::Ids;
-use crate::vmm::{Launch, Running, Vmm, VmmExit};
+use crate::vmm::{Acceleration, Launch, Running, Vmm, VmmExit};
 use crate::{Error, Host, disk, metadata, reconcile};
 
 /// How often the guest is to be heard, in milliseconds.
@@ -464,9 +464,11 @@ impl Machine {
             address: network.ip,
             prefix: network.prefix,
         };
+        let emulated = vmm.facts().acceleration == Acceleration::Tcg;
         let mut line = CommandLine {
             arguments,
             restart: vmm.restart(),
+            tsc_khz: emulated.then(tsc_khz),
             debug: false,
         }
         .to_string();

@@ -19,6 +19,7 @@ pub mod metadata;
     missing_docs,
     unreachable_pub,
     clippy::all,
+    clippy::too_many_lines,
     clippy::allow_attributes_without_reason,
     reason = "generated code; the documentation is in the proto file"
 )]

@@ -21,6 +21,9 @@ pub struct CommandLine {
     pub arguments: BootArguments,
     /// How the VM ends.
     pub restart: Restart,
+    /// The rate of the time stamp counter, for a guest that is emulated and could not find it out
+    /// ([`tsc_khz`](super::tsc_khz)); none where the hypervisor tells it.
+    pub tsc_khz: Option<u32>,
     /// Whether kernel and agent tell on the console what they do. It makes the boot slower.
     pub debug: bool,
 }
@@ -33,11 +36,16 @@ impl fmt::Display for CommandLine {
             Restart::TripleFault => " reboot=t",
             Restart::Keyboard => " reboot=k",
         })?;
+        if let Some(khz) = self.tsc_khz {
+            // Reliable: an emulated guest misses ticks of its other clock when it is slow, and
+            // would then take this one for the wrong one.
+            write!(f, " tsc_early_khz={khz} tsc=reliable")?;
+        }
         if self.debug {
             write!(f, " {DEBUG}")?;
         } else {
-            // Only a panic's message is worth the serial line's time.
-            f.write_str(" quiet loglevel=1")?;
+            // A panic raises the level itself; nothing else is worth the serial line's time.
+            f.write_str(" loglevel=0")?;
         }
         write!(f, " {}", self.arguments)
     }
@@ -56,13 +64,16 @@ mod tests {
         let mut line = CommandLine {
             arguments,
             restart: Restart::TripleFault,
+            tsc_khz: None,
             debug: false,
         };
-        let text = "console=ttyS0 panic=-1 reboot=t quiet loglevel=1 firebuild.ip=10.88.0.7/16";
+        let text = "console=ttyS0 panic=-1 reboot=t loglevel=0 firebuild.ip=10.88.0.7/16";
         assert_eq!(line.to_string(), text);
         line.debug = true;
         line.restart = Restart::Keyboard;
-        let text = "console=ttyS0 panic=-1 reboot=k firebuild.debug firebuild.ip=10.88.0.7/16";
+        line.tsc_khz = Some(2_700_000);
+        let text = "console=ttyS0 panic=-1 reboot=k tsc_early_khz=2700000 tsc=reliable \
+                    firebuild.debug firebuild.ip=10.88.0.7/16";
         assert_eq!(line.to_string(), text);
         assert_eq!(BootArguments::parse(text), Ok(arguments));
     }

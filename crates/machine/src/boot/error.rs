@@ -60,7 +60,7 @@ pub enum BootError {
         tool: &'static str,
     },
     /// A tool failed.
-    #[error("`{tool}` failed: {}", last_lines(.output))]
+    #[error("`{tool}` failed: {}", telling_lines(.output))]
     Tool {
         /// The tool's name.
         tool: &'static str,
@@ -131,23 +131,30 @@ fn is_unreachable(output: &str) -> bool {
     .any(|sign| output.contains(sign))
 }
 
-/// The last lines that say what went wrong, in one line.
-fn last_lines(output: &str) -> String {
-    let telling = |line: &&str| {
-        ["E:", "W:", "Err:", "dpkg"]
-            .iter()
-            .any(|sign| line.starts_with(sign))
-    };
-    let mut lines: Vec<&str> = output.lines().map(str::trim).filter(telling).collect();
-    if lines.is_empty() {
-        lines = output
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-            .collect();
+/// The lines that say what went wrong, in one: the tool's first errors, from which the others
+/// follow, or else its last words.
+fn telling_lines(output: &str) -> String {
+    let lines = output
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty());
+    let mut telling: Vec<&str> = lines
+        .clone()
+        .filter(|line| line.starts_with("E: "))
+        .collect();
+    telling.truncate(2);
+    if telling.is_empty() {
+        let lines: Vec<&str> = lines.collect();
+        telling = lines[lines.len().saturating_sub(3)..].to_vec();
     }
-    let from = lines.len().saturating_sub(3);
-    lines[from..].join("; ").chars().take(600).collect()
+    let text = telling
+        .into_iter()
+        .map(|line| line.strip_prefix("E: ").unwrap_or(line));
+    text.collect::<Vec<&str>>()
+        .join("; ")
+        .chars()
+        .take(600)
+        .collect()
 }
 
 #[cfg(test)]
@@ -155,15 +162,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tools_failure_is_told_by_its_last_telling_lines() {
-        let output = "I: running\nErr:1 http://m bookworm\n  Could not resolve 'm'\nE: apt-get update failed\nI: done\n";
+    fn a_tools_failure_is_told_by_its_first_errors() {
+        let output = "I: running\nErr:1 http://m x\nE: Failed to fetch http://m Could not resolve 'm'\nE: one\nE: two\n";
         let error = BootError::Tool {
             tool: "mmdebstrap",
             output: output.to_owned(),
         };
         assert_eq!(
             error.to_string(),
-            "`mmdebstrap` failed: Err:1 http://m bookworm; E: apt-get update failed"
+            "`mmdebstrap` failed: Failed to fetch http://m Could not resolve 'm'; one"
         );
         assert!(error.hint().unwrap().contains("network"));
     }

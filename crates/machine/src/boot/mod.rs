@@ -4,7 +4,7 @@
 //! * [`kernel`]: importing kernels from files and packages, and what is known of an imported one.
 //! * [`distribution`]: fetching a distribution's kernel with the distribution's tools.
 //! * [`initramfs`]: the archive that the kernel unpacks at boot, made in memory.
-//! * [`CommandLine`]: what the kernel and the agent are told.
+//! * [`CommandLine`]: what the kernel and the agent are told; [`tsc_khz`]: what an emulated one needs.
 //!
 //! The initramfs holds the agent and just those modules that this kernel does not have built in
 //! and that a VM needs; nothing is looked for at boot, and nothing is loaded in vain.
@@ -18,11 +18,14 @@ mod image;
 mod initramfs;
 pub mod kernel;
 mod modules;
+mod sys;
+mod ticks;
 
 pub use command_line::{CommandLine, Restart};
 pub use error::BootError;
 pub use initramfs::initramfs;
 pub use kernel::{Kernel, KernelFacts};
+pub use ticks::tsc_khz;
 
 /// The agent: a static ELF program that is `/init` of every initramfs.
 #[must_use]

@@ -1,0 +1,132 @@
+//! What a step changed, as a layer: the content of its overlay's upper directory.
+//!
+//! Overlayfs notes a removed entry as a character device 0/0 and a replaced directory by an
+//! attribute (Documentation/filesystems/overlayfs.rst); layers have whiteouts for both. Entries
+//! come in the order of their names' bytes, parents before children, so that the same change gives
+//! the same bytes.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+
+use firebuild_core::layer::{Entry, LayerWriter};
+use firebuild_core::tree::{Device, Metadata};
+use rustix::fs::{FileType, Stat, lstat, major, minor};
+
+use crate::attributes;
+
+/// Writes the content of `upper` as a layer. `below` is what the root directory was before.
+pub(crate) fn write<W: Write>(upper: &Path, below: &Metadata, output: W) -> io::Result<W> {
+    let mut scan = Scan {
+        upper: upper.to_owned(),
+        layer: LayerWriter::new(output),
+        links: HashMap::new(),
+    };
+    let stat = lstat(upper)?;
+    let root = attributes::read(upper, &stat)?;
+    if root != *below {
+        scan.layer.entry(b"", &root, Entry::Directory)?;
+    }
+    scan.directory(Vec::new())?;
+    scan.layer.finish()
+}
+
+struct Scan<W> {
+    upper: PathBuf,
+    layer: LayerWriter<W>,
+    /// The first path of every file that has several.
+    links: HashMap<u64, Vec<u8>>,
+}
+
+impl<W: Write> Scan<W> {
+    /// Writes everything below a directory of the upper one, without recursion: paths may be deep.
+    fn directory(&mut self, top: Vec<u8>) -> io::Result<()> {
+        let mut stack = vec![self.names(top)?];
+        while let Some((parent, names)) = stack.last_mut() {
+            let Some(name) = names.pop() else {
+                stack.pop();
+                continue;
+            };
+            let path = if parent.is_empty() {
+                name
+            } else {
+                [parent.as_slice(), b"/", &name].concat()
+            };
+            if self.entry(&path)? {
+                stack.push(self.names(path)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The names in a directory, the first last.
+    fn names(&self, directory: Vec<u8>) -> io::Result<(Vec<u8>, Vec<Vec<u8>>)> {
+        let mut names = Vec::new();
+        for entry in fs_err::read_dir(self.at(&directory))? {
+            names.push(entry?.file_name().into_vec());
+        }
+        names.sort_unstable_by(|one, two| two.cmp(one));
+        Ok((directory, names))
+    }
+
+    /// Writes one entry. True if it is a directory.
+    fn entry(&mut self, path: &[u8]) -> io::Result<bool> {
+        let at = self.at(path);
+        let stat = lstat(&at)?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let device = Device {
+            major: major(stat.st_rdev),
+            minor: minor(stat.st_rdev),
+        };
+        if kind == FileType::CharacterDevice && device == Device::default() {
+            self.layer.whiteout(path)?;
+            return Ok(false);
+        }
+        let metadata = attributes::read(&at, &stat)?;
+        if kind != FileType::Directory && stat.st_nlink > 1 && kind != FileType::Socket {
+            if let Some(first) = self.links.get(&stat.st_ino) {
+                self.layer.entry(path, &metadata, Entry::HardLink(first))?;
+                return Ok(false);
+            }
+            self.links.insert(stat.st_ino, path.to_vec());
+        }
+        match kind {
+            FileType::Directory => {
+                self.layer.entry(path, &metadata, Entry::Directory)?;
+                if attributes::is_opaque(&at)? {
+                    self.layer.opaque(path)?;
+                }
+                return Ok(true);
+            }
+            FileType::RegularFile => self.file(path, &at, &metadata, &stat)?,
+            FileType::Symlink => {
+                let target = fs_err::read_link(&at)?;
+                let target = target.as_os_str().as_bytes();
+                self.layer.entry(path, &metadata, Entry::Symlink(target))?;
+            }
+            FileType::CharacterDevice => {
+                self.layer
+                    .entry(path, &metadata, Entry::CharacterDevice(device))?;
+            }
+            FileType::BlockDevice => {
+                self.layer
+                    .entry(path, &metadata, Entry::BlockDevice(device))?;
+            }
+            FileType::Fifo => self.layer.entry(path, &metadata, Entry::Fifo)?,
+            // A socket's name is of no use without the process that listens on it.
+            _ => {}
+        }
+        Ok(false)
+    }
+
+    fn file(&mut self, path: &[u8], at: &Path, metadata: &Metadata, stat: &Stat) -> io::Result<()> {
+        let length = u64::try_from(stat.st_size).unwrap_or(0);
+        let mut bytes = fs_err::File::open(at)?;
+        self.layer.file(path, metadata, length, &mut bytes)
+    }
+
+    fn at(&self, path: &[u8]) -> PathBuf {
+        self.upper.join(std::ffi::OsStr::from_bytes(path))
+    }
+}

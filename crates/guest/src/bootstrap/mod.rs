@@ -1,0 +1,190 @@
+//! What the agent of a build VM does: the host's commands, in order, until there are none.
+//!
+//! Every step has a directory of its own on the VM's disk, which overlays those of the steps
+//! before it and the image; so what the directory holds at the end is just what the step changed.
+
+mod changes;
+mod lay;
+mod run;
+mod transfer;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use firebuild_protocol::MESSAGE_LIMIT;
+use firebuild_protocol::command::{Command, Lay, Run};
+use firebuild_protocol::metadata::{Credentials, Metadata};
+use firebuild_protocol::v1::bootstrap_client::BootstrapClient;
+use firebuild_protocol::v1::exit::How;
+use firebuild_protocol::v1::{
+    AbortRequest, CommandResult, CommandsRequest, Empty, Exit, PingRequest,
+};
+use tonic::transport::Channel;
+
+use crate::console;
+use crate::drives::{DISK, IMAGE};
+use crate::error::{Doing as _, GuestError, Result, call, chain};
+use crate::launch::Root;
+use crate::reaper::Reaper;
+
+/// How long the host may take to take an abort.
+const ABORT: Duration = Duration::from_secs(10);
+/// The shortest time between two pings that the host can ask for.
+const SHORTEST_PING: Duration = Duration::from_millis(100);
+
+/// A build VM's state.
+struct Build {
+    client: BootstrapClient<Channel>,
+    reaper: Reaper,
+    hostname: String,
+    /// The finished steps' directories and the image, the newest first.
+    layers: Vec<PathBuf>,
+    /// How many directories were made, including those of failed steps.
+    directories: u32,
+}
+
+/// Obeys the host until it has no more commands. A failure of the agent's own is told to the host.
+pub(crate) async fn serve(
+    channel: Channel,
+    credentials: &Credentials,
+    metadata: &Metadata,
+    reaper: Reaper,
+) -> Result<()> {
+    let client = BootstrapClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT);
+    let mut build = Build {
+        client: client.clone(),
+        reaper,
+        hostname: metadata.hostname.clone(),
+        layers: vec![PathBuf::from(IMAGE)],
+        directories: 0,
+    };
+    let interval = Duration::from_millis(credentials.ping_interval.into()).max(SHORTEST_PING);
+    let failure = tokio::select! {
+        result = build.obey() => match result {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        },
+        error = ping(client.clone(), metadata.vm_id.clone(), interval) => error,
+    };
+    abort(client, &failure).await;
+    Err(failure)
+}
+
+/// Tells the host that the guest is alive, until the host is not.
+async fn ping(mut client: BootstrapClient<Channel>, id: String, interval: Duration) -> GuestError {
+    loop {
+        tokio::time::sleep(interval).await;
+        if let Err(status) = client.ping(PingRequest { id: id.clone() }).await {
+            return call("Ping")(status);
+        }
+    }
+}
+
+async fn abort(mut client: BootstrapClient<Channel>, failure: &GuestError) {
+    let request = AbortRequest {
+        error: chain(failure),
+    };
+    // Whether it arrives or not, the reason is on the console as well.
+    let _ = tokio::time::timeout(ABORT, client.abort(request)).await;
+}
+
+impl Build {
+    async fn obey(&mut self) -> Result<()> {
+        let mut finished = 0;
+        loop {
+            let commands = self.commands(finished).await?;
+            if commands.is_empty() {
+                self.client
+                    .success(Empty {})
+                    .await
+                    .map_err(call("Success"))?;
+                return Ok(());
+            }
+            for command in commands {
+                console::debug(|| format!("command {}", command.index()));
+                let succeeded = self.execute(&command).await?;
+                finished += 1;
+                if !succeeded {
+                    // What comes next is the host's to say.
+                    break;
+                }
+            }
+        }
+    }
+
+    async fn commands(&mut self, finished: u32) -> Result<Vec<Command>> {
+        let answer = self.client.commands(CommandsRequest { finished }).await;
+        let text = answer.map_err(call("Commands"))?.into_inner().commands;
+        serde_json::from_str(&text).map_err(|error| GuestError::Told(error.to_string()))
+    }
+
+    async fn execute(&mut self, command: &Command) -> Result<bool> {
+        match command {
+            Command::Run(run) => self.run(run).await,
+            Command::Copy(lay) | Command::Add(lay) => self.lay(lay).await.map(|()| true),
+        }
+    }
+
+    async fn run(&mut self, run: &Run) -> Result<bool> {
+        let (upper, work) = self.next_directory();
+        let root = Root {
+            lowers: self.layers.clone(),
+            upper: upper.clone(),
+            work,
+            volatile: true,
+        };
+        let below = run::root_attributes(&self.layers)?;
+        let exit = run::execute(&self.client, &self.reaper, run, root, &self.hostname).await?;
+        if exit.how != Some(How::Status(0)) {
+            self.finished(run.index, exit).await?;
+            return Ok(false);
+        }
+        console::debug(|| format!("command {} has ended", run.index));
+        transfer::send_layer(&mut self.client, run.index, upper.clone(), below).await?;
+        self.layers.insert(0, upper);
+        Ok(true)
+    }
+
+    async fn lay(&mut self, lay: &Lay) -> Result<()> {
+        let (upper, _) = self.next_directory();
+        let doing = || format!("make `{}`", upper.display());
+        fs_err::create_dir_all(&upper).doing(doing)?;
+        // A layer need not mention the root directory, which is this one.
+        if let Some(below) = self.layers.first() {
+            crate::attributes::copy(below, &upper).doing(doing)?;
+        }
+        transfer::lay_resource(&mut self.client, &lay.resource, &upper).await?;
+        self.layers.insert(0, upper);
+        self.finished(
+            lay.index,
+            Exit {
+                how: Some(How::Status(0)),
+            },
+        )
+        .await
+    }
+
+    async fn finished(&mut self, command: u32, exit: Exit) -> Result<()> {
+        let result = CommandResult {
+            command,
+            exit: Some(exit),
+        };
+        self.client
+            .finished(result)
+            .await
+            .map_err(call("Finished"))?;
+        Ok(())
+    }
+
+    /// A step's own directory, and overlayfs' one beside it. Their names are short: the list of all
+    /// of them must fit into the 4096 bytes of a mount's options.
+    fn next_directory(&mut self) -> (PathBuf, PathBuf) {
+        let number = self.directories;
+        self.directories += 1;
+        let disk = Path::new(DISK);
+        (
+            disk.join(number.to_string()),
+            disk.join(format!("w{number}")),
+        )
+    }
+}

@@ -1,0 +1,148 @@
+//! One RUN: a process in the root as the steps before left it, its output, its change.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use firebuild_core::tree::Metadata;
+use firebuild_protocol::command;
+use firebuild_protocol::v1::bootstrap_client::BootstrapClient;
+use firebuild_protocol::v1::exit::How;
+use firebuild_protocol::v1::{Exit, LogMessage};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe;
+use tonic::transport::Channel;
+
+use crate::attributes;
+use crate::error::{Doing as _, GuestError, Result, call};
+use crate::launch::{self, Isolation, Launch, Refusal, Root};
+use crate::lines::Lines;
+use crate::reaper::Reaper;
+
+/// How long output without a line feed is kept back.
+const PARTIAL: Duration = Duration::from_millis(300);
+/// What a step ends with whose program could not be started for another reason than that the
+/// program is missing or not executable.
+const NOT_STARTED: u32 = 125;
+
+/// Which stream a line came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    Output,
+    Error,
+}
+
+/// Executes the process and waits until it has ended and all its output is with the host.
+pub(super) async fn execute(
+    client: &BootstrapClient<Channel>,
+    reaper: &Reaper,
+    run: &command::Run,
+    root: Root,
+    hostname: &str,
+) -> Result<Exit> {
+    let launch = describe(run, root, hostname);
+    let running = match launch::start(&launch, reaper).await? {
+        Ok(running) => running,
+        Err(Refusal::Agent(message)) => return Err(GuestError::Told(message)),
+        Err(Refusal::Program(message, status)) => {
+            let line = vec![Bytes::from(message)];
+            send(&mut client.clone(), run.index, Stream::Error, line).await?;
+            let status = if status == 0 { NOT_STARTED } else { status };
+            return Ok(Exit {
+                how: Some(How::Status(status)),
+            });
+        }
+    };
+    // All processes of the step end with its first one, so both pipes end as well.
+    let output = forward(client.clone(), run.index, Stream::Output, running.stdout);
+    let error = forward(client.clone(), run.index, Stream::Error, running.stderr);
+    let (exit, output, error) = tokio::join!(running.child.exit(), output, error);
+    output.and(error).map(|()| exit)
+}
+
+fn describe(run: &command::Run, root: Root, hostname: &str) -> Launch {
+    let mut environment = run.environment.clone();
+    environment.retain(|(name, _)| !run.build_args.iter().any(|(argument, _)| argument == name));
+    environment.extend(run.build_args.iter().cloned());
+    let files = run.files.iter();
+    Launch {
+        root,
+        isolation: Isolation::Step,
+        arguments: run.arguments(),
+        environment,
+        workdir: run.workdir.clone(),
+        user: run.user.clone(),
+        hostname: hostname.to_owned(),
+        directories: Vec::new(),
+        files: files
+            .map(|file| (file.path.clone(), file.mode, file.content.clone()))
+            .collect(),
+        profile: None,
+    }
+}
+
+/// Sends lines as they come. The next are read when the host has taken the last: what a process
+/// writes meanwhile waits in the pipe, and comes in one message.
+async fn forward(
+    mut client: BootstrapClient<Channel>,
+    command: u32,
+    stream: Stream,
+    mut pipe: pipe::Receiver,
+) -> Result<()> {
+    let mut lines = Lines::default();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let patience = if lines.is_empty() {
+            Duration::MAX
+        } else {
+            PARTIAL
+        };
+        let Ok(read) = tokio::time::timeout(patience, pipe.read(&mut buffer)).await else {
+            send(
+                &mut client,
+                command,
+                stream,
+                lines.flush().into_iter().collect(),
+            )
+            .await?;
+            continue;
+        };
+        let read = read.doing(|| "read a step's output".to_owned())?;
+        let mut ready = lines.push(&buffer[..read]);
+        if read == 0 {
+            ready.extend(lines.flush());
+        }
+        send(&mut client, command, stream, ready).await?;
+        if read == 0 {
+            return Ok(());
+        }
+    }
+}
+
+async fn send(
+    client: &mut BootstrapClient<Channel>,
+    command: u32,
+    stream: Stream,
+    line: Vec<Bytes>,
+) -> Result<()> {
+    if line.is_empty() {
+        return Ok(());
+    }
+    let message = LogMessage { command, line };
+    match stream {
+        Stream::Output => client.std_out(message).await.map_err(call("StdOut"))?,
+        Stream::Error => client.std_err(message).await.map_err(call("StdErr"))?,
+    };
+    Ok(())
+}
+
+/// The attributes of the root directory that a step starts from.
+pub(super) fn root_attributes(lowers: &[PathBuf]) -> Result<Metadata> {
+    let Some(top) = lowers.first() else {
+        return Ok(Metadata::root_owned(0o755));
+    };
+    rustix::fs::lstat(top)
+        .map_err(std::io::Error::from)
+        .and_then(|stat| attributes::read(top, &stat))
+        .doing(|| format!("read `{}`", top.display()))
+}

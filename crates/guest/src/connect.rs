@@ -1,0 +1,111 @@
+//! The connection to the host: gRPC over TLS 1.3 with certificates on both sides.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use firebuild_protocol::metadata::Credentials;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring, version::TLS13};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::error::{GuestError, Result};
+
+/// How long the host's server may take to be there.
+const PATIENCE: Duration = Duration::from_secs(20);
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+/// How often a connection is probed, and how long the host may take to answer: an emulated or
+/// paused neighbour may hold it up.
+const PROBE: Duration = Duration::from_secs(15);
+const PROBE_ANSWER: Duration = Duration::from_secs(30);
+/// How many bytes may be under way in one stream, and in all.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 2 << 20;
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Connects to the host. The host's name is verified, and the guest shows its certificate.
+pub(crate) async fn connect(credentials: &Credentials) -> Result<Channel> {
+    let address: SocketAddr = credentials
+        .grpc_host_port
+        .parse()
+        .map_err(|_| told(format!("`{}` is no address", credentials.grpc_host_port)))?;
+    let tls = TlsConnector::from(Arc::new(configuration(credentials)?));
+    let name = ServerName::try_from(credentials.server_name.clone())
+        .map_err(|_| told(format!("`{}` is no server's name", credentials.server_name)))?;
+    // The scheme is for the HTTP library alone; the connector below speaks TLS.
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| told(error.to_string()))?
+        .http2_keep_alive_interval(PROBE)
+        .keep_alive_timeout(PROBE_ANSWER)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    let connector = tower::service_fn(move |_| {
+        let (tls, name) = (tls.clone(), name.clone());
+        async move {
+            let stream = reach(address).await?;
+            stream.set_nodelay(true)?;
+            Ok::<_, Failure>(TokioIo::new(tls.connect(name, stream).await?))
+        }
+    });
+    endpoint
+        .connect_with_connector(connector)
+        .await
+        .map_err(|source| GuestError::Connect {
+            address: address.to_string(),
+            source: source.into(),
+        })
+}
+
+/// Opens a TCP connection, again and again while the host's server is not there yet.
+async fn reach(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let end = Instant::now() + PATIENCE;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) if Instant::now() >= end => return Err(error),
+            Err(_) => sleep(pause).await,
+        }
+        pause = (pause * 2).min(Duration::from_millis(500));
+    }
+}
+
+fn configuration(credentials: &Credentials) -> Result<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(&credentials.tls_ca_cert, "authority")? {
+        roots
+            .add(certificate)
+            .map_err(|error| told(format!("the authority's certificate: {error}")))?;
+    }
+    let own = certificates(&credentials.tls_cert, "guest")?;
+    let key = PrivateKeyDer::from_pem_slice(credentials.tls_key.as_bytes())
+        .map_err(|_| told("the guest's key is no PEM".to_owned()))?;
+    let mut configuration = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&TLS13])
+        .map_err(|error| told(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(own, key)
+        .map_err(|error| told(format!("the guest's certificate: {error}")))?;
+    configuration.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(configuration)
+}
+
+fn certificates(pem: &str, whose: &str) -> Result<Vec<CertificateDer<'static>>> {
+    let certificates: std::result::Result<Vec<_>, _> =
+        CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    certificates
+        .ok()
+        .filter(|list| !list.is_empty())
+        .ok_or_else(|| told(format!("the {whose}'s certificate is no PEM")))
+}
+
+fn told(message: String) -> GuestError {
+    GuestError::Told(message)
+}

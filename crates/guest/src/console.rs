@@ -1,0 +1,40 @@
+//! What the agent writes to the console: single lines, and next to none.
+//!
+//! The console is the only way to the host before the agent is connected; the host shows the line
+//! that begins with `vminit: fatal:` when a VM ends before that.
+
+use std::io::Write as _;
+use std::sync::OnceLock;
+
+static VERBOSE: OnceLock<bool> = OnceLock::new();
+
+/// Whether [`debug`] writes anything; to be called once.
+pub(crate) fn set_verbose(verbose: bool) {
+    let _ = VERBOSE.set(verbose);
+}
+
+/// Tells what the agent does, with the time since the kernel's start, if it was asked to.
+pub(crate) fn debug(text: impl FnOnce() -> String) {
+    if VERBOSE.get().copied().unwrap_or(false) {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        line(&format!(
+            "vminit: [{:5}.{:06}] {}",
+            now.tv_sec,
+            now.tv_nsec / 1000,
+            text()
+        ));
+    }
+}
+
+/// Tells why the VM ends.
+pub(crate) fn fatal(text: &str) {
+    line(&format!("vminit: fatal: {text}"));
+}
+
+fn line(text: &str) {
+    let text = text.replace(['\n', '\r'], " ");
+    if let Ok(mut console) = fs_err::OpenOptions::new().write(true).open("/dev/console") {
+        // Where the console does not take it, nobody else would.
+        let _ = console.write_all(format!("{text}\n").as_bytes());
+    }
+}

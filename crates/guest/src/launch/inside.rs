@@ -1,0 +1,230 @@
+//! What happens between the agent and the program: in the new process, up to its exec.
+
+use std::ffi::OsStr;
+use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use firebuild_core::config::DEFAULT_PATH;
+use rustix::fs::Mode;
+use rustix::process::{Resource, Rlimit, setrlimit, setsid, umask};
+use rustix::thread::UnshareFlags;
+
+use super::{Isolation, Launch, Refusal, devices, receive, root, user};
+use crate::error::{Doing as _, GuestError, Result, chain};
+use crate::sys;
+
+/// The file for login shells, which Docker has no word for and the original firebuild wrote.
+const PROFILE: &str = "/etc/profile.d/run-env.sh";
+const NOT_FOUND: u32 = 127;
+const NOT_EXECUTABLE: u32 = 126;
+
+/// Becomes the program, or tells why not. Never returns otherwise.
+pub(crate) fn main() {
+    let Ok((launch, mut socket)) = receive() else {
+        return;
+    };
+    let refusal = become_program(&launch);
+    let text = serde_json::to_vec(&refusal).unwrap_or_default();
+    // The agent may be gone, and then nobody listens.
+    let _ = socket.write_all(&text);
+}
+
+fn become_program(launch: &Launch) -> Refusal {
+    match prepare(launch) {
+        Ok(Ok(mut command)) => {
+            let error = command.exec();
+            Refusal::Program(
+                format!(
+                    "cannot execute `{}`: {error}",
+                    command.get_program().display()
+                ),
+                status(&error),
+            )
+        }
+        Ok(Err(refusal)) => refusal,
+        Err(error) => Refusal::Agent(chain(&error)),
+    }
+}
+
+/// Everything up to the exec. The outer error is the agent's, the inner one the program's.
+fn prepare(launch: &Launch) -> Result<std::result::Result<Command, Refusal>> {
+    let mut flags = UnshareFlags::NEWNS;
+    if launch.isolation == Isolation::Step {
+        flags |= UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
+    }
+    sys::unshare(flags).doing(|| "make namespaces".to_owned())?;
+    setsid().doing(|| "make a session".to_owned())?;
+    umask(Mode::empty());
+    root::enter(&launch.root)?;
+    devices::populate(launch.isolation)?;
+    umask(Mode::from_raw_mode(0o022));
+    for (path, mode, content) in &launch.files {
+        write_own_file(path, *mode, content)?;
+    }
+    if let Err(error) = make_directories(launch) {
+        return Ok(Err(error));
+    }
+    if let Some(profile) = &launch.profile {
+        write_own_file(PROFILE, 0o644, profile)?;
+    }
+    limit_resources()?;
+    Ok(command(launch))
+}
+
+fn make_directories(launch: &Launch) -> std::result::Result<(), Refusal> {
+    for directory in launch.directories.iter().chain([&launch.workdir]) {
+        fs_err::create_dir_all(Path::new("/").join(directory)).map_err(|error| {
+            Refusal::Program(
+                format!("cannot make directory `{directory}`: {}", chain(&error)),
+                0,
+            )
+        })?;
+    }
+    Ok(())
+}
+
+fn write_own_file(path: &str, mode: u16, content: &str) -> Result<()> {
+    let doing = || format!("write `{path}`");
+    if let Some(parent) = Path::new(path).parent() {
+        fs_err::create_dir_all(parent).doing(doing)?;
+    }
+    fs_err::write(path, content).doing(doing)?;
+    fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode.into())).doing(doing)
+}
+
+/// systemd's: high limits make programs slow that close every descriptor they could have, and a
+/// core file would only fill the disk.
+fn limit_resources() -> Result<()> {
+    let limits = [
+        (Resource::Nofile, Some(1024), Some(524_288)),
+        (Resource::Core, Some(0), None),
+    ];
+    for (resource, current, maximum) in limits {
+        setrlimit(resource, Rlimit { current, maximum }).doing(|| "set limits".to_owned())?;
+    }
+    Ok(())
+}
+
+/// Becomes the user, goes to the working directory, and finds the program.
+fn command(launch: &Launch) -> std::result::Result<Command, Refusal> {
+    let identity = user::find(&launch.user)?;
+    let mut environment = launch.environment.clone();
+    for (name, value) in [
+        ("PATH", DEFAULT_PATH),
+        ("HOSTNAME", &launch.hostname),
+        ("HOME", &identity.home),
+    ] {
+        if !environment.iter().any(|(known, _)| known == name) {
+            environment.push((name.to_owned(), value.to_owned()));
+        }
+    }
+    user::become_user(&identity)
+        .map_err(|error| Refusal::Agent(format!("cannot become user {}: {error}", identity.uid)))?;
+    std::env::set_current_dir(Path::new("/").join(&launch.workdir)).map_err(|error| {
+        Refusal::Program(format!("cannot enter `{}`: {error}", launch.workdir), 0)
+    })?;
+    let Some((name, arguments)) = launch.arguments.split_first() else {
+        return Err(Refusal::Program(
+            "there is no program to start".to_owned(),
+            0,
+        ));
+    };
+    let path = environment.iter().rfind(|(known, _)| known == "PATH");
+    let program = find_program(name, path.map_or("", |(_, path)| path))?;
+    let mut command = Command::new(program);
+    command
+        .arg0(name)
+        .args(arguments)
+        .env_clear()
+        .envs(environment);
+    Ok(command)
+}
+
+/// Looks a program up as a shell does: a name with a slash as it is, any other along the path.
+fn find_program(name: &str, path: &str) -> std::result::Result<PathBuf, Refusal> {
+    if name.contains('/') {
+        return Ok(PathBuf::from(name));
+    }
+    let mut denied = None;
+    for directory in path.split(':') {
+        // An empty part is the working directory.
+        let directory = if directory.is_empty() { "." } else { directory };
+        let candidate = Path::new(directory).join(name);
+        match executable(&candidate) {
+            Ok(()) => return Ok(candidate),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => denied = Some(error),
+        }
+    }
+    Err(match denied {
+        Some(error) if status(&error) == NOT_EXECUTABLE && !name.is_empty() => {
+            Refusal::Program(format!("cannot execute `{name}`: {error}"), NOT_EXECUTABLE)
+        }
+        _ => Refusal::Program(format!("`{name}` is not found in `PATH`"), NOT_FOUND),
+    })
+}
+
+fn executable(candidate: &Path) -> io::Result<()> {
+    let found = rustix::fs::stat(candidate)?;
+    if rustix::fs::FileType::from_raw_mode(found.st_mode) != rustix::fs::FileType::RegularFile {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    rustix::fs::access(candidate, rustix::fs::Access::EXEC_OK)?;
+    Ok(())
+}
+
+/// What a shell returns for a program that cannot be executed.
+fn status(error: &io::Error) -> u32 {
+    if error.kind() == io::ErrorKind::NotFound {
+        NOT_FOUND
+    } else {
+        NOT_EXECUTABLE
+    }
+}
+
+/// Text as a path of the image.
+pub(super) fn path(text: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(text))
+}
+
+impl From<GuestError> for Refusal {
+    fn from(error: GuestError) -> Self {
+        Self::Agent(chain(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_looked_up_as_shells_do() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        for part in ["one", "two/dir"] {
+            fs_err::create_dir_all(at(part)).unwrap();
+        }
+        for (file, mode) in [
+            ("one/plain", 0o644),
+            ("two/plain", 0o755),
+            ("one/data", 0o644),
+        ] {
+            fs_err::write(at(file), "#!/bin/sh\n").unwrap();
+            fs_err::set_permissions(at(file), std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let path = format!("{}:/none:{}", at("one").display(), at("two").display());
+        let found = |name: &str| find_program(name, &path);
+        assert_eq!(found("plain"), Ok(at("two/plain")));
+        assert_eq!(found("./x/y"), Ok(PathBuf::from("./x/y")));
+        for (name, expected) in [("data", 126), ("dir", 126), ("none", 127), ("", 127)] {
+            match found(name) {
+                Err(Refusal::Program(_, status)) => assert_eq!(status, expected, "{name}"),
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+    }
+}

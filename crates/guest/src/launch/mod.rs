@@ -1,0 +1,199 @@
+//! Starting a process in the image.
+//!
+//! The agent starts itself anew (`/proc/self/exe launch`), with a [`Launch`] on its standard
+//! input, which is a socket. The new process makes a mount namespace, puts the root together,
+//! becomes the user and executes the program (`inside`). If it cannot, it says why on the socket;
+//! a successful exec closes the socket without a word.
+
+mod devices;
+mod inside;
+mod root;
+mod user;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::unix::pipe;
+
+pub(crate) use inside::main as run_inside;
+pub(crate) use root::SUPPLIED;
+
+use crate::error::{Doing as _, GuestError, Result};
+use crate::reaper::{Child, Reaper};
+use crate::sys;
+
+/// The argument that makes the agent the process between itself and the program.
+pub(crate) const ARGUMENT: &str = "launch";
+/// The largest report of a failed launch, in bytes.
+const LARGEST_REPORT: u64 = 64 << 10;
+
+/// What to start, and in which root.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Launch {
+    /// The root's directories.
+    pub(crate) root: Root,
+    /// How far the process is kept from the rest of the VM.
+    pub(crate) isolation: Isolation,
+    /// Program and arguments.
+    pub(crate) arguments: Vec<String>,
+    /// Names and values; `HOME`, `HOSTNAME` and `PATH` are added where they are missing.
+    pub(crate) environment: Vec<(String, String)>,
+    /// Made if it is missing.
+    pub(crate) workdir: String,
+    /// As in an image's configuration.
+    pub(crate) user: String,
+    /// What the VM calls itself.
+    pub(crate) hostname: String,
+    /// Directories to make if they are missing.
+    pub(crate) directories: Vec<String>,
+    /// Files of this one process: path, mode, content.
+    pub(crate) files: Vec<(String, u16, String)>,
+    /// What to write to `/etc/profile.d/run-env.sh`, if anything.
+    pub(crate) profile: Option<String>,
+}
+
+/// The directories that make up a root.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Root {
+    /// What is read, the newest first.
+    pub(crate) lowers: Vec<PathBuf>,
+    /// What is written.
+    pub(crate) upper: PathBuf,
+    /// Overlayfs' own, on the file system of `upper`.
+    pub(crate) work: PathBuf,
+    /// Whether writes need not reach the disk.
+    pub(crate) volatile: bool,
+}
+
+/// How far a process is kept from the rest of the VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Isolation {
+    /// A build step: what it leaves running ends with it, and devices are only those of every
+    /// container.
+    Step,
+    /// A workload: the VM is its own.
+    Workload,
+}
+
+/// Why a program was not started, as the process in between tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Refusal {
+    /// The agent or the kernel failed.
+    Agent(String),
+    /// What was asked for cannot be: text, and 126 or 127 where a shell would return that, else 0.
+    Program(String, u32),
+}
+
+/// A process that runs in the image.
+pub(crate) struct Running {
+    /// Its end.
+    pub(crate) child: Child,
+    /// What it writes.
+    pub(crate) stdout: pipe::Receiver,
+    /// What it complains of.
+    pub(crate) stderr: pipe::Receiver,
+}
+
+/// Starts what `launch` says.
+///
+/// # Errors
+/// The inner result is that of the program's own start.
+pub(crate) async fn start(
+    launch: &Launch,
+    reaper: &Reaper,
+) -> Result<std::result::Result<Running, Refusal>> {
+    let text = serde_json::to_vec(launch).map_err(|error| GuestError::Told(error.to_string()))?;
+    let (own, theirs) = UnixStream::pair().doing(|| "make a socket pair".to_owned())?;
+    let (stdout, stdout_end) = output()?;
+    let (stderr, stderr_end) = output()?;
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .arg(ARGUMENT)
+        .env_clear()
+        .stdin(OwnedFd::from(theirs))
+        .stdout(stdout_end)
+        .stderr(stderr_end);
+    let child = spawn(command, launch.isolation, reaper)?;
+    let report = converse(own, &text)
+        .await
+        .doing(|| "start a process".to_owned())?;
+    if report.is_empty() {
+        return Ok(Ok(Running {
+            child,
+            stdout,
+            stderr,
+        }));
+    }
+    child.exit().await;
+    serde_json::from_slice(&report)
+        .map(Err)
+        .map_err(|error| GuestError::Told(error.to_string()))
+}
+
+/// A pipe's two ends: ours, and one for a process. Ours never blocks; theirs does.
+fn output() -> Result<(pipe::Receiver, Stdio)> {
+    let doing = || "make a pipe".to_owned();
+    let (read, write) = io::pipe().doing(doing)?;
+    let read = pipe::Receiver::from_owned_fd(OwnedFd::from(read)).doing(doing)?;
+    Ok((read, Stdio::from(OwnedFd::from(write))))
+}
+
+/// Starts the process. Nothing is awaited between its start and the reaper's knowing of it, so its
+/// end cannot be missed.
+fn spawn(mut command: Command, isolation: Isolation, reaper: &Reaper) -> Result<Child> {
+    let doing = || "start a process".to_owned();
+    let process = match isolation {
+        Isolation::Workload => command.spawn().doing(doing)?,
+        Isolation::Step => {
+            let own = File::from(
+                rustix::fs::open(
+                    "/proc/self/ns/pid",
+                    rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC,
+                    rustix::fs::Mode::empty(),
+                )
+                .doing(doing)?,
+            );
+            sys::in_new_pid_namespace(&own, || command.spawn()).doing(doing)?
+        }
+    };
+    Ok(reaper.adopt(process.id()))
+}
+
+/// Hands the launch over, and receives what went wrong.
+async fn converse(socket: UnixStream, launch: &[u8]) -> io::Result<Vec<u8>> {
+    socket.set_nonblocking(true)?;
+    let mut socket = tokio::net::UnixStream::from_std(socket)?;
+    let sent = async {
+        socket.write_all(launch).await?;
+        socket.shutdown().await
+    };
+    // A process that died at once has not read all of it.
+    match sent.await {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
+        _ => {}
+    }
+    let mut report = Vec::new();
+    match socket.take(LARGEST_REPORT).read_to_end(&mut report).await {
+        Err(error) if error.kind() != io::ErrorKind::ConnectionReset => Err(error),
+        _ => Ok(report),
+    }
+}
+
+/// Takes the launch from standard input and leaves `/dev/null` in its place. Returns the socket's
+/// other descriptor, which closes when the program is executed.
+fn receive() -> io::Result<(Launch, UnixStream)> {
+    use std::io::Read as _;
+    let socket = io::stdin().as_fd().try_clone_to_owned()?;
+    let mut socket = UnixStream::from(socket);
+    let mut text = Vec::new();
+    socket.read_to_end(&mut text)?;
+    let null = fs_err::File::open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    Ok((serde_json::from_slice(&text)?, socket))
+}

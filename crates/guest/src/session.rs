@@ -1,0 +1,354 @@
+//! What the agent of any other VM does: run one workload, and talk with the host about it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use firebuild_protocol::MESSAGE_LIMIT;
+use firebuild_protocol::v1::machine_client::MachineClient;
+use firebuild_protocol::v1::{
+    Exit, Exited, Failed, FromGuest, Hello, Output, Shutdown, Started, ToGuest, from_guest, output,
+    to_guest,
+};
+use firebuild_protocol::workload::Workload;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use tonic::transport::Channel;
+
+use crate::console;
+use crate::drives::{DISK, IMAGE};
+use crate::error::{GuestError, Result, call};
+use crate::launch::{self, Isolation, Launch, Refusal, Root, Running};
+use crate::reaper::{self, Child, Reaper};
+use crate::shutdown::Requests;
+
+/// How many messages may wait for the host.
+const WAITING: usize = 16;
+/// The largest piece of output in one message, in bytes.
+const PIECE: usize = 32 << 10;
+/// How long the host may take to answer the workload's end.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// What a workload gets when the VM is to end and nobody says how.
+const DEFAULT_SHUTDOWN: Shutdown = Shutdown {
+    signal: 15,
+    grace_milliseconds: 10_000,
+};
+
+/// A conversation with the host.
+struct Session {
+    to_host: mpsc::Sender<FromGuest>,
+    from_host: Streaming<ToGuest>,
+    reaper: Reaper,
+}
+
+/// A workload that runs.
+struct Workloads {
+    child: Child,
+    /// Set when the workload has ended: output that others still hold is not waited for.
+    ended: watch::Sender<bool>,
+    forwarding: [JoinHandle<()>; 2],
+}
+
+/// Runs the host's workload until it ends, the host wants it to end, or the host is gone. Returns
+/// how long what is left may take to end.
+pub(crate) async fn serve(
+    channel: Channel,
+    hostname: &str,
+    reaper: Reaper,
+    mut requests: Requests,
+) -> Result<()> {
+    let mut session = open(channel, reaper).await?;
+    let launch = session.receive_start(hostname).await?;
+    let started = launch::start(&launch, &session.reaper).await?;
+    let running = match started {
+        Ok(running) => running,
+        Err(refusal) => return session.refuse(refusal).await,
+    };
+    console::debug(|| format!("workload {} started", running.child.pid()));
+    let mut workload = session.adopt(running).await?;
+    let end = session.converse(&mut workload, &mut requests).await;
+    session.finish(workload, end).await;
+    Ok(())
+}
+
+/// Why the conversation came to its end.
+enum End {
+    /// The workload ended.
+    Exited(Exit),
+    /// It is to end.
+    Shutdown(Shutdown),
+}
+
+async fn open(channel: Channel, reaper: Reaper) -> Result<Session> {
+    let (to_host, messages) = mpsc::channel(WAITING);
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    // There is room for it.
+    let _ = to_host
+        .send(message(from_guest::Message::Hello(Hello { version })))
+        .await;
+    let mut client = MachineClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT);
+    let answer = client.session(ReceiverStream::new(messages)).await;
+    let from_host = answer.map_err(call("Session"))?.into_inner();
+    Ok(Session {
+        to_host,
+        from_host,
+        reaper,
+    })
+}
+
+fn message(message: from_guest::Message) -> FromGuest {
+    FromGuest {
+        message: Some(message),
+    }
+}
+
+impl Session {
+    async fn receive_start(&mut self, hostname: &str) -> Result<Launch> {
+        let first = self.from_host.message().await.map_err(call("Session"))?;
+        let Some(ToGuest {
+            message: Some(to_guest::Message::Start(start)),
+        }) = first
+        else {
+            return Err(GuestError::Told("the first message is no Start".to_owned()));
+        };
+        let workload = serde_json::from_str(&start.workload)
+            .map_err(|error| GuestError::Told(format!("the workload: {error}")))?;
+        Ok(describe(workload, hostname))
+    }
+
+    async fn send(&self, what: from_guest::Message) -> Result<()> {
+        let gone = || GuestError::Told("the host has ended the session".to_owned());
+        self.to_host.send(message(what)).await.map_err(|_| gone())
+    }
+
+    async fn refuse(mut self, refusal: Refusal) -> Result<()> {
+        let (error, status) = match refusal {
+            Refusal::Agent(error) => (error, 0),
+            Refusal::Program(error, status) => (error, status),
+        };
+        self.send(from_guest::Message::Failed(Failed { error, status }))
+            .await?;
+        self.say_farewell().await;
+        Ok(())
+    }
+
+    async fn adopt(&self, running: Running) -> Result<Workloads> {
+        let Running {
+            child,
+            stdout,
+            stderr,
+        } = running;
+        self.send(from_guest::Message::Started(Started { pid: child.pid() }))
+            .await?;
+        let (ended, watching) = watch::channel(false);
+        let forward = |pipe, stream| {
+            tokio::spawn(forward(
+                self.to_host.clone(),
+                pipe,
+                stream,
+                watching.clone(),
+            ))
+        };
+        let forwarding = [
+            forward(stdout, output::Stream::Stdout),
+            forward(stderr, output::Stream::Stderr),
+        ];
+        Ok(Workloads {
+            child,
+            ended,
+            forwarding,
+        })
+    }
+
+    /// Obeys the host while the workload runs.
+    async fn converse(&mut self, workload: &mut Workloads, requests: &mut Requests) -> End {
+        let pid = workload.child.pid();
+        loop {
+            let told = tokio::select! {
+                exit = workload.child.exited() => return End::Exited(exit),
+                () = requests.next() => return End::Shutdown(DEFAULT_SHUTDOWN),
+                told = self.from_host.message() => told,
+            };
+            match told {
+                Ok(Some(ToGuest {
+                    message: Some(to_guest::Message::Signal(signal)),
+                })) => {
+                    reaper::send(pid, signal.number);
+                }
+                Ok(Some(ToGuest {
+                    message: Some(to_guest::Message::Shutdown(shutdown)),
+                })) => {
+                    return End::Shutdown(shutdown);
+                }
+                // A second Start, or what this version does not know.
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => {
+                    console::debug(|| "the host is gone".to_owned());
+                    return End::Shutdown(DEFAULT_SHUTDOWN);
+                }
+            }
+        }
+    }
+
+    /// Ends the workload if it runs, and tells the host how it ended.
+    async fn finish(mut self, mut workload: Workloads, end: End) {
+        let by_itself = matches!(end, End::Exited(_));
+        let exit = match end {
+            End::Exited(exit) => exit,
+            End::Shutdown(shutdown) => stop(&mut workload.child, shutdown).await,
+        };
+        console::debug(|| "workload ended".to_owned());
+        workload.ended.send_replace(true);
+        let report = async {
+            for forwarding in workload.forwarding {
+                let _ = forwarding.await;
+            }
+            let exited = from_guest::Message::Exited(Exited { exit: Some(exit) });
+            if self.send(exited).await.is_ok() {
+                self.say_farewell().await;
+            }
+        };
+        // A host that does not listen does not keep the VM.
+        let patience = if by_itself { 2 * FAREWELL } else { FAREWELL };
+        let _ = tokio::time::timeout(patience, report).await;
+    }
+
+    /// Waits until the host has got the last message: it answers, or ends the session.
+    async fn say_farewell(&mut self) {
+        let answer = async {
+            while let Ok(Some(told)) = self.from_host.message().await {
+                if matches!(told.message, Some(to_guest::Message::Shutdown(_))) {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(FAREWELL, answer).await;
+    }
+}
+
+async fn stop(child: &mut Child, shutdown: Shutdown) -> Exit {
+    const KILL: u32 = 9;
+    let pid = child.pid();
+    if shutdown.signal != 0 {
+        reaper::send(pid, shutdown.signal);
+    }
+    let grace = Duration::from_millis(shutdown.grace_milliseconds.into());
+    match tokio::time::timeout(grace, child.exited()).await {
+        Ok(exit) => exit,
+        Err(_) => {
+            reaper::send(pid, KILL);
+            child.exited().await
+        }
+    }
+}
+
+/// Sends output as it comes, until its end or, when the workload has ended, until there is none at
+/// the moment. A host that does not take it holds the workload up.
+async fn forward(
+    to_host: mpsc::Sender<FromGuest>,
+    mut pipe: pipe::Receiver,
+    stream: output::Stream,
+    mut ended: watch::Receiver<bool>,
+) {
+    let mut buffer = vec![0; PIECE];
+    loop {
+        let read = tokio::select! {
+            biased;
+            read = pipe.read(&mut buffer) => read.unwrap_or(0),
+            _ = ended.wait_for(|ended| *ended) => pipe.try_read(&mut buffer).unwrap_or(0),
+        };
+        if read == 0 {
+            return;
+        }
+        let data = Bytes::copy_from_slice(&buffer[..read]);
+        let output = Output {
+            stream: stream.into(),
+            data,
+        };
+        if to_host
+            .send(message(from_guest::Message::Output(output)))
+            .await
+            .is_err()
+        {
+            return;
+        }
+    }
+}
+
+fn describe(workload: Workload, hostname: &str) -> Launch {
+    let profile =
+        (!workload.run_environment.is_empty()).then(|| profile(&workload.run_environment));
+    Launch {
+        root: Root {
+            lowers: vec![IMAGE.into()],
+            upper: format!("{DISK}/upper").into(),
+            work: format!("{DISK}/work").into(),
+            volatile: false,
+        },
+        isolation: Isolation::Workload,
+        arguments: workload.arguments,
+        environment: workload.environment,
+        workdir: workload.workdir,
+        user: workload.user,
+        hostname: hostname.to_owned(),
+        directories: workload.volumes,
+        files: Vec::new(),
+        profile,
+    }
+}
+
+/// The file that gives login shells the environment. Names that no shell could export are left
+/// out.
+fn profile(environment: &[(String, String)]) -> String {
+    let exportable = |name: &str| {
+        name.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+    };
+    let mut text = String::new();
+    for (name, value) in environment.iter().filter(|(name, _)| exportable(name)) {
+        text.push_str(&format!("export {name}=\""));
+        for character in value.chars() {
+            if matches!(character, '"' | '\\' | '$' | '`') {
+                text.push('\\');
+            }
+            text.push(character);
+        }
+        text.push_str("\"\n");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_the_profile_as_it_was_given() {
+        let values = [
+            "plain",
+            "two words",
+            "a\"b'c",
+            "$HOME `id` $(id)",
+            "back\\slash\\",
+            "l1\nl2",
+            "!x",
+            "",
+        ];
+        for value in values {
+            let text = profile(&[
+                ("KEY".to_owned(), value.to_owned()),
+                ("not a name".to_owned(), String::new()),
+            ]);
+            let script = format!("{text}printf %s \"$KEY\"");
+            let output = std::process::Command::new("sh")
+                .args(["-c", &script])
+                .output()
+                .unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), value);
+        }
+    }
+}
