@@ -10,6 +10,8 @@
     reason = "a test fails by panicking, and a guest's console is its standard output"
 )]
 
+#[path = "host/guest.rs"]
+mod guest;
 mod host;
 
 use std::io::Write as _;
@@ -26,15 +28,56 @@ use host::{Place, spec};
 #[test]
 fn role() {
     match std::env::var(host::ROLE).as_deref() {
-        Ok("supervisor") => host::be_supervisor(),
-        Ok("guest") => host::be_guest(),
-        Ok("command") => host::be_command(),
+        Ok("supervisor") => host::be_supervisor(false),
+        Ok("guest") => guest::live_and_die(),
+        Ok("command") => be_command(),
         _ => {}
     }
 }
 
+/// A command that starts a VM whose guest never calls, and waits for it.
+fn be_command() {
+    let root = host::root();
+    let supervisor = host::program("supervisor", &root);
+    let started = client::run(&host::host(&root), host::spec(&["hang"]), supervisor);
+    panic!("{:?}", started.map(|vm| vm.record().clone()));
+}
+
+/// Looks again and again, for what comes of other processes and nobody tells of.
+fn until(host: &Host, condition: impl Fn(&Host) -> bool) {
+    for _ in 0..3000 {
+        if condition(host) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("it did not come to pass within 30 s");
+}
+
+/// Kills one process of ours, by the number in a record, and waits until it is gone.
+fn kill_process(pid: Option<u32>) {
+    use rustix::event::{PollFd, PollFlags, poll};
+    use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+    let pid = Pid::from_raw(pid.unwrap().try_into().unwrap()).unwrap();
+    let handle = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+    pidfd_send_signal(&handle, Signal::KILL).unwrap();
+    poll(&mut [PollFd::new(&handle, PollFlags::IN)], None).unwrap();
+}
+
+/// Whether a process is there and no zombie.
+fn is_alive(pid: u32) -> bool {
+    let stat = fs_err::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+/// A TCP port that nobody has at the moment.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
 fn start(place: &Place, arguments: &[&str]) -> client::Attached {
-    client::run(&place.host, spec(place, arguments), place.supervisor()).unwrap()
+    client::run(&place.host, spec(arguments), place.supervisor()).unwrap()
 }
 
 fn text(
@@ -53,16 +96,6 @@ fn failure(record: &Record) -> String {
         State::Failed { reason } => reason.to_string(),
         other => panic!("{other:?}"),
     }
-}
-
-/// Kills one process of ours, by the number in a record, and waits until it is gone.
-fn kill_process(pid: Option<u32>) {
-    use rustix::event::{PollFd, PollFlags, poll};
-    use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-    let pid = Pid::from_raw(pid.unwrap().try_into().unwrap()).unwrap();
-    let handle = pidfd_open(pid, PidfdFlags::empty()).unwrap();
-    pidfd_send_signal(&handle, Signal::KILL).unwrap();
-    poll(&mut [PollFd::new(&handle, PollFlags::IN)], None).unwrap();
 }
 
 #[test]
@@ -96,7 +129,7 @@ fn a_workload_runs_and_ends() {
 fn with_rm_nothing_is_missed_and_nothing_stays() {
     let place = Place::new();
     for _ in 0..3 {
-        let mut spec = spec(&place, &["say", "quick", "3"]);
+        let mut spec = spec(&["say", "quick", "3"]);
         spec.remove = true;
         let mut vm = client::run(&place.host, spec, place.supervisor()).unwrap();
         assert_eq!(text(&mut vm, Stream::Stdout), "quick\n");
@@ -174,7 +207,7 @@ fn a_supervisor_that_is_killed_is_cleaned_up_after() {
     let last = vm.finish(&place.host).unwrap();
     assert!(failure(&last).contains("was killed"));
     place.assert_released(&last);
-    assert!(!host::is_alive(vmm));
+    assert!(!is_alive(vmm));
 
     // The next command does the same, whatever it is, and so do many at once.
     let other = start(&place, &["sleep"]).record().clone();
@@ -199,7 +232,7 @@ fn a_supervisor_that_is_killed_is_cleaned_up_after() {
 fn what_keeps_a_workload_from_starting_is_told_and_leaves_nothing() {
     let place = Place::new();
     let refused = |arguments: &[&str]| {
-        let error = client::run(&place.host, spec(&place, arguments), place.supervisor());
+        let error = client::run(&place.host, spec(arguments), place.supervisor());
         let error = error.map(|vm| vm.record().clone()).unwrap_err();
         assert!(client::list(&place.host).unwrap().is_empty());
         error
@@ -233,14 +266,14 @@ fn what_keeps_a_workload_from_starting_is_told_and_leaves_nothing() {
 #[test]
 fn a_name_and_a_port_belong_to_one() {
     let place = Place::new();
-    let port = host::free_port();
+    let port = free_port();
     let named = |arguments: &[&str]| {
-        let mut spec = spec(&place, arguments);
+        let mut spec = spec(arguments);
         spec.name = Some("web".parse().unwrap());
         spec
     };
     let with_port = |arguments: &[&str]| {
-        let mut spec = spec(&place, arguments);
+        let mut spec = spec(arguments);
         spec.ports = vec![format!("127.0.0.1:{port}:80").parse().unwrap()];
         spec
     };
@@ -266,9 +299,8 @@ fn a_command_that_gives_up_takes_its_vm_along() {
     let place = Place::new();
     // This program once more, as the command that starts a VM whose guest never calls.
     let mut command = host::program("command", place.root());
-    command.env(host::ARGUMENTS, "hang");
     let mut child = command.spawn().unwrap();
-    place.until(|host| {
+    until(&place.host, |host| {
         client::list(host)
             .unwrap()
             .iter()
@@ -277,7 +309,7 @@ fn a_command_that_gives_up_takes_its_vm_along() {
     let record = client::list(&place.host).unwrap().remove(0);
     child.kill().unwrap();
     child.wait().unwrap();
-    place.until(|host| client::list(host).unwrap().is_empty());
+    until(&place.host, |host| client::list(host).unwrap().is_empty());
     place.assert_released(&record);
 }
 
@@ -327,7 +359,7 @@ fn a_path_that_is_too_long_is_refused_before_anything_starts() {
         run: place.root().join("r".repeat(90)),
         ..place.host.clone()
     };
-    let error = client::run(&host, spec(&place, &["sleep"]), Command::new("/none")).unwrap_err();
+    let error = client::run(&host, spec(&["sleep"]), Command::new("/none")).unwrap_err();
     assert!(error.to_string().contains("it can have 107"), "{error}");
     assert!(client::list(&place.host).unwrap().is_empty());
 }

@@ -1,0 +1,152 @@
+//! The simulated guest: what the test program does in place of a VM.
+
+use firebuild_machine::testing::guest;
+use firebuild_protocol::boot::BootArguments;
+use firebuild_protocol::v1::machine_client::MachineClient;
+use firebuild_protocol::v1::{
+    Exit, Exited, Failed, FromGuest, Hello, Output, Started, ToGuest, exit, from_guest, output,
+    to_guest,
+};
+use firebuild_protocol::workload::Workload;
+use firebuild_protocol::{HOST_ADDRESS, METADATA_ADDRESS};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+/// Does what the kernel's command line and the workload say.
+pub(crate) fn live_and_die() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let done = runtime.block_on(live());
+    std::process::exit(i32::from(done.is_err()));
+}
+
+/// What the simulated guest does is the first argument of its workload, which the kernel's command
+/// line has as well, for what comes before the workload is known.
+async fn live() -> Result<(), guest::Failure> {
+    let line = std::env::var("FIREBUILD_COMMAND_LINE")?;
+    BootArguments::parse(&line)?;
+    let told = |what: &str| line.contains(&format!("test={what}"));
+    if told("die-early") {
+        println!("vminit: fatal: no such luck");
+        return Ok(());
+    }
+    if told("never-calls") || told("hang") {
+        std::future::pending::<()>().await;
+    }
+    let metadata = guest::metadata((METADATA_ADDRESS, 80).into()).await?;
+    let credentials = metadata.session.ok_or("no session")?;
+    assert!(
+        credentials
+            .grpc_host_port
+            .starts_with(&HOST_ADDRESS.to_string())
+    );
+    let mut client = MachineClient::new(guest::call(&credentials).await?);
+    let (say, said) = mpsc::channel(16);
+    let say = Say(say);
+    if told("confused") {
+        say.say(from_guest::Message::Started(Started { pid: 1 }))
+            .await;
+    } else {
+        let version = "test".to_owned();
+        say.say(from_guest::Message::Hello(Hello { version })).await;
+    }
+    let orders = client
+        .session(ReceiverStream::new(said))
+        .await?
+        .into_inner();
+    work(&say, orders).await
+}
+
+struct Say(mpsc::Sender<FromGuest>);
+
+impl Say {
+    async fn say(&self, message: from_guest::Message) {
+        let message = Some(message);
+        let _ = self.0.send(FromGuest { message }).await;
+    }
+
+    async fn print(&self, stream: output::Stream, text: &str) {
+        let data = text.to_owned().into_bytes().into();
+        let stream = stream.into();
+        self.say(from_guest::Message::Output(Output { stream, data }))
+            .await;
+    }
+
+    async fn exit(&self, how: exit::How) {
+        let exit = Some(Exit { how: Some(how) });
+        self.say(from_guest::Message::Exited(Exited { exit })).await;
+    }
+}
+
+async fn order(orders: &mut Streaming<ToGuest>) -> Result<to_guest::Message, guest::Failure> {
+    let order = orders.message().await?.ok_or("no more orders")?;
+    order.message.ok_or_else(|| "an empty order".into())
+}
+
+async fn work(say: &Say, mut orders: Streaming<ToGuest>) -> Result<(), guest::Failure> {
+    let to_guest::Message::Start(start) = order(&mut orders).await? else {
+        return Err("no start".into());
+    };
+    // Once it is connected, the guest's secrets are its own.
+    if guest::metadata((METADATA_ADDRESS, 80).into())
+        .await?
+        .session
+        .is_some()
+    {
+        return Err("the secrets are still in the metadata".into());
+    }
+    let workload: Workload = serde_json::from_str(&start.workload)?;
+    let arguments: Vec<&str> = workload.arguments.iter().map(String::as_str).collect();
+    if arguments == ["missing"] {
+        let error = "cannot find `missing`".to_owned();
+        say.say(from_guest::Message::Failed(Failed { error, status: 127 }))
+            .await;
+        std::future::pending::<()>().await;
+    }
+    say.say(from_guest::Message::Started(Started { pid: 2 }))
+        .await;
+    match arguments[..] {
+        ["say", text, code] => {
+            say.print(output::Stream::Stdout, &format!("{text}\n"))
+                .await;
+            say.print(output::Stream::Stderr, "bye\n").await;
+            say.exit(exit::How::Status(code.parse()?)).await;
+        }
+        ["count", until] => {
+            for number in 0..until.parse::<u32>()? {
+                say.print(output::Stream::Stdout, &format!("{number}\n"))
+                    .await;
+            }
+            say.exit(exit::How::Status(0)).await;
+        }
+        ["reboot"] => {
+            // Not before the host has heard of the start.
+            order(&mut orders).await?;
+            println!("the last words");
+            return Ok(());
+        }
+        ["stubborn"] => std::future::pending().await,
+        _ => {}
+    }
+    obey(say, orders).await
+}
+
+/// Lives on until it is told to shut down.
+async fn obey(say: &Say, mut orders: Streaming<ToGuest>) -> Result<(), guest::Failure> {
+    loop {
+        match order(&mut orders).await? {
+            to_guest::Message::Signal(signal) => {
+                let text = format!("signal {}\n", signal.number);
+                say.print(output::Stream::Stdout, &text).await;
+            }
+            to_guest::Message::Shutdown(shutdown) if shutdown.signal != 0 => {
+                say.exit(exit::How::Signal(shutdown.signal)).await;
+            }
+            to_guest::Message::Shutdown(_) => return Ok(()),
+            to_guest::Message::Start(_) => return Err("a second start".into()),
+        }
+    }
+}
