@@ -1,1 +1,28 @@
 //! Executes a plan: cache, host-side copies, build VMs.
+//!
+//! * [`build`](mod@build): from a plan to an image in the store.
+//! * [`copy`](mod@copy): what COPY means.
+//! * [`base`]: base images from a distribution's packages.
+//! * [`rootfs`]: from layers to a bootable root file system, made once.
+//! * [`progress`]: what a build says while it works.
+
+pub mod base;
+mod bootstrap;
+pub mod build;
+mod context;
+pub mod copy;
+mod error;
+mod execute;
+mod fingerprint;
+mod image;
+pub mod progress;
+pub mod rootfs;
+mod sources;
+mod stage;
+mod time;
+mod vm;
+
+pub use build::{Built, Request, build};
+pub use error::{Error, Exit, StepError};
+pub use image::StoreBases;
+pub use vm::VmOptions;

@@ -457,7 +457,7 @@ impl<'a> Lowering<'a> {
             (options.link, "link"),
             (!options.exclude.is_empty(), "exclude"),
         ];
-        for (_, name) in unsupported.into_iter().filter(|(given, _)| *given) {
+        if let Some((_, name)) = unsupported.into_iter().find(|(given, _)| *given) {
             let what = format!("`{} --{name}`", instruction.kind.name());
             return Err(LowerError::unsupported(
                 flag(options, name, instruction),

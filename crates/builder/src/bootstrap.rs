@@ -1,0 +1,368 @@
+//! The builder's half of the conversation with a build VM's agent: the `Bootstrap` service.
+//!
+//! The guest is hostile. What it may read is what was offered to it by name; what it sends is
+//! bounded in size and number, and every byte of a layer is checked before anything believes it.
+//! The builder talks to the service through [`Conversation`]; the guest's calls become [`Event`]s.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use firebuild_core::layer::Limits;
+use firebuild_oci::LayerIndex;
+use firebuild_protocol::chunk::{self, ChunkError};
+use firebuild_protocol::command::Command;
+use firebuild_protocol::v1;
+use firebuild_store::{Blob, Lease};
+use futures::Stream;
+use tokio::sync::mpsc;
+use tonic::{Request, Response, Status, Streaming};
+
+/// How many events may wait for the builder before the guest has to.
+const WAITING_EVENTS: usize = 64;
+
+/// The longest reason for an abort that is passed on, in bytes.
+const LONGEST_REASON: usize = 4096;
+
+/// What the guest did.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The agent asked for its first commands.
+    Connected,
+    /// The running command wrote lines.
+    Output {
+        command: u32,
+        stream: Output,
+        lines: Vec<Vec<u8>>,
+    },
+    /// A RUN ended well, and this is its change.
+    Layer { command: u32, blob: Blob },
+    /// A RUN ended otherwise, or a layer was laid on.
+    Finished { command: u32, exit: v1::exit::How },
+    /// The agent gave up.
+    Abort(String),
+    /// The guest broke the protocol's rules.
+    Violation(String),
+    /// The host could not keep what the guest sent.
+    Host(String),
+    /// Everything is done.
+    Success,
+}
+
+/// Which of its two outputs a command wrote to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// The builder's end.
+#[derive(Debug)]
+pub(crate) struct Conversation {
+    /// None once no command will follow.
+    commands: Option<mpsc::UnboundedSender<Command>>,
+    pub(crate) events: mpsc::Receiver<Event>,
+    shared: Arc<Shared>,
+}
+
+impl Conversation {
+    /// Gives the guest one more command.
+    pub(crate) fn send(&self, command: Command) {
+        if let Some(commands) = &self.commands {
+            // The receiver lives as long as the service, which ends only with the VM.
+            let _ = commands.send(command);
+        }
+    }
+
+    /// Tells the guest that no command will follow.
+    pub(crate) fn end(&mut self) {
+        self.commands = None;
+    }
+
+    /// Lets the guest read `file` under the name `path`.
+    pub(crate) fn offer(&self, path: &str, file: PathBuf) {
+        self.shared.resources().insert(path.to_owned(), file);
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    lease: Lease,
+    /// The most bytes that one layer may have.
+    layer_limit: u64,
+    resources: Mutex<BTreeMap<String, PathBuf>>,
+    commands: tokio::sync::Mutex<mpsc::UnboundedReceiver<Command>>,
+    events: mpsc::Sender<Event>,
+}
+
+impl Shared {
+    fn resources(&self) -> MutexGuard<'_, BTreeMap<String, PathBuf>> {
+        self.resources
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The service, to be served to one guest.
+#[derive(Debug, Clone)]
+pub(crate) struct Service(Arc<Shared>);
+
+/// A service and the builder's end of it. A layer may have up to `layer_limit` bytes.
+pub(crate) fn conversation(lease: Lease, layer_limit: u64) -> (Service, Conversation) {
+    let (command_sender, commands) = mpsc::unbounded_channel();
+    let (event_sender, events) = mpsc::channel(WAITING_EVENTS);
+    let shared = Arc::new(Shared {
+        lease,
+        layer_limit,
+        resources: Mutex::default(),
+        commands: tokio::sync::Mutex::new(commands),
+        events: event_sender,
+    });
+    (
+        Service(shared.clone()),
+        Conversation {
+            commands: Some(command_sender),
+            events,
+            shared,
+        },
+    )
+}
+
+type Chunks = Pin<Box<dyn Stream<Item = Result<v1::Chunk, Status>> + Send>>;
+
+impl Service {
+    async fn tell(&self, event: Event) -> Result<Response<v1::Empty>, Status> {
+        self.0
+            .events
+            .send(event)
+            .await
+            .map_err(|_| Status::aborted("the build has ended"))?;
+        Ok(Response::new(v1::Empty {}))
+    }
+
+    /// Tells the builder what the guest did wrong, and the guest too.
+    async fn refuse(&self, what: String) -> Status {
+        let _ = self.tell(Event::Violation(what.clone())).await;
+        Status::invalid_argument(what)
+    }
+
+    async fn output(
+        &self,
+        message: v1::LogMessage,
+        stream: Output,
+    ) -> Result<Response<v1::Empty>, Status> {
+        let lines = message.line.into_iter().map(|line| line.to_vec()).collect();
+        self.tell(Event::Output {
+            command: message.command,
+            stream,
+            lines,
+        })
+        .await
+    }
+
+    /// Takes a whole layer into the store.
+    async fn receive(
+        &self,
+        mut stream: Streaming<v1::LayerChunk>,
+    ) -> Result<(u32, Blob), ReceiveError> {
+        let mut writer = self.0.lease.blob_writer().map_err(ReceiveError::host)?;
+        let mut receiver = chunk::Receiver::default();
+        let mut command = None;
+        while let Some(message) = stream.message().await.map_err(ReceiveError::Broken)? {
+            if *command.get_or_insert(message.command) != message.command {
+                return Err(ReceiveError::Guest(
+                    "the guest mixed the layers of two commands".to_owned(),
+                ));
+            }
+            let chunk = message.chunk.ok_or_else(|| {
+                ReceiveError::Guest("the guest sent a message without a chunk".to_owned())
+            })?;
+            if let Some(data) = receiver.accept(chunk, self.0.layer_limit)? {
+                writer.write_all(&data).map_err(ReceiveError::host)?;
+            }
+        }
+        receiver.finish()?;
+        let command = command
+            .ok_or_else(|| ReceiveError::Guest("the guest sent an empty layer".to_owned()))?;
+        let staged = writer.finish().map_err(ReceiveError::host)?;
+        LayerIndex::of_file(staged.file(), 0, Limits::default()).map_err(|error| {
+            ReceiveError::Guest(format!(
+                "the guest sent a layer that is not valid: {}",
+                chain(&error)
+            ))
+        })?;
+        Ok((command, staged.commit().map_err(ReceiveError::host)?))
+    }
+}
+
+/// Why a layer was not taken.
+#[derive(Debug)]
+enum ReceiveError {
+    Guest(String),
+    Host(String),
+    Broken(Status),
+}
+
+impl ReceiveError {
+    fn host(error: impl std::error::Error) -> Self {
+        Self::Host(chain(&error))
+    }
+}
+
+impl From<ChunkError> for ReceiveError {
+    fn from(error: ChunkError) -> Self {
+        Self::Guest(format!("the guest sent a layer that is not valid: {error}"))
+    }
+}
+
+/// An error and its causes on one line, for a message that leaves the process.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+#[tonic::async_trait]
+impl v1::bootstrap_server::Bootstrap for Service {
+    type ResourceChunkStream = Chunks;
+
+    async fn commands(
+        &self,
+        request: Request<v1::CommandsRequest>,
+    ) -> Result<Response<v1::CommandsResponse>, Status> {
+        if request.into_inner().finished == 0 {
+            self.tell(Event::Connected).await?;
+        }
+        let mut waiting = self
+            .0
+            .commands
+            .try_lock()
+            .map_err(|_| Status::failed_precondition("another Commands call is waiting"))?;
+        // A closed channel means that no commands will follow.
+        let mut commands: Vec<Command> = waiting.recv().await.into_iter().collect();
+        while let Ok(command) = waiting.try_recv() {
+            commands.push(command);
+        }
+        let commands = serde_json::to_string(&commands)
+            .map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(v1::CommandsResponse { commands }))
+    }
+
+    async fn resource_chunk(
+        &self,
+        request: Request<v1::ResourceRequest>,
+    ) -> Result<Response<Chunks>, Status> {
+        let path = request.into_inner().path;
+        let file = self.0.resources().get(&path).cloned();
+        let Some(file) = file else {
+            let shown: String = path.chars().take(300).collect();
+            return Err(Status::not_found(format!(
+                "`{shown}` is not a resource of this build"
+            )));
+        };
+        let file = fs_err::File::open(file).map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(Box::pin(pieces(file))))
+    }
+
+    async fn layer(
+        &self,
+        request: Request<Streaming<v1::LayerChunk>>,
+    ) -> Result<Response<v1::LayerReceipt>, Status> {
+        match self.receive(request.into_inner()).await {
+            Ok((command, blob)) => {
+                self.tell(Event::Layer { command, blob }).await?;
+                Ok(Response::new(v1::LayerReceipt {}))
+            }
+            Err(ReceiveError::Guest(what)) => Err(self.refuse(what).await),
+            Err(ReceiveError::Host(what)) => {
+                let _ = self.tell(Event::Host(what.clone())).await;
+                Err(Status::internal(what))
+            }
+            Err(ReceiveError::Broken(status)) => Err(status),
+        }
+    }
+
+    async fn finished(
+        &self,
+        request: Request<v1::CommandResult>,
+    ) -> Result<Response<v1::Empty>, Status> {
+        let result = request.into_inner();
+        match result.exit.and_then(|exit| exit.how) {
+            Some(exit) => {
+                self.tell(Event::Finished {
+                    command: result.command,
+                    exit,
+                })
+                .await
+            }
+            None => Err(self
+                .refuse("the guest did not say how a command ended".to_owned())
+                .await),
+        }
+    }
+
+    async fn std_out(
+        &self,
+        request: Request<v1::LogMessage>,
+    ) -> Result<Response<v1::Empty>, Status> {
+        self.output(request.into_inner(), Output::Stdout).await
+    }
+
+    async fn std_err(
+        &self,
+        request: Request<v1::LogMessage>,
+    ) -> Result<Response<v1::Empty>, Status> {
+        self.output(request.into_inner(), Output::Stderr).await
+    }
+
+    async fn ping(
+        &self,
+        request: Request<v1::PingRequest>,
+    ) -> Result<Response<v1::PingResponse>, Status> {
+        Ok(Response::new(v1::PingResponse {
+            id: request.into_inner().id,
+        }))
+    }
+
+    async fn abort(
+        &self,
+        request: Request<v1::AbortRequest>,
+    ) -> Result<Response<v1::Empty>, Status> {
+        let mut reason = request.into_inner().error;
+        if reason.len() > LONGEST_REASON {
+            let end = (0..=LONGEST_REASON)
+                .rev()
+                .find(|at| reason.is_char_boundary(*at))
+                .unwrap_or(0);
+            reason.truncate(end);
+        }
+        self.tell(Event::Abort(reason)).await
+    }
+
+    async fn success(&self, _: Request<v1::Empty>) -> Result<Response<v1::Empty>, Status> {
+        self.tell(Event::Success).await
+    }
+}
+
+/// A file as checked chunks. Reading is from a local file, a megabyte at a time.
+fn pieces(file: fs_err::File) -> impl Stream<Item = Result<v1::Chunk, Status>> + Send {
+    futures::stream::unfold(Some((file, chunk::Sender::default())), |state| async {
+        let (mut file, mut sender) = state?;
+        let mut data = Vec::with_capacity(chunk::SIZE);
+        let read = (&mut file).take(chunk::SIZE as u64).read_to_end(&mut data);
+        match read {
+            Err(error) => Some((Err(Status::internal(error.to_string())), None)),
+            Ok(0) => Some((Ok(sender.end()), None)),
+            Ok(_) => Some((Ok(sender.piece(data)), Some((file, sender)))),
+        }
+    })
+}

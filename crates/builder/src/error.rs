@@ -1,0 +1,168 @@
+//! Why a build failed.
+
+use std::time::Duration;
+
+use firebuild_core::Reference;
+use firebuild_core::tree::TreeError;
+use firebuild_core::user::UserError;
+use firebuild_plan::Origin;
+
+use crate::bootstrap::Output;
+use crate::copy::CopyError;
+
+/// Why a build, or the making of a base or of a root file system, failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The build context could not be read.
+    #[error("cannot read the build context")]
+    Context(#[source] std::io::Error),
+    /// An image is not in the store.
+    #[error("image `{familiar}` is not in the store; looked for `{reference}`", familiar = .reference.familiar())]
+    NoImage {
+        /// Its name.
+        reference: Reference,
+    },
+    /// A step could not be done.
+    #[error("step `{}` of stage `{stage}` failed", .origin.text)]
+    Step {
+        /// The stage's name.
+        stage: String,
+        /// Where the step is written.
+        origin: Box<Origin>,
+        /// Why.
+        #[source]
+        source: Box<StepError>,
+    },
+    /// The store failed.
+    #[error("the build's results could not be kept")]
+    Store(#[from] firebuild_store::Error),
+    /// An image in the store cannot be read.
+    #[error("an image could not be read or written")]
+    Image(#[from] firebuild_oci::Error),
+    /// The package tool's archive could not be taken.
+    #[error("cannot take the package tool's archive")]
+    Archive(#[source] std::io::Error),
+    /// A root file system could not be made.
+    #[error("cannot make the root file system")]
+    RootFs(#[source] firebuild_disk::Error),
+    /// The build VM failed.
+    #[error("the build VM failed")]
+    Machine(#[from] firebuild_machine::Error),
+    /// The package tool that makes bases failed.
+    #[error("cannot make a base image of {distribution}")]
+    Bootstrap {
+        /// The distribution and its suite.
+        distribution: String,
+        /// Why.
+        #[source]
+        source: crate::base::BootstrapError,
+    },
+}
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StepError {
+    /// A rule of COPY forbids it.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// A path that leads nowhere.
+    #[error(transparent)]
+    Path(#[from] TreeError),
+    /// A user or group that is not there.
+    #[error(transparent)]
+    User(#[from] UserError),
+    /// A file could not be read.
+    #[error("cannot read what is to be copied")]
+    Read(#[source] std::io::Error),
+    /// ADD of an archive.
+    #[error(
+        "`{0}` is an archive, and unpacking with ADD is not supported yet; unpack it first, or copy it as it is with COPY"
+    )]
+    Archive(String),
+    /// A process ended with something else than 0.
+    #[error("the command {exit}")]
+    Command {
+        /// How it ended, as a sentence's end.
+        exit: Exit,
+        /// The last lines that it wrote.
+        tail: Vec<(Output, Vec<u8>)>,
+    },
+    /// The agent gave up, for this reason.
+    #[error("the build VM's agent gave up: {0}")]
+    Abort(String),
+    /// The guest did what no agent does.
+    #[error("the build VM broke the protocol: {0}")]
+    Violation(String),
+    /// The guest said nothing any more.
+    #[error("the build VM has not been heard of for {} s", .0.as_secs())]
+    Silent(Duration),
+    /// The VM ended before its work.
+    #[error("the build VM ended before its work was done{}", console(.0))]
+    Ended(Vec<String>),
+    /// What the guest sent could not be kept.
+    #[error("what the build VM sent could not be kept: {0}")]
+    Host(String),
+    /// An error that is not the step's own.
+    #[error(transparent)]
+    Other(Box<Error>),
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// With a status.
+    Status(u32),
+    /// By a signal.
+    Signal(u32),
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "exited with status {status}"),
+            Self::Signal(signal) => write!(f, "was ended by signal {signal}"),
+        }
+    }
+}
+
+fn console(lines: &[String]) -> String {
+    if lines.is_empty() {
+        String::new()
+    } else {
+        format!("; its console ends with: {}", lines.join(" | "))
+    }
+}
+
+impl<E: Into<Error>> From<E> for StepError {
+    fn from(error: E) -> Self {
+        Self::Other(Box::new(error.into()))
+    }
+}
+
+impl Error {
+    /// What a person can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoImage { reference } => Some(missing_image_hint(reference)),
+            _ => None,
+        }
+    }
+}
+
+fn missing_image_hint(reference: &Reference) -> String {
+    let name = reference.familiar();
+    let suite = reference
+        .tag()
+        .and_then(|tag| tag.split('-').next())
+        .unwrap_or("bookworm");
+    if reference.repository() == "library/debian" {
+        format!("make it with `firebuild baseos --bootstrap debian:{suite} --tag {name}`")
+    } else {
+        format!(
+            "import it with `firebuild image import FILE --tag {name}`, or build it with `firebuild build -t {name} …`"
+        )
+    }
+}

@@ -1,0 +1,65 @@
+//! From layers to a bootable root file system: an ext4 image, made once and shared by every VM.
+
+use std::path::PathBuf;
+
+use firebuild_core::Digest;
+use firebuild_disk::{ContentSource, ext4};
+use firebuild_oci::Sources;
+use firebuild_plan::key::Chain;
+use firebuild_store::Store;
+
+use crate::Error;
+use crate::stage::{Layer, StageState};
+
+/// Counts up when the writer's output changes.
+const VERSION: u32 = 1;
+
+/// A root file system image in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootFs {
+    /// What it was made from, as one digest: its name in the store.
+    pub key: Digest,
+    /// The image.
+    pub path: PathBuf,
+}
+
+/// The name of the root file system of these layers.
+pub(crate) fn key(layers: &[Layer]) -> Digest {
+    let digests: Vec<Digest> = layers.iter().map(|layer| layer.digest).collect();
+    Digest::of(format!("ext4 {VERSION} {}", Chain::of(&digests).digest()).as_bytes())
+}
+
+/// The root file system of an image of the store, made if it is not there.
+///
+/// # Errors
+/// [`Error::NoImage`], [`Error::RootFs`], and those of the store.
+pub fn of_image(store: &Store, reference: &firebuild_core::Reference) -> Result<RootFs, Error> {
+    let state = crate::execute::image_state(store, reference)?;
+    let layers = state.layers.len();
+    of_layers(store, &state, layers)
+}
+
+/// The root file system of a stage's first `count` layers.
+pub(crate) fn of_layers(store: &Store, state: &StageState, count: usize) -> Result<RootFs, Error> {
+    let key = key(&state.layers[..count]);
+    let path = store.rootfs(&key, |output| {
+        let digests = state.layers[..count].iter().map(|layer| &layer.digest);
+        let (tree, sources) = firebuild_oci::image_tree(store, digests)?;
+        let options = ext4::Options {
+            identity: key.bytes().to_vec(),
+            ..ext4::Options::default()
+        };
+        ext4::write(&tree, &Bytes(&sources), output, &options).map_err(Error::RootFs)?;
+        Ok::<(), Error>(())
+    })?;
+    Ok(RootFs { key, path })
+}
+
+/// An image's sources in the words of the file system's writer.
+struct Bytes<'a>(&'a Sources);
+
+impl ContentSource for Bytes<'_> {
+    fn read_exact_at(&self, source: u32, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
+        self.0.read_exact_at(source, offset, buffer)
+    }
+}

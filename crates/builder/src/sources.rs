@@ -1,0 +1,27 @@
+//! A file tree together with the bytes of its files.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+
+use firebuild_core::tree::Tree;
+use firebuild_oci::Sources;
+use rustix::fs::MemfdFlags;
+
+/// A tree and the bytes of its files.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    /// What is there.
+    pub(crate) tree: Tree,
+    /// Where its bytes are.
+    pub(crate) sources: Sources,
+}
+
+/// A file in memory that holds `text`, to be a source.
+pub(crate) fn text(text: &str) -> io::Result<File> {
+    let mut file = File::from(rustix::fs::memfd_create(
+        "firebuild-text",
+        MemfdFlags::CLOEXEC,
+    )?);
+    file.write_all(text.as_bytes())?;
+    Ok(file)
+}
