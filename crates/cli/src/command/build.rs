@@ -1,0 +1,258 @@
+//! `firebuild build`: an image from a Dockerfile.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use firebuild_builder::{Built, Request, StoreBases};
+use firebuild_core::{ImageConfig, Platform, Reference};
+use firebuild_dockerfile::Dockerfile;
+use firebuild_plan::ignore::Patterns;
+use firebuild_plan::lower::{self, Bases, BoxError};
+use firebuild_plan::{Plan, lower::lower};
+use firebuild_store::Store;
+
+use super::machine::VmArguments;
+use super::{Format, Global, block_on};
+use crate::error::hinted;
+use crate::picture::Picture;
+use crate::progress;
+use crate::terminal;
+
+#[derive(Debug, Args)]
+pub(crate) struct Build {
+    /// Give the image this name (may be repeated)
+    #[arg(long = "tag", short, value_name = "NAME[:TAG]")]
+    tags: Vec<Reference>,
+    /// The Dockerfile; `-` reads standard input
+    #[arg(long, short, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Build this stage instead of the last
+    #[arg(long, value_name = "STAGE")]
+    target: Option<String>,
+    /// Set a build argument; without a value it is taken from the environment
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    build_args: Vec<String>,
+    /// Do everything anew
+    #[arg(long)]
+    no_cache: bool,
+    /// How to show what happens
+    #[arg(long, value_enum, default_value_t)]
+    progress: progress::Style,
+    /// Only print what was understood; start no VM
+    #[arg(long, value_enum, value_name = "WHAT")]
+    print: Option<Printed>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    vm: VmArguments,
+    #[command(flatten)]
+    bootstrap: super::machine::BootstrapArguments,
+    /// The directory whose files COPY and ADD may take
+    #[arg(value_name = "CONTEXT")]
+    context: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Printed {
+    /// The Dockerfile's instructions, as they were read
+    Instructions,
+    /// The operations that would be executed
+    Plan,
+}
+
+impl Build {
+    pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
+        let (name, text) = self.text()?;
+        let picture = Picture {
+            name: &name,
+            text: &text,
+        };
+        let dockerfile =
+            firebuild_dockerfile::parse(&text).map_err(|error| picture.of_parse(&error))?;
+        match self.print {
+            Some(Printed::Instructions) => self.print(&dockerfile, &dockerfile.instructions),
+            Some(Printed::Plan) => {
+                let store = global.store()?;
+                let plan = self.plan(&dockerfile, &OrNothing(StoreBases(&store)), &picture)?;
+                self.print(&plan, &plan.stages)
+            }
+            None => self.build(global, &dockerfile, &picture),
+        }
+    }
+
+    fn print(
+        &self,
+        whole: &impl serde::Serialize,
+        parts: &impl std::fmt::Debug,
+    ) -> anyhow::Result<()> {
+        match self.format {
+            Format::Json => terminal::print_json(whole),
+            Format::Text => terminal::print(format_args!("{parts:#?}\n")),
+        }
+    }
+
+    fn build(
+        &self,
+        global: &Global,
+        dockerfile: &Dockerfile,
+        picture: &Picture<'_>,
+    ) -> anyhow::Result<()> {
+        let store = global.store()?;
+        let plan = self.plan(dockerfile, &StoreBases(&store), picture)?;
+        let ignore = self.ignore()?;
+        let request = Request {
+            context: &self.context,
+            ignore: &ignore,
+            tags: &self.tags,
+            no_cache: self.no_cache,
+            vm: self.vm.options(&store, &self.bootstrap)?,
+        };
+        let mut shown = progress::shown(self.progress);
+        for warning in &dockerfile.warnings {
+            terminal::say(picture.of_warning(warning));
+        }
+        let built = block_on(interruptible(&store, &plan, &request, shown.as_mut()))?;
+        let built = built.map_err(|error| picture.of_build(error))?;
+        self.tell(&built)
+    }
+
+    fn tell(&self, built: &Built) -> anyhow::Result<()> {
+        let names: Vec<String> = self.tags.iter().map(Reference::familiar).collect();
+        let names = if names.is_empty() {
+            String::new()
+        } else {
+            format!(" as {}", names.join(", "))
+        };
+        terminal::say(format_args!(
+            "built {}{names} in {:.1} s",
+            built.size,
+            built.duration.as_secs_f64()
+        ));
+        terminal::print(format_args!("{}\n", built.digest))
+    }
+
+    /// The Dockerfile's name for messages, and its text.
+    fn text(&self) -> anyhow::Result<(String, Vec<u8>)> {
+        if self.file.as_deref() == Some(Path::new("-")) {
+            let mut text = Vec::new();
+            std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut text)
+                .context("cannot read the Dockerfile from standard input")?;
+            return Ok(("standard input".to_owned(), text));
+        }
+        let path = self.path();
+        match fs_err::read(&path) {
+            Ok(text) => Ok((path.display().to_string(), text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let hint = "name the Dockerfile with `-f FILE`; the last argument is the directory whose files it may copy";
+                Err(hinted(
+                    format!("there is no Dockerfile `{}`", path.display()),
+                    hint,
+                ))
+            }
+            Err(error) => Err(anyhow::Error::new(error).context("cannot read the Dockerfile")),
+        }
+    }
+
+    /// The Dockerfile: `-f`, or `Dockerfile` or `dockerfile` in the context.
+    fn path(&self) -> PathBuf {
+        let usual = self.context.join("Dockerfile");
+        let lower = self.context.join("dockerfile");
+        match &self.file {
+            Some(file) => file.clone(),
+            None if !usual.exists() && lower.exists() => lower,
+            None => usual,
+        }
+    }
+
+    /// `<Dockerfile>.dockerignore`, or else `.dockerignore` of the context.
+    fn ignore(&self) -> anyhow::Result<Patterns> {
+        let mut beside = self.path().into_os_string();
+        beside.push(".dockerignore");
+        for path in [PathBuf::from(beside), self.context.join(".dockerignore")] {
+            match fs_err::read(&path) {
+                Ok(text) => {
+                    return Patterns::parse(&text)
+                        .with_context(|| format!("cannot use `{}`", path.display()));
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Patterns::default())
+    }
+
+    fn plan(
+        &self,
+        dockerfile: &Dockerfile,
+        bases: &dyn Bases,
+        picture: &Picture<'_>,
+    ) -> anyhow::Result<Plan> {
+        let mut build_args = BTreeMap::new();
+        for argument in &self.build_args {
+            match argument.split_once('=') {
+                Some((name, value)) => build_args.insert(name.to_owned(), value.to_owned()),
+                None => std::env::var(argument)
+                    .ok()
+                    .and_then(|value| build_args.insert(argument.clone(), value)),
+            };
+        }
+        let options = lower::Options {
+            target: self.target.clone(),
+            build_args,
+            platform: Platform::host(),
+        };
+        lower(dockerfile, &options, bases).map_err(|error| picture.of_lowering(error))
+    }
+}
+
+/// Builds until it is done or the person interrupts it; then the build VM is stopped.
+async fn interruptible(
+    store: &Store,
+    plan: &Plan,
+    request: &Request<'_>,
+    progress: &mut dyn firebuild_builder::progress::Progress,
+) -> Result<Built, BuildEnd> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
+        return Ok(firebuild_builder::build(store, plan, request, progress).await?);
+    };
+    tokio::select! {
+        built = firebuild_builder::build(store, plan, request, progress) => Ok(built?),
+        _ = interrupt.recv() => Err(BuildEnd::Interrupted),
+        _ = terminate.recv() => Err(BuildEnd::Interrupted),
+    }
+}
+
+/// How a build ended without a result.
+#[derive(Debug)]
+pub(crate) enum BuildEnd {
+    /// It failed.
+    Failed(firebuild_builder::Error),
+    /// The person did not want it any more.
+    Interrupted,
+}
+
+impl From<firebuild_builder::Error> for BuildEnd {
+    fn from(error: firebuild_builder::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Bases for printing a plan, which fetches nothing: an image that is not there has no
+/// configuration.
+struct OrNothing<'a>(StoreBases<'a>);
+
+impl Bases for OrNothing<'_> {
+    fn config(&self, image: &Reference) -> Result<ImageConfig, BoxError> {
+        Ok(self
+            .0
+            .config(image)
+            .unwrap_or_else(|_| ImageConfig::scratch(Platform::host())))
+    }
+}

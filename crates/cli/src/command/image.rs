@@ -1,0 +1,321 @@
+//! `firebuild image`: what is in the store, in and out by hand.
+
+use std::io::{BufReader, BufWriter};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand, ValueEnum};
+use firebuild_core::{ByteSize, ImageConfig, Platform, Reference};
+use firebuild_store::Store;
+use serde::Serialize;
+
+use super::{Format, Global};
+use crate::error::hinted;
+use crate::terminal::{self, Table};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Image {
+    /// List images
+    #[command(visible_alias = "list")]
+    Ls(Ls),
+    /// Show an image's configuration, layers and digests
+    Inspect(Inspect),
+    /// Give an image one more name
+    Tag(Tag),
+    /// Remove images by name; layers that nothing else needs go with them
+    #[command(visible_alias = "remove")]
+    Rm(Rm),
+    /// Take an image in: the archive of a root file system, or an OCI directory
+    Import(Import),
+    /// Write an image out
+    Export(Export),
+}
+
+impl Image {
+    pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
+        match self {
+            Self::Ls(command) => command.run(global),
+            Self::Inspect(command) => command.run(global),
+            Self::Tag(command) => command.run(global),
+            Self::Rm(command) => command.run(global),
+            Self::Import(command) => command.run(global),
+            Self::Export(command) => command.run(global),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ls {
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// A row of `image ls`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed {
+    name: String,
+    digest: String,
+    created: Option<String>,
+    size: u64,
+}
+
+impl Ls {
+    pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
+        let store = global.store()?;
+        let mut listed = Vec::new();
+        for tagged in store.tags().list()? {
+            let Some(name) = &tagged.reference else {
+                continue;
+            };
+            let image = firebuild_oci::read_image(&store, &tagged.descriptor)?;
+            listed.push(Listed {
+                name: name.familiar(),
+                digest: image.manifest.digest.to_string(),
+                created: image.config.created.clone(),
+                size: image.layers.iter().map(|layer| layer.size).sum(),
+            });
+        }
+        if self.format == Format::Json {
+            return terminal::print_json(&listed);
+        }
+        let mut table = Table::new(&["NAME", "DIGEST", "CREATED", "SIZE"]);
+        for image in listed {
+            let digest = image
+                .digest
+                .trim_start_matches("sha256:")
+                .chars()
+                .take(12)
+                .collect();
+            table.row(vec![
+                image.name,
+                digest,
+                image.created.unwrap_or_default(),
+                ByteSize(image.size).to_string(),
+            ]);
+        }
+        terminal::print(table)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// The image
+    name: Reference,
+    /// How to print; facts of an image are JSON either way
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// What `image inspect` prints.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    name: String,
+    digest: String,
+    config_digest: String,
+    size: u64,
+    layers: Vec<InspectedLayer>,
+    config: ImageConfig,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct InspectedLayer {
+    digest: String,
+    media_type: String,
+    size: u64,
+}
+
+impl Inspect {
+    fn run(self, global: &Global) -> anyhow::Result<()> {
+        let Self {
+            name,
+            format: Format::Text | Format::Json,
+        } = self;
+        let image = find(&global.store()?, &name)?;
+        let layers = image.layers.iter().map(|layer| InspectedLayer {
+            digest: layer.digest.to_string(),
+            media_type: layer.media_type.clone(),
+            size: layer.size,
+        });
+        terminal::print_json(&Inspected {
+            name: name.to_string(),
+            digest: image.manifest.digest.to_string(),
+            config_digest: image.config_digest.to_string(),
+            size: image.layers.iter().map(|layer| layer.size).sum(),
+            layers: layers.collect(),
+            config: image.config,
+        })
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tag {
+    /// An image in the store
+    name: Reference,
+    /// Its new name; an image that has it loses it
+    new_name: Reference,
+}
+
+impl Tag {
+    pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
+        let store = global.store()?;
+        let _lease = store.lease()?;
+        let image = find(&store, &self.name)?;
+        Ok(store.tags().set(&self.new_name, image.manifest)?)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rm {
+    /// The images
+    #[arg(required = true)]
+    names: Vec<Reference>,
+}
+
+impl Rm {
+    pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
+        let store = global.store()?;
+        let mut missing = Vec::new();
+        for name in &self.names {
+            match store.tags().remove(name)? {
+                Some(_) => terminal::print(format_args!("{}\n", name.familiar()))?,
+                None => missing.push(format!("`{}`", name.familiar())),
+            }
+        }
+        store.collect()?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(hinted(
+            format!("no image {}", missing.join(", ")),
+            "see `firebuild image ls`",
+        ))
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// A tar archive of a root file system (also gzip, xz, zstd; `-` reads standard input), or `oci:DIR[:NAME]`
+    source: String,
+    /// The image's name
+    #[arg(long, short)]
+    tag: Reference,
+}
+
+impl Import {
+    fn run(self, global: &Global) -> anyhow::Result<()> {
+        let store = global.store()?;
+        let image = if let Some(layout) = self.source.strip_prefix("oci:") {
+            let (directory, name) = split_layout(layout);
+            firebuild_oci::import_oci_dir(&store, directory, name, &self.tag)?
+        } else if self.source.starts_with("docker-archive:")
+            || self.source.starts_with("oci-archive:")
+        {
+            return Err(hinted(
+                format!("importing `{}` is not supported yet", self.source),
+                "unpack it with `skopeo copy` to an OCI directory and import `oci:DIR`",
+            ));
+        } else {
+            let mut config = ImageConfig::scratch(Platform::host());
+            config.config.working_dir.clear();
+            if self.source == "-" {
+                firebuild_oci::import_rootfs_tar(
+                    &store,
+                    std::io::stdin().lock(),
+                    config,
+                    &self.tag,
+                )?
+            } else {
+                let file = fs_err::File::open(&self.source).context("cannot import the image")?;
+                firebuild_oci::import_rootfs_tar(&store, BufReader::new(file), config, &self.tag)?
+            }
+        };
+        terminal::print(format_args!("{}\n", image.manifest.digest))
+    }
+}
+
+/// `DIR[:NAME]`, where a directory of the whole name comes first.
+fn split_layout(text: &str) -> (&Path, Option<&str>) {
+    if Path::new(text).is_dir() {
+        return (Path::new(text), None);
+    }
+    match text.split_once(':') {
+        Some((directory, name)) => (Path::new(directory), Some(name)),
+        None => (Path::new(text), None),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ExportType {
+    /// The merged files as one tar archive
+    RootfsTar,
+    /// A directory as the OCI image layout specification has it
+    OciDir,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The image
+    name: Reference,
+    /// What to write
+    #[arg(long = "type", value_enum)]
+    kind: ExportType,
+    /// Where to write it: a file, or a directory that is not there yet
+    #[arg(long, short, value_name = "PATH")]
+    output: PathBuf,
+}
+
+impl Export {
+    fn run(self, global: &Global) -> anyhow::Result<()> {
+        let store = global.store()?;
+        let _lease = store.lease()?;
+        let image = find(&store, &self.name)?;
+        let doing = || {
+            format!(
+                "cannot export `{}` to `{}`",
+                self.name.familiar(),
+                self.output.display()
+            )
+        };
+        match self.kind {
+            ExportType::OciDir => Ok(firebuild_oci::export_oci_dir(
+                &store,
+                &image,
+                &self.name,
+                &self.output,
+            )?),
+            ExportType::RootfsTar => {
+                // Written beside and renamed, so that a file of that name is always a whole one.
+                let beside = self
+                    .output
+                    .with_extension(format!("{}.partial", std::process::id()));
+                let written = write_tar(&store, &image, &beside)
+                    .and_then(|()| Ok(fs_err::rename(&beside, &self.output)?));
+                if written.is_err() {
+                    // The error that counts is the first one.
+                    let _ = fs_err::remove_file(&beside);
+                }
+                written.with_context(doing)
+            }
+        }
+    }
+}
+
+fn write_tar(store: &Store, image: &firebuild_oci::Image, path: &Path) -> anyhow::Result<()> {
+    let output = BufWriter::with_capacity(1 << 20, fs_err::File::create(path)?);
+    let file = firebuild_oci::export_rootfs_tar(store, image, output)?.into_inner()?;
+    Ok(file.sync_all()?)
+}
+
+/// An image of the store, or an error that says what to do.
+pub(crate) fn find(store: &Store, name: &Reference) -> anyhow::Result<firebuild_oci::Image> {
+    firebuild_oci::find_image(store, name).map_err(|error| match error {
+        firebuild_oci::Error::NoImage(_) => anyhow::Error::new(firebuild_builder::Error::NoImage {
+            reference: name.clone(),
+        }),
+        other => other.into(),
+    })
+}

@@ -1,0 +1,150 @@
+//! The subcommands, one file each, and what all of them share.
+
+mod baseos;
+mod build;
+mod image;
+mod kernel;
+mod lifecycle;
+mod machine;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use firebuild_store::Store;
+
+pub(crate) use build::BuildEnd;
+
+use crate::error;
+
+/// Where all state is kept unless somebody says otherwise.
+const DEFAULT_ROOT: &str = "/var/lib/firebuild";
+
+/// Build root file systems from Dockerfiles and run them as microVMs
+///
+/// Every RUN of a Dockerfile is executed inside a microVM; images, kernels and running VMs are
+/// kept on this host alone. There is no daemon.
+#[derive(Debug, Parser)]
+#[command(name = "firebuild", version, max_term_width = 100, after_help = FIRST_STEPS)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const FIRST_STEPS: &str = "\
+First steps:
+  firebuild kernel pull debian:bookworm
+  firebuild baseos --bootstrap debian:bookworm --tag debian:bookworm-slim
+  firebuild build -t org/app:1.0 .
+  firebuild run -d --name app -p 8080:80 org/app:1.0
+  firebuild logs -f app";
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// Keep all state under this directory
+    #[arg(long, global = true, env = "FIREBUILD_ROOT", default_value = DEFAULT_ROOT, value_name = "DIR", help_heading = "Global options")]
+    root: PathBuf,
+}
+
+impl Global {
+    /// The store under the chosen root.
+    pub(crate) fn store(&self) -> anyhow::Result<Store> {
+        Ok(Store::open(&self.root)?)
+    }
+}
+
+/// How facts are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a base image from a distribution's packages
+    Baseos(baseos::Baseos),
+    /// Build an image from a Dockerfile
+    Build(build::Build),
+    /// Manage images
+    #[command(subcommand)]
+    Image(image::Image),
+    /// List images: short for `image ls`
+    Images(image::Ls),
+    /// Remove images: short for `image rm`
+    Rmi(image::Rm),
+    /// Give an image one more name: short for `image tag`
+    Tag(image::Tag),
+    /// Manage the kernels that microVMs boot
+    #[command(subcommand)]
+    Kernel(kernel::Kernel),
+    /// Start a microVM from an image
+    Run(Box<run::Run>),
+    /// List microVMs
+    #[command(visible_alias = "ps")]
+    Ls(lifecycle::Ls),
+    /// Show everything about a microVM
+    Inspect(lifecycle::Inspect),
+    /// Show what a microVM's workload wrote
+    Logs(lifecycle::Logs),
+    /// Ask a microVM's workload to end, and wait for it
+    Stop(lifecycle::Stop),
+    /// End a microVM, or send its workload a signal
+    Kill(lifecycle::Kill),
+    /// Remove microVMs that have ended
+    Rm(lifecycle::Rm),
+    /// Remove the records of ended microVMs, and whatever dead ones and unused images left behind
+    Purge(lifecycle::Purge),
+    /// What each microVM's own process does (internal)
+    #[command(hide = true)]
+    Supervise(lifecycle::Supervise),
+}
+
+impl Cli {
+    /// Does what was asked; errors are printed here.
+    pub(crate) fn run(self) -> ExitCode {
+        let result = match self.command {
+            Command::Run(run) => run.run(&self.global),
+            Command::Supervise(supervise) => supervise.run(&self.global),
+            other => other.run(&self.global).map(|()| ExitCode::SUCCESS),
+        };
+        result.unwrap_or_else(|error| error::report(&error))
+    }
+}
+
+impl Command {
+    fn run(self, global: &Global) -> anyhow::Result<()> {
+        match self {
+            Self::Baseos(command) => command.run(global),
+            Self::Build(command) => command.run(global),
+            Self::Image(command) => command.run(global),
+            Self::Images(command) => command.run(global),
+            Self::Rmi(command) => command.run(global),
+            Self::Tag(command) => command.run(global),
+            Self::Kernel(command) => command.run(global),
+            Self::Ls(command) => command.run(global),
+            Self::Inspect(command) => command.run(global),
+            Self::Logs(command) => command.run(global),
+            Self::Stop(command) => command.run(global),
+            Self::Kill(command) => command.run(global),
+            Self::Rm(command) => command.run(global),
+            Self::Purge(command) => command.run(global),
+            Self::Run(_) | Self::Supervise(_) => Ok(()),
+        }
+    }
+}
+
+/// A runtime for one command: one thread, because almost all the time is spent waiting.
+pub(crate) fn block_on<F: Future>(future: F) -> anyhow::Result<F::Output> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    Ok(runtime.block_on(future))
+}

@@ -1,0 +1,106 @@
+//! How an error looks, which exit status it has, and what is said to do next.
+//!
+//! An error is printed as `error:`, a `caused by:` line for each cause, and `hint:` where there is
+//! something to type.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use crate::terminal;
+
+/// The exit status of firebuild's own failures, as Docker has it.
+pub(crate) const OWN_FAILURE: u8 = 125;
+
+/// An error with something to type next.
+#[derive(Debug)]
+pub(crate) struct Hinted {
+    message: String,
+    hint: String,
+}
+
+impl fmt::Display for Hinted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Hinted {}
+
+/// An error with a hint.
+pub(crate) fn hinted(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+    Hinted {
+        message: message.into(),
+        hint: hint.into(),
+    }
+    .into()
+}
+
+/// An error that is already a finished picture: a Dockerfile's line with a mark.
+#[derive(Debug)]
+pub(crate) struct Rendered(pub(crate) String);
+
+impl fmt::Display for Rendered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Rendered {}
+
+/// Prints an error and gives the exit status.
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    if let Some(Rendered(picture)) = error.downcast_ref() {
+        terminal::say(picture);
+        return ExitCode::from(OWN_FAILURE);
+    }
+    let (red, bold, plain) = if terminal::colours() {
+        ("\x1b[1;31m", "\x1b[1m", "\x1b[0m")
+    } else {
+        ("", "", "")
+    };
+    let mut causes = error.chain().map(ToString::to_string);
+    terminal::say(format_args!(
+        "{red}error:{plain} {}",
+        causes.next().unwrap_or_default()
+    ));
+    for cause in causes {
+        terminal::say(format_args!("{bold}caused by:{plain} {cause}"));
+    }
+    if let Some(hint) = hint_of(error) {
+        terminal::say(format_args!("{bold}hint:{plain} {hint}"));
+    }
+    ExitCode::from(OWN_FAILURE)
+}
+
+/// What an error or one of its causes suggests to do.
+pub(crate) fn hint_of(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(hint)
+}
+
+/// What one error of a chain suggests to do.
+fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(hinted) = error.downcast_ref::<Hinted>() {
+        return Some(hinted.hint.clone());
+    }
+    if let Some(error) = error.downcast_ref::<firebuild_builder::Error>() {
+        return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<firebuild_builder::base::BootstrapError>() {
+        return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<firebuild_store::Error>() {
+        return error.hint().map(str::to_owned);
+    }
+    if let Some(error) = error.downcast_ref::<firebuild_oci::Error>() {
+        return error.hint().map(str::to_owned);
+    }
+    if let Some(error) = error.downcast_ref::<firebuild_machine::Error>() {
+        return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<firebuild_machine::boot::BootError>() {
+        return error.hint();
+    }
+    error
+        .downcast_ref::<firebuild_network::Error>()
+        .and_then(|error| error.hint())
+}

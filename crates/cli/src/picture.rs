@@ -1,0 +1,230 @@
+//! Errors in a Dockerfile as pictures: the file, the line, a mark under it, what was expected.
+
+use std::ops::Range;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use firebuild_builder::{Error, StepError};
+use firebuild_dockerfile::{ParseError, Warning};
+use firebuild_plan::Origin;
+use firebuild_plan::lower::LowerError;
+
+use crate::command::BuildEnd;
+use crate::error::{self, Rendered, hinted};
+use crate::terminal;
+
+/// How many of a failed command's last lines are shown again.
+const SHOWN_LINES: usize = 10;
+
+/// A Dockerfile that errors are shown in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Picture<'a> {
+    /// Its name.
+    pub(crate) name: &'a str,
+    /// Its text.
+    pub(crate) text: &'a [u8],
+}
+
+/// What a picture shows.
+struct Shown<'a> {
+    level: Level<'a>,
+    title: &'a str,
+    span: Range<usize>,
+    label: &'a str,
+    notes: Vec<String>,
+    hint: Option<String>,
+}
+
+impl Picture<'_> {
+    /// A mistake in the text.
+    pub(crate) fn of_parse(&self, error: &ParseError) -> anyhow::Error {
+        let title = error.to_string();
+        self.rendered(Shown {
+            level: Level::ERROR,
+            title: &title,
+            span: error.range(),
+            label: error.expected.as_deref().unwrap_or_default(),
+            notes: Vec::new(),
+            hint: error.hint(),
+        })
+    }
+
+    /// A mistake in what the text means.
+    pub(crate) fn of_lowering(&self, error: LowerError) -> anyhow::Error {
+        let span = error.span.range();
+        let title = error.to_string();
+        let error = anyhow::Error::new(error);
+        let notes = error
+            .chain()
+            .skip(1)
+            .map(|cause| format!("caused by: {cause}"))
+            .collect();
+        self.rendered(Shown {
+            level: Level::ERROR,
+            title: &title,
+            span,
+            label: "",
+            notes,
+            hint: error::hint_of(&error),
+        })
+    }
+
+    /// Something that is probably not meant.
+    pub(crate) fn of_warning(&self, warning: &Warning) -> String {
+        let title = format!("{} ({})", warning.message, warning.rule);
+        self.render(Shown {
+            level: Level::WARNING,
+            title: &title,
+            span: warning.span.range(),
+            label: "",
+            notes: Vec::new(),
+            hint: None,
+        })
+    }
+
+    /// The end of a build.
+    pub(crate) fn of_build(&self, end: BuildEnd) -> anyhow::Error {
+        let error = match end {
+            BuildEnd::Interrupted => {
+                return hinted(
+                    "the build was interrupted",
+                    "what was finished is kept: the same command goes on from there",
+                );
+            }
+            BuildEnd::Failed(error) => error,
+        };
+        let Error::Step {
+            stage,
+            origin,
+            source,
+        } = &error
+        else {
+            return error.into();
+        };
+        let (title, span, notes) = (
+            format!("stage `{stage}`: {source}"),
+            self.lines(origin),
+            notes(source),
+        );
+        let hint = match &**source {
+            StepError::Other(inner) => inner.hint(),
+            _ => None,
+        };
+        self.rendered(Shown {
+            level: Level::ERROR,
+            title: &title,
+            span,
+            label: "",
+            notes,
+            hint,
+        })
+    }
+
+    fn rendered(&self, shown: Shown<'_>) -> anyhow::Error {
+        Rendered(self.render(shown)).into()
+    }
+
+    fn render(&self, shown: Shown<'_>) -> String {
+        // Marks are placed by bytes, so bytes that are no text must not change their number.
+        let text: String = match std::str::from_utf8(self.text) {
+            Ok(text) => text.to_owned(),
+            Err(_) => self
+                .text
+                .iter()
+                .map(|byte| {
+                    if byte.is_ascii() {
+                        char::from(*byte)
+                    } else {
+                        '?'
+                    }
+                })
+                .collect(),
+        };
+        let end = shown.span.end.min(text.len());
+        let span = shown.span.start.min(end)..end;
+        let annotation = AnnotationKind::Primary.span(span).label(shown.label);
+        let snippet = Snippet::source(text.as_str())
+            .path(self.name)
+            .line_start(1)
+            .annotation(annotation);
+        let mut group = shown.level.primary_title(shown.title).element(snippet);
+        for note in &shown.notes {
+            group = group.element(Level::NOTE.message(note.as_str()));
+        }
+        if let Some(hint) = &shown.hint {
+            group = group.element(Level::HELP.with_name("hint").message(hint.as_str()));
+        }
+        let report: &[Group<'_>] = &[group];
+        let renderer = if terminal::colours() {
+            Renderer::styled()
+        } else {
+            Renderer::plain()
+        };
+        renderer.render(report)
+    }
+
+    /// The bytes of an instruction's first line.
+    fn lines(&self, origin: &Origin) -> Range<usize> {
+        let mut start = 0;
+        for (number, line) in (1..).zip(self.text.split_inclusive(|byte| *byte == b'\n')) {
+            if number == origin.line {
+                return start..start + line.trim_ascii_end().len();
+            }
+            start += line.len();
+        }
+        start..start
+    }
+}
+
+/// What is known beside a step's own message: its causes, or the end of its output.
+fn notes(error: &StepError) -> Vec<String> {
+    let mut notes: Vec<String> = Vec::new();
+    if let StepError::Command { tail, .. } = error {
+        let last = tail.iter().skip(tail.len().saturating_sub(SHOWN_LINES));
+        let lines: Vec<String> = last
+            .map(|(_, line)| String::from_utf8_lossy(line).trim_end().to_owned())
+            .collect();
+        if !lines.is_empty() {
+            notes.push(format!("its last lines were:\n{}", lines.join("\n")));
+        }
+    }
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        notes.push(format!("caused by: {cause}"));
+        source = cause.source();
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_is_shown_in_its_line() {
+        let text = b"FROM debian\nRNU true\n";
+        let error = firebuild_dockerfile::parse(text).unwrap_err();
+        assert_eq!((error.line(), error.column()), (2, 1));
+        let picture = Picture {
+            name: "Dockerfile",
+            text,
+        };
+        let shown = picture.of_parse(&error).to_string();
+        assert!(shown.contains("Dockerfile:2:1"), "{shown}");
+        assert!(
+            shown.contains("RNU true") && shown.contains("^^^"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_shown_too() {
+        let text = b"FROM a\nRUN \xff\xfe\nBAD x\n";
+        if let Err(error) = firebuild_dockerfile::parse(text) {
+            let picture = Picture {
+                name: "Dockerfile",
+                text,
+            };
+            assert!(picture.of_parse(&error).to_string().contains("Dockerfile:"));
+        }
+    }
+}
