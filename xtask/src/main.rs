@@ -1,10 +1,83 @@
 //! The one entry point for firebuild's developers.
+//!
+//! `cargo xtask demo` shows firebuild from end to end, `cargo xtask test` runs every test. Both
+//! install the Debian packages that they need and that are missing.
 
+mod demo;
 #[cfg(feature = "generate")]
 mod generate;
+mod packages;
+mod shell;
+mod suites;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about, version)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// From nothing to PostgreSQL in a microVM, and away again
+    Demo,
+    /// Every test: units, real microVMs, generated code
+    Test,
+    /// Formatting and lints, as `.ci/run` has them
+    Lint,
+    /// Make the committed generated code anew
+    Generate {
+        /// Only compare with what is committed
+        #[arg(long)]
+        check: bool,
+    },
+}
 
 fn main() -> anyhow::Result<()> {
-    #[cfg(feature = "generate")]
-    generate::run(std::path::Path::new("."), false)?;
-    Ok(())
+    let arguments = Arguments::parse();
+    let root = root()?;
+    std::env::set_current_dir(&root)
+        .with_context(|| format!("cannot go to `{}`", root.display()))?;
+    match arguments.task {
+        Task::Demo => demo::run(&root),
+        Task::Test => suites::test(),
+        Task::Lint => suites::lint(),
+        Task::Generate { check } => generate(&root, check),
+    }
+}
+
+/// The repository's root, two levels above this crate's manifest or where cargo says it is.
+fn root() -> anyhow::Result<PathBuf> {
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").context("start this as `cargo xtask`")?;
+    let root = Path::new(&manifest)
+        .parent()
+        .context("xtask has no parent directory")?;
+    Ok(root.to_owned())
+}
+
+#[cfg(feature = "generate")]
+fn generate(root: &Path, check: bool) -> anyhow::Result<()> {
+    generate::run(root, check)
+}
+
+/// The compilers are a feature, so that every other task starts without building them.
+#[cfg(not(feature = "generate"))]
+fn generate(_: &Path, check: bool) -> anyhow::Result<()> {
+    let mut arguments = vec![
+        "run",
+        "--quiet",
+        "--package",
+        "xtask",
+        "--features",
+        "generate",
+        "--",
+        "generate",
+    ];
+    arguments.extend(check.then_some("--check"));
+    shell::cargo(&arguments)
 }

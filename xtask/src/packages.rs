@@ -1,0 +1,52 @@
+//! The Debian packages that demo and tests need.
+
+use std::process::{Command, Stdio};
+
+use crate::shell;
+
+/// What firebuild itself uses, and a client for the demonstration's server.
+pub(crate) const DEMO: [&str; 4] = [
+    "qemu-system-x86",
+    "mmdebstrap",
+    "nftables",
+    "postgresql-client",
+];
+
+/// What the tests judge by.
+pub(crate) const TEST: [&str; 7] = [
+    "cpio",
+    "e2fsprogs",
+    "iproute2",
+    "skopeo",
+    "umoci",
+    "xz-utils",
+    "zstd",
+];
+
+/// Installs those of `wanted` that are missing; asks no registry if none is.
+pub(crate) fn install(wanted: &[&str]) -> anyhow::Result<()> {
+    let missing: Vec<&str> = wanted
+        .iter()
+        .copied()
+        .filter(|package| !installed(package))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    shell::say(&format!("installing {}", missing.join(" ")));
+    shell::run(Command::new("apt-get").args(["-qq", "update"]))?;
+    let mut install = Command::new("apt-get");
+    install
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .args(["-qq", "install", "-y", "--no-install-recommends"])
+        .args(&missing);
+    shell::run(install.stdout(Stdio::null()))
+}
+
+fn installed(package: &str) -> bool {
+    let status = Command::new("dpkg-query")
+        .args(["-W", "-f", "${db:Status-Status}", package])
+        .stderr(Stdio::null())
+        .output();
+    status.is_ok_and(|output| output.stdout == b"installed")
+}

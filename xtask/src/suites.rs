@@ -1,0 +1,35 @@
+//! Tests and lints.
+
+use crate::{packages, shell};
+
+/// Every test. Those that start microVMs run one at a time, because each wants a processor.
+pub(crate) fn test() -> anyhow::Result<()> {
+    packages::install(&packages::DEMO)?;
+    packages::install(&packages::TEST)?;
+    shell::cargo(&[
+        "run",
+        "--quiet",
+        "--package",
+        "xtask",
+        "--features",
+        "generate",
+        "--",
+        "generate",
+        "--check",
+    ])?;
+    shell::cargo(&["test", "--workspace", "--exclude", "firebuild"])?;
+    shell::cargo(&["test", "--package", "firebuild", "--", "--test-threads=1"])
+}
+
+/// What a change has to pass before its tests are run.
+pub(crate) fn lint() -> anyhow::Result<()> {
+    shell::cargo(&["fmt", "--all", "--check"])?;
+    shell::cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ])
+}
