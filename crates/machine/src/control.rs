@@ -65,10 +65,13 @@ impl Published {
         }
     }
 
-    /// Waits until those who follow the output have read the last of it, but not for long.
-    pub(crate) async fn drained(&self) {
+    /// Says that there will be no more output. If the output is about to be removed, waits until
+    /// those who follow it have read the last of it, but not for long.
+    pub(crate) async fn last(&self, is_removed: bool) {
         self.output.send_replace(None);
-        let _ = tokio::time::timeout(LAST_READ, self.output.closed()).await;
+        if is_removed {
+            let _ = tokio::time::timeout(LAST_READ, self.output.closed()).await;
+        }
     }
 
     pub(crate) fn grown(&self) {

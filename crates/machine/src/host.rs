@@ -9,7 +9,7 @@ use firebuild_store::{KernelId, Store};
 
 use crate::boot::{self, Kernel};
 use crate::vmm::{Vmm, detect, qemu};
-use crate::{Error, paths};
+use crate::{Error, paths, sys};
 
 /// What a host offers to its VMs.
 #[derive(Clone)]
@@ -81,6 +81,8 @@ fn load(store: &Store, id: &KernelId) -> Result<Boot, Error> {
     let vmlinux = fs_err::File::open(kernel.vmlinux());
     let vmlinux = vmlinux.map_err(|source| Error::io(format!("open the kernel `{id}`"), source))?;
     let initramfs = boot::initramfs(&kernel, boot::agent())?;
+    // Three megabytes that a supervisor would keep resident for nothing.
+    sys::forget(boot::agent());
     let initramfs = qemu::in_memory(&initramfs)
         .map_err(|source| Error::io("pass the initramfs on to the VMM", source))?;
     Ok(Boot {

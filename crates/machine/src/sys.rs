@@ -129,3 +129,49 @@ pub(crate) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: needed as above. The descriptor is open, and no value of this process owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
+
+/// Lets the memory of a constant that lies in this program's file go; it comes back when it is
+/// looked at again.
+pub(crate) fn forget(constant: &'static [u8]) {
+    const PAGE: usize = 4096;
+    let range = constant.as_ptr_range();
+    let start = (range.start as usize).next_multiple_of(PAGE);
+    let end = (range.end as usize) / PAGE * PAGE;
+    if let Some(length) = end.checked_sub(start) {
+        // SAFETY: needed because no safe call gives pages back. All of the pages lie within
+        // `constant`, which nobody ever writes: they are as in the file, and are read from there
+        // when they are touched again, so that no reader sees a difference.
+        let _ = unsafe {
+            rustix::mm::madvise(
+                start as *mut std::ffi::c_void,
+                length,
+                rustix::mm::Advice::LinuxDontNeed,
+            )
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_forgotten_comes_back() {
+        let agent = crate::boot::agent();
+        let before = firebuild_core::Digest::of(agent);
+        forget(agent);
+        forget(&agent[..10]);
+        forget(&[]);
+        assert_eq!(firebuild_core::Digest::of(agent), before);
+    }
+
+    #[test]
+    fn only_what_a_parent_passed_on_is_taken_over() {
+        use std::os::fd::AsRawFd;
+        let ours = fs_err::File::open("/dev/null").unwrap();
+        assert!(inherited(ours.file().as_raw_fd()).is_err());
+        for number in [-1, 0, 1, 2, 999_999] {
+            assert!(inherited(number).is_err(), "{number}");
+        }
+    }
+}

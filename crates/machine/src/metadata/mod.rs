@@ -96,12 +96,12 @@ pub fn checked(metadata: &Metadata) -> Result<Value, Error> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use firebuild_protocol::metadata::{Credentials, Network};
 
     use super::*;
 
-    pub(super) fn sample() -> Metadata {
+    pub(crate) fn sample() -> Metadata {
         Metadata {
             vm_id: "abcdefghij0123456789".into(),
             hostname: "web".into(),

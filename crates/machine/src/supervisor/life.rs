@@ -70,7 +70,7 @@ pub(super) async fn live(
 /// Gives everything back and tells those who wait.
 async fn finish(machine: Machine, end: State, published: &Published) -> Result<(), Error> {
     machine.end().await;
-    published.drained().await;
+    published.last(machine.record().spec.remove).await;
     let (record, result) = match machine.release(end).await {
         Ok(record) => (record, Ok(())),
         Err((record, error)) => (record, Err(error)),

@@ -6,9 +6,19 @@ pub mod guest;
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::agent::GuestService;
 use crate::boot::Restart;
 use crate::vmm::{Acceleration, Launch, Pending, Running, Vmm, VmmFacts};
 use crate::{Error, sys};
+
+/// A service that has no calls: whatever a guest asks for is "unimplemented".
+#[must_use]
+pub fn no_calls() -> impl GuestService {
+    tower::service_fn(|_: http::Request<hyper::body::Incoming>| {
+        let refused = tonic::Status::unimplemented("there are no calls").into_http();
+        std::future::ready(Ok::<_, std::convert::Infallible>(refused))
+    })
+}
 
 /// A VMM that starts a process in the VM's network namespace and takes that for the guest. The
 /// process gets the kernel's command line in the environment variable `FIREBUILD_COMMAND_LINE`.

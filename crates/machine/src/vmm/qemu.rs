@@ -200,3 +200,123 @@ pub fn in_memory(bytes: &[u8]) -> io::Result<File> {
     file.write_all(bytes)?;
     Ok(file)
 }
+
+#[cfg(test)]
+mod tests {
+    use firebuild_core::MachineId;
+    use firebuild_network::{Mac, Namespace};
+    use firebuild_protocol::metadata::{Document, Latest};
+
+    use super::*;
+
+    fn launch() -> Launch {
+        let id = MachineId::from_random([0; 20]);
+        let null = || fs_err::File::open("/dev/null").unwrap().into_parts().0;
+        Launch {
+            mac: Mac::of_machine(&id),
+            cpus: 2,
+            memory: 512,
+            kernel: null(),
+            initramfs: null(),
+            command_line: "console=ttyS0 a,b=c".to_owned(),
+            acpi: true,
+            root: null(),
+            disk: null(),
+            namespace: Namespace::at("/run/netns/none"),
+            tap: null().into(),
+            ids: None,
+            runtime: "/none".into(),
+            console: "/none".into(),
+            metadata: Document {
+                latest: Latest {
+                    metadata: crate::metadata::tests::sample(),
+                },
+            },
+            id,
+        }
+    }
+
+    const NUMBERS: Numbers = Numbers {
+        kernel: 10,
+        initramfs: 11,
+        root: 12,
+        disk: 13,
+        tap: 14,
+    };
+
+    /// The values of an option.
+    fn values<'a>(arguments: &'a [String], option: &str) -> Vec<&'a str> {
+        let pairs = arguments.iter().zip(&arguments[1..]);
+        let found = pairs.filter(|(name, _)| *name == option);
+        found.map(|(_, value)| value.as_str()).collect()
+    }
+
+    #[test]
+    fn the_command_line_follows_from_the_launch() {
+        let tcg = arguments(&launch(), Acceleration::Tcg, NUMBERS);
+        let mac = launch().mac;
+        for (option, expected) in [
+            ("-machine", vec!["microvm,accel=tcg,rtc=on,acpi=on"]),
+            ("-cpu", vec!["max,-cx16"]),
+            ("-smp", vec!["2"]),
+            ("-m", vec!["512M"]),
+            ("-kernel", vec!["/proc/self/fd/10"]),
+            ("-initrd", vec!["/proc/self/fd/11"]),
+            ("-append", vec!["console=ttyS0 a,b=c"]),
+            ("-add-fd", vec!["fd=12,set=1", "fd=13,set=2"]),
+            ("-netdev", vec!["tap,id=net,fd=14,vhost=off"]),
+            (
+                "-device",
+                vec![
+                    "virtio-blk-device,drive=root,serial=root",
+                    "virtio-blk-device,drive=disk,serial=disk",
+                    &format!("virtio-net-device,netdev=net,mac={mac}"),
+                    "virtio-rng-device",
+                ],
+            ),
+        ] {
+            assert_eq!(values(&tcg, option), expected, "{option}");
+        }
+        let drives = values(&tcg, "-blockdev");
+        assert!(drives[0].contains("node-name=root,read-only=on,"));
+        assert!(!drives[1].contains("read-only"));
+        for switch in ["-nodefaults", "-no-user-config", "-no-reboot"] {
+            assert!(tcg.iter().any(|argument| argument == switch), "{switch}");
+        }
+        let sandbox = values(&tcg, "-sandbox")[0];
+        for denied in ["elevateprivileges", "spawn", "resourcecontrol", "obsolete"] {
+            assert!(sandbox.contains(&format!("{denied}=deny")), "{sandbox}");
+        }
+    }
+
+    #[test]
+    fn kvm_and_kernels_without_acpi_differ() {
+        let launch = Launch {
+            acpi: false,
+            ..launch()
+        };
+        let kvm = arguments(&launch, Acceleration::Kvm, NUMBERS);
+        assert_eq!(
+            values(&kvm, "-machine"),
+            ["microvm,accel=kvm,rtc=on,acpi=off"]
+        );
+        assert_eq!(values(&kvm, "-cpu"), ["host"]);
+    }
+
+    #[test]
+    fn what_others_may_not_read_is_copied() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("kernel");
+        fs_err::write(&path, "kernel").unwrap();
+        for (mode, is_copied) in [(0o644, false), (0o600, true)] {
+            fs_err::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let file = fs_err::File::open(&path).unwrap().into_parts().0;
+            let fd = readable_by_all(&file).unwrap();
+            let name = fs_err::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap();
+            assert_eq!(name.to_string_lossy().starts_with("/memfd:"), is_copied);
+            let copy = fs_err::read(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap();
+            assert_eq!(copy, b"kernel");
+        }
+    }
+}

@@ -1,18 +1,6 @@
 //! Real VMs under their supervisors: QEMU, a distribution's kernel, `vminit`. Needs root, QEMU and
 //! a mirror of packages.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test fails by panicking, and a guest's console is its standard output"
-)]
-
-#[path = "boot/image.rs"]
-mod image;
-
-mod host;
-
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -21,15 +9,7 @@ use firebuild_machine::output::{Entry, Stream};
 use firebuild_machine::record::{Exit, State};
 use firebuild_machine::{MachineSpec, client};
 
-use host::{Place, spec};
-
-/// Not a test: what this program does as a supervisor.
-#[test]
-fn role() {
-    if std::env::var(host::ROLE).as_deref() == Ok("real-supervisor") {
-        host::be_supervisor(true);
-    }
-}
+use crate::host::{Place, spec};
 
 /// The kernel that VMs of these tests boot, fetched once.
 fn kernel() -> PathBuf {
@@ -61,7 +41,7 @@ fn said(entries: &[Entry], of: Stream) -> String {
 
 #[test]
 fn a_vm_runs_its_workload_unprivileged_and_leaves_nothing() {
-    let place = Place::real(&kernel(), image::image());
+    let place = Place::real(&kernel(), crate::image::image());
     let begin = Instant::now();
     let spec = shell("echo out; echo err >&2; read line; exit 5");
     let mut vm = client::run(&place.host, spec, place.supervisor()).unwrap();
@@ -128,13 +108,15 @@ fn check_processes(supervisor: u32, vmm: u32) {
 
 #[test]
 fn a_vm_stops_when_asked_and_shows_its_signal() {
-    let place = Place::real(&kernel(), image::image());
+    let place = Place::real(&kernel(), crate::image::image());
     let script = "trap 'echo asked; exit 3' TERM; echo ready; while :; do sleep 1; done";
     let mut vm = client::run(&place.host, shell(script), place.supervisor()).unwrap();
     let first = vm.next().unwrap().unwrap();
     assert_eq!(first.data, b"ready\n");
     let id = vm.record().id.clone();
+    let begin = Instant::now();
     let last = client::stop(&place.host, &id, Duration::from_secs(30)).unwrap();
+    println!("stopped after {:?}", begin.elapsed());
     let exit = Exit::Status(3);
     assert_eq!(last.state, State::Stopped { exit });
     let rest: Vec<Entry> = vm.map(Result::unwrap).collect();
@@ -144,7 +126,7 @@ fn a_vm_stops_when_asked_and_shows_its_signal() {
 
 #[test]
 fn a_program_that_is_missing_is_status_127() {
-    let place = Place::real(&kernel(), image::image());
+    let place = Place::real(&kernel(), crate::image::image());
     let mut spec = spec(&["/no/such/program"]);
     spec.kernel_arguments.clear();
     spec.memory = 256;
@@ -159,4 +141,23 @@ fn an_image_that_is_none_is_told_by_the_guests_last_words() {
     let error = client::run(&place.host, shell("true"), place.supervisor());
     let error = error.map(|vm| vm.record().clone()).unwrap_err();
     assert!(error.to_string().contains("vminit: fatal"), "{error}");
+}
+
+#[test]
+fn a_vmm_that_cannot_start_says_why() {
+    let text = tempfile::tempdir().unwrap();
+    let kernel = kernel();
+    for file in ["kernel.json", "modules"] {
+        std::os::unix::fs::symlink(kernel.join(file), text.path().join(file)).unwrap();
+    }
+    fs_err::write(text.path().join("vmlinux"), "this is no kernel").unwrap();
+    let place = Place::real(text.path(), crate::image::image());
+    let error = client::run(&place.host, shell("true"), place.supervisor()).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.starts_with("`qemu` ended with status 1 while it started"),
+        "{text}"
+    );
+    assert!(text.contains("\n  qemu: "), "{text}");
+    assert!(client::list(&place.host).unwrap().is_empty());
 }

@@ -1,19 +1,5 @@
 //! The lives of VMs under their supervisors, with processes in place of VMs: everything but the
 //! VMM and the kernel is real. Needs root.
-//!
-//! The program of these tests is three programs: the tests; each supervisor; each guest. Which one
-//! it is, the environment says to the "test" `role`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test fails by panicking, and a guest's console is its standard output"
-)]
-
-#[path = "host/guest.rs"]
-mod guest;
-mod host;
-
 use std::io::Write as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -22,24 +8,13 @@ use firebuild_machine::output::Stream;
 use firebuild_machine::record::{Exit, Record, State};
 use firebuild_machine::{Host, client, reconcile};
 
-use host::{Place, spec};
-
-/// Not a test: what this program does as a supervisor or as a guest.
-#[test]
-fn role() {
-    match std::env::var(host::ROLE).as_deref() {
-        Ok("supervisor") => host::be_supervisor(false),
-        Ok("guest") => guest::live_and_die(),
-        Ok("command") => be_command(),
-        _ => {}
-    }
-}
+use crate::host::{Place, spec};
 
 /// A command that starts a VM whose guest never calls, and waits for it.
-fn be_command() {
-    let root = host::root();
-    let supervisor = host::program("supervisor", &root);
-    let started = client::run(&host::host(&root), host::spec(&["hang"]), supervisor);
+pub(crate) fn be_command() {
+    let root = crate::host::root();
+    let supervisor = crate::host::program("supervisor", &root);
+    let started = client::run(&crate::host::host(&root), spec(&["hang"]), supervisor);
     panic!("{:?}", started.map(|vm| vm.record().clone()));
 }
 
@@ -298,7 +273,7 @@ fn a_name_and_a_port_belong_to_one() {
 fn a_command_that_gives_up_takes_its_vm_along() {
     let place = Place::new();
     // This program once more, as the command that starts a VM whose guest never calls.
-    let mut command = host::program("command", place.root());
+    let mut command = crate::host::program("command", place.root());
     let mut child = command.spawn().unwrap();
     until(&place.host, |host| {
         client::list(host)

@@ -2,10 +2,12 @@
 
 use firebuild_machine::testing::guest;
 use firebuild_protocol::boot::BootArguments;
+use firebuild_protocol::metadata::Credentials;
+use firebuild_protocol::v1::bootstrap_client::BootstrapClient;
 use firebuild_protocol::v1::machine_client::MachineClient;
 use firebuild_protocol::v1::{
-    Exit, Exited, Failed, FromGuest, Hello, Output, Started, ToGuest, exit, from_guest, output,
-    to_guest,
+    Exit, Exited, Failed, FromGuest, Hello, Output, PingRequest, Started, ToGuest, exit,
+    from_guest, output, to_guest,
 };
 use firebuild_protocol::workload::Workload;
 use firebuild_protocol::{HOST_ADDRESS, METADATA_ADDRESS};
@@ -37,6 +39,9 @@ async fn live() -> Result<(), guest::Failure> {
         std::future::pending::<()>().await;
     }
     let metadata = guest::metadata((METADATA_ADDRESS, 80).into()).await?;
+    if let Some(credentials) = metadata.bootstrap {
+        return build(&credentials).await;
+    }
     let credentials = metadata.session.ok_or("no session")?;
     assert!(
         credentials
@@ -58,6 +63,14 @@ async fn live() -> Result<(), guest::Failure> {
         .await?
         .into_inner();
     work(&say, orders).await
+}
+
+/// A build VM that calls its builder once, and then waits for better times.
+async fn build(credentials: &Credentials) -> Result<(), guest::Failure> {
+    let mut client = BootstrapClient::new(guest::call(credentials).await?);
+    // Whatever the answer is, it is one.
+    let _ = client.ping(PingRequest::default()).await;
+    std::future::pending().await
 }
 
 struct Say(mpsc::Sender<FromGuest>);

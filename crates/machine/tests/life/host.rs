@@ -43,10 +43,6 @@ impl Place {
     }
 
     /// A host whose VMs are VMs, with the files of a kernel and a root file system image.
-    #[allow(
-        dead_code,
-        reason = "one of the programs that share this module needs it"
-    )]
     pub(crate) fn real(kernel: &Path, image: &Path) -> Self {
         let mut place = Self::new();
         let staged = place.host.store.temporary_directory().unwrap();
