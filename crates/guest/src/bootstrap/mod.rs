@@ -6,6 +6,8 @@
 mod changes;
 mod lay;
 mod run;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 use std::path::{Path, PathBuf};
