@@ -82,8 +82,9 @@ fn build() -> Result<PathBuf, Box<dyn Error>> {
         .args(["--package", "firebuild-guest", "--bin", "vminit"])
         .args(["--profile", "guest", "--target-dir"])
         .arg(&target_directory)
-        // For the last crate only: as RUSTFLAGS it would break procedural macros.
-        .args(["--", "-C", "target-feature=+crt-static"]);
+        // For the last crate only: as RUSTFLAGS it would break procedural macros. Not relocatable,
+        // because an emulated guest takes its time to relocate, at every start of the program.
+        .args(["--", "-C", "target-feature=+crt-static", "-C", "relocation-model=static"]);
     let status = cargo.status()?;
     if !status.success() {
         return Err(

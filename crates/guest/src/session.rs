@@ -62,6 +62,7 @@ pub(crate) async fn serve(
 ) -> Result<()> {
     let mut session = open(channel, reaper).await?;
     let launch = session.receive_start(hostname).await?;
+    console::debug(|| "the host has told what to start".to_owned());
     let started = launch::start(&launch, &session.reaper).await?;
     let running = match started {
         Ok(running) => running,
