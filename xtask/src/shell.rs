@@ -15,7 +15,19 @@ pub(crate) fn say(text: &str) {
 /// Runs cargo, the one that runs this.
 pub(crate) fn cargo(arguments: &[&str]) -> anyhow::Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    run(Command::new(cargo).args(arguments))
+    let mut command = Command::new(cargo);
+    // What cargo says of this package is not for the packages that it builds now: build scripts
+    // that look at it would run again and again.
+    for (name, _) in std::env::vars_os() {
+        let own = ["CARGO_MANIFEST", "CARGO_PKG_", "CARGO_BIN_", "CARGO_CRATE_"];
+        if own
+            .iter()
+            .any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes()))
+        {
+            command.env_remove(name);
+        }
+    }
+    run(command.args(arguments))
 }
 
 /// Runs a command to its end; a status other than 0 is an error.
