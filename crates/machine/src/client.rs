@@ -4,6 +4,7 @@
 //! processes at once. A command should begin with [`crate::reconcile::reconcile`].
 
 use std::io::{BufRead, BufReader, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -79,7 +80,7 @@ impl Attached {
     pub fn finish(self, host: &Host) -> Result<Record, Error> {
         if let Some(mut connection) = self.logs.connection {
             // All is read that was to be read: files may go.
-            let _ = connection.get_mut().write_all(b"\n");
+            let _ = connection.get_mut().shutdown(Shutdown::Write);
             while let Some(answer) = next(&mut connection) {
                 if let Answer::Ended(record) = answer {
                     return Ok(*record);
@@ -94,7 +95,16 @@ impl Iterator for Attached {
     type Item = Result<Entry, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.logs.next()
+        let before = self.logs.reader.number();
+        let entry = self.logs.next();
+        let now = self.logs.reader.number();
+        if let (Some(number), Some(connection)) = (now, &mut self.logs.connection)
+            && now != before
+        {
+            // The supervisor keeps segments until they are read. If it is gone, all is written.
+            let _ = writeln!(connection.get_mut(), "{number}");
+        }
+        entry
     }
 }
 

@@ -17,6 +17,9 @@ use crate::record::Record;
 /// How many bytes a request may have.
 const REQUEST: u64 = 4 << 10;
 
+/// How many bytes the number of a segment may have, with its line feed.
+const POSITION: u64 = 21;
+
 /// How long whoever follows the output may take to read the rest of it at the end.
 const LAST_READ: Duration = Duration::from_secs(5);
 
@@ -53,6 +56,8 @@ pub(crate) enum Answer {
 pub(crate) struct Published {
     /// Counts up with every output; none once there will be no more.
     pub(crate) output: watch::Sender<Option<u64>>,
+    /// Which segment of the output who started the supervisor reads, if it still does.
+    pub(crate) position: watch::Sender<Option<u64>>,
     /// The last record, once the VM has ended.
     pub(crate) ended: watch::Sender<Option<Arc<Record>>>,
 }
@@ -61,6 +66,7 @@ impl Published {
     pub(crate) fn new() -> Self {
         Self {
             output: watch::Sender::new(Some(0)),
+            position: watch::Sender::new(None),
             ended: watch::Sender::new(None),
         }
     }
@@ -157,24 +163,43 @@ async fn connection(
 }
 
 /// Serves who started the supervisor, if that stayed: everything that `Follow` and `Wait` answer,
-/// with nothing missed in between, however short the workload's life was.
+/// with nothing missed in between, however short the workload's life was. It says which segment
+/// of the output it reads, each a line, so that none is removed before, and ends its half of the
+/// connection when it has read all.
 pub(crate) async fn attached(mut stream: UnixStream, published: Published) {
-    let _ = attached_until_gone(&mut stream, &published).await;
-}
-
-async fn attached_until_gone(stream: &mut UnixStream, published: &Published) -> io::Result<()> {
     let mut ended = published.ended.subscribe();
+    let (reader, mut writer) = stream.split();
     {
         let _following = published.output.subscribe();
-        follow(stream, published).await?;
-        let mut rest = [0; 1];
-        let _ = tokio::time::timeout(LAST_READ, stream.read(&mut rest)).await;
+        let reading = note_position(reader, &published);
+        tokio::pin!(reading);
+        tokio::select! {
+            () = &mut reading => {}
+            _ = follow(&mut writer, &published) => {
+                let _ = tokio::time::timeout(LAST_READ, reading).await;
+            }
+        }
+        published.position.send_replace(None);
     }
     let ended = ended.wait_for(Option::is_some).await;
     let record = ended.ok().and_then(|record| record.clone());
-    match record {
-        Some(record) => say(stream, &Answer::Ended(Box::new((*record).clone()))).await,
-        None => Ok(()),
+    if let Some(record) = record {
+        // It may have gone; others know as well.
+        let _ = say(&mut writer, &Answer::Ended(Box::new((*record).clone()))).await;
+    }
+}
+
+/// Notes which segment is being read, until there is no more to be heard.
+async fn note_position<R: AsyncReadExt + Unpin>(reader: R, published: &Published) {
+    let mut reader = BufReader::new(reader);
+    let mut line = String::new();
+    loop {
+        line.clear();
+        let read = (&mut reader).take(POSITION).read_line(&mut line).await;
+        match (read, line.trim_end().parse()) {
+            (Ok(1..), Ok(segment)) => drop(published.position.send_replace(Some(segment))),
+            _ => return,
+        }
     }
 }
 

@@ -384,7 +384,7 @@ impl Machine {
             handshake: Options::default().handshake * self.patience,
             silence: is_build.then(|| self.silence()),
             // A build moves layers, another VM lines.
-            window: if is_build { 4 << 20 } else { 64 << 10 },
+            window: if is_build { 4 << 20 } else { 256 << 10 },
         };
         let agent = agent::serve(listener, sides.host.server()?, service, options);
         self.services = Some(Services {

@@ -102,6 +102,18 @@ impl Writer {
         Ok(())
     }
 
+    /// The segment that is being written.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// How many bytes the segment still has room for.
+    #[must_use]
+    pub fn room(&self) -> u64 {
+        self.segment.saturating_sub(self.written)
+    }
+
     fn turn(&mut self) -> io::Result<()> {
         self.file = File::create(path(&self.directory, self.number + 1))?;
         self.number += 1;
@@ -142,6 +154,12 @@ impl Reader {
             current: None,
             ready: VecDeque::new(),
         }
+    }
+
+    /// The segment that is being read, if there is any yet.
+    #[must_use]
+    pub fn number(&self) -> Option<u64> {
+        self.current.as_ref().map(|segment| segment.number)
     }
 
     /// The next record; none if there are no more at the moment.

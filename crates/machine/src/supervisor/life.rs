@@ -30,6 +30,9 @@ const GRACE: Duration = Duration::from_secs(10);
 /// How long a guest may take to power off once its workload has ended, without emulation.
 const POWER_OFF: Duration = Duration::from_secs(10);
 
+/// How much room there has to be for a message of the guest, with what is kept beside its bytes.
+const ROOM: u64 = 2 * firebuild_protocol::MESSAGE_LIMIT as u64;
+
 /// How many requests wait.
 const REQUESTS: usize = 16;
 
@@ -45,6 +48,7 @@ pub(super) async fn live(
     match begin(&mut machine, &published, &mut server, &starter).await {
         Ok(mut life) => {
             starter.tell(&First::Started).await;
+            published.position.send_replace(Some(0));
             let attached = tokio::spawn(control::attached(starter.0, published.clone()));
             let end = life.go_on(&mut machine).await;
             let released = finish(machine, end, &published).await;
@@ -185,8 +189,10 @@ impl Life {
 
     /// From the workload's start to the VM's end.
     async fn go_on(&mut self, machine: &mut Machine) -> State {
+        let mut position = self.published.position.subscribe();
         let ended = loop {
             let deadline = self.deadline;
+            let has_room = self.has_room();
             let time_is_up = async {
                 match deadline {
                     Some(deadline) => sleep_until(deadline).await,
@@ -195,8 +201,9 @@ impl Life {
             };
             tokio::select! {
                 biased;
-                Some(event) = self.line.events.recv() => self.hear(machine, event),
+                Some(event) = self.line.events.recv(), if has_room => self.hear(machine, event),
                 ended = machine.ended() => break ended,
+                Ok(()) = position.changed(), if !has_room => {}
                 Some(request) = self.requests.recv() => self.serve(machine, request),
                 _ = self.terminations.recv() => self.stop(machine, GRACE),
                 () = time_is_up => {
@@ -234,6 +241,15 @@ impl Life {
             }
             Event::Closed => self.expect_end(machine, Duration::ZERO),
         }
+    }
+
+    /// Whether more output can be kept without removing what who started the supervisor has not
+    /// read yet. If not, the guest is not listened to, and has to wait; unless it is to end.
+    fn has_room(&self) -> bool {
+        let position = *self.published.position.borrow();
+        self.deadline.is_some()
+            || self.output.room() > ROOM
+            || position.is_none_or(|at| at >= self.output.number())
     }
 
     fn keep(&mut self, stream: Stream, data: &[u8]) {

@@ -90,6 +90,7 @@ pub async fn connect(
         let (tls, name) = (tls.clone(), name.clone());
         async move {
             let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
             Ok::<_, Failure>(TokioIo::new(tls.connect(name, stream).await?))
         }
     });

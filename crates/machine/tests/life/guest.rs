@@ -135,6 +135,13 @@ async fn work(say: &Say, mut orders: Streaming<ToGuest>) -> Result<(), guest::Fa
             }
             say.exit(exit::How::Status(0)).await;
         }
+        ["flood", pieces] => {
+            let piece = "x".repeat(64 << 10);
+            for _ in 0..pieces.parse::<u32>()? {
+                say.print(output::Stream::Stdout, &piece).await;
+            }
+            say.exit(exit::How::Status(0)).await;
+        }
         ["reboot"] => {
             // Not before the host has heard of the start.
             order(&mut orders).await?;

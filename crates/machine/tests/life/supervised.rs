@@ -305,6 +305,37 @@ fn output_is_followed_as_it_comes() {
 }
 
 #[test]
+fn a_slow_reader_in_the_foreground_misses_nothing() {
+    let place = Place::new();
+    let mut spec = spec(&["flood", "1600"]);
+    spec.remove = true;
+    let vm = client::run(&place.host, spec, place.supervisor()).unwrap();
+    let segment = |number| {
+        let directory = &vm.record().directories.state;
+        directory.join(format!("output.{number}.log"))
+    };
+    // Two segments of 32 MiB are kept; there are 100 MiB to come.
+    let is_full =
+        |number| fs_err::metadata(segment(number)).is_ok_and(|file| file.len() > 23 << 20);
+    until(&place.host, |_| is_full(0) && is_full(1));
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(segment(0).exists() && !segment(2).exists());
+    let mut vm = vm;
+    let read: usize = vm.by_ref().map(|entry| entry.unwrap().data.len()).sum();
+    assert_eq!(read, 1600 * (64 << 10));
+    vm.finish(&place.host).unwrap();
+    // Nobody waits for a reader when the VM is to end, or when there is none.
+    let vm = start(&place, &["flood", "1600"]);
+    client::kill(&place.host, &vm.record().id).unwrap();
+    let vm = start(&place, &["flood", "1600"]);
+    let id = vm.record().id.clone();
+    drop(vm);
+    let exit = Exit::Status(0);
+    let last = client::wait(&place.host, &id).unwrap();
+    assert_eq!(last.state, State::Stopped { exit });
+}
+
+#[test]
 fn twenty_at_once() {
     let place = Place::new();
     let begin = Instant::now();
