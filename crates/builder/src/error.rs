@@ -46,6 +46,9 @@ pub enum Error {
     /// A root file system could not be made.
     #[error("cannot make the root file system")]
     RootFs(#[source] firebuild_disk::Error),
+    /// There is no kernel that a build VM could boot.
+    #[error("there is no kernel for the build VM")]
+    Kernel(#[source] firebuild_plan::lower::BoxError),
     /// The build VM failed.
     #[error("the build VM failed")]
     Machine(#[from] firebuild_machine::Error),

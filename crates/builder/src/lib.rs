@@ -25,4 +25,4 @@ mod vm;
 pub use build::{Built, Request, build};
 pub use error::{Error, Exit, StepError};
 pub use image::StoreBases;
-pub use vm::VmOptions;
+pub use vm::{KernelChoice, VmOptions};

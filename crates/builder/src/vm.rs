@@ -6,6 +6,7 @@ use std::time::Duration;
 use firebuild_core::ByteSize;
 use firebuild_machine::spec::CertificateFiles;
 use firebuild_machine::{Ended, Host, Machine, MachineSpec, Purpose, State};
+use firebuild_plan::lower::BoxError;
 use firebuild_plan::{Origin, Run};
 use firebuild_protocol::command::{self, Command};
 use firebuild_protocol::v1::bootstrap_server::BootstrapServer;
@@ -33,8 +34,8 @@ const GOODBYE: Duration = Duration::from_secs(10);
 pub struct VmOptions {
     /// Where they run.
     pub host: Host,
-    /// What they boot.
-    pub kernel: KernelId,
+    /// What they boot; asked for when the first one starts, because most builds start none.
+    pub kernel: KernelChoice,
     /// Number of processors: 1 to 32.
     pub cpus: u8,
     /// Memory in MiB.
@@ -45,6 +46,21 @@ pub struct VmOptions {
     pub connect_time: Option<Duration>,
     /// The user's own certificates; one-time ones if none.
     pub certificates: Option<CertificateFiles>,
+}
+
+/// How a kernel is chosen.
+#[derive(Debug, Clone)]
+pub struct KernelChoice {
+    /// The kernel that was named, if one was.
+    pub wanted: Option<KernelId>,
+    /// Gives the wanted kernel, or the one that there is.
+    pub choose: fn(&Store, Option<&KernelId>) -> Result<KernelId, BoxError>,
+}
+
+impl KernelChoice {
+    fn make(&self, store: &Store) -> Result<KernelId, crate::Error> {
+        (self.choose)(store, self.wanted.as_ref()).map_err(crate::Error::Kernel)
+    }
 }
 
 /// A build VM and the conversation with its agent.
@@ -74,7 +90,7 @@ impl BuildVm {
             name: None,
             image: None,
             rootfs: root.key,
-            kernel: options.kernel.clone(),
+            kernel: options.kernel.make(store)?,
             kernel_arguments: Vec::new(),
             cpus: options.cpus,
             memory: options.memory,

@@ -77,12 +77,20 @@ pub(crate) fn hint_of(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(hint)
 }
 
+/// What an error of a library or one of its causes suggests to do.
+pub(crate) fn hint_in(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    std::iter::successors(Some(error), |error| error.source()).find_map(hint)
+}
+
 /// What one error of a chain suggests to do.
 fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(hinted) = error.downcast_ref::<Hinted>() {
         return Some(hinted.hint.clone());
     }
     if let Some(error) = error.downcast_ref::<firebuild_builder::Error>() {
+        return error.hint();
+    }
+    if let Some(firebuild_builder::StepError::Other(error)) = error.downcast_ref() {
         return error.hint();
     }
     if let Some(error) = error.downcast_ref::<firebuild_builder::base::BootstrapError>() {

@@ -105,10 +105,7 @@ impl Picture<'_> {
             self.lines(origin),
             notes(source),
         );
-        let hint = match &**source {
-            StepError::Other(inner) => inner.hint(),
-            _ => None,
-        };
+        let hint = error::hint_in(&**source);
         self.rendered(Shown {
             level: Level::ERROR,
             title: &title,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use firebuild_builder::VmOptions;
+use firebuild_builder::{KernelChoice, VmOptions};
 use firebuild_core::ByteSize;
 use firebuild_machine::Host;
 use firebuild_machine::spec::CertificateFiles;
@@ -24,6 +24,7 @@ pub(crate) struct VmArguments {
         long,
         env = "FIREBUILD_MEM",
         value_name = "MIB",
+        value_parser = clap::value_parser!(u32).range(32..=1 << 20),
         help_heading = "Machine"
     )]
     mem: Option<u32>,
@@ -62,7 +63,10 @@ impl VmArguments {
     ) -> anyhow::Result<VmOptions> {
         Ok(VmOptions {
             host: Host::new(store.clone()),
-            kernel: self.kernel(store)?,
+            kernel: KernelChoice {
+                wanted: self.kernel.clone(),
+                choose: |store, wanted| Ok(kernel::choose(store, wanted)?),
+            },
             cpus: self.cpu,
             memory: self.mem.unwrap_or(BUILD_MEMORY),
             disk: self.disk_size,
