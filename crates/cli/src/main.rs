@@ -15,8 +15,27 @@ mod terminal;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
 
 fn main() -> ExitCode {
-    command::Cli::parse().run()
+    match command::Cli::try_parse() {
+        Ok(cli) => cli.run(),
+        Err(error) => unparsed(&error),
+    }
+}
+
+/// What is said, and how it ends, when the arguments are no command: help, or what is wrong.
+fn unparsed(error: &clap::Error) -> ExitCode {
+    if error.kind() == ErrorKind::MissingSubcommand {
+        terminal::say(command::Cli::command().render_help());
+    } else {
+        // Nobody may be listening.
+        let _ = error.print();
+    }
+    if error.use_stderr() {
+        ExitCode::from(error::OWN_FAILURE)
+    } else {
+        ExitCode::SUCCESS
+    }
 }
