@@ -1,0 +1,101 @@
+//! What is built anew, and what is not.
+
+use std::time::{Duration, SystemTime};
+
+use crate::session as fresh;
+use crate::session::{Outcome, Session};
+
+const TEXT: &str = "FROM scratch\nCOPY one /one\nCOPY two /two\n";
+
+fn prepared(session: &Session) -> String {
+    session.write("context/one", "1");
+    session.write("context/two", "2");
+    let first = session.build(TEXT, &["-t", "cached"]).success();
+    assert_eq!(cached(&first), Vec::<&str>::new());
+    first.stdout
+}
+
+/// The steps that were cached, such as `2/3`.
+fn cached(outcome: &Outcome) -> Vec<&str> {
+    outcome
+        .stderr
+        .lines()
+        .filter_map(|line| line.strip_prefix("[stage-0 ")?.strip_suffix("] cached"))
+        .collect()
+}
+
+#[test]
+fn the_same_again_is_all_cached() {
+    let (session, _root) = fresh();
+    let first = prepared(&session);
+    let second = session.build(TEXT, &["-t", "cached"]).success();
+    assert_eq!(cached(&second), ["2/3", "3/3"]);
+    assert_eq!(second.stdout, first);
+    let anew = session.build(TEXT, &["--no-cache"]).success();
+    assert_eq!(cached(&anew), Vec::<&str>::new());
+}
+
+#[test]
+fn times_and_comments_do_not_matter() {
+    let (session, _root) = fresh();
+    let first = prepared(&session);
+    let file = fs_err::File::options()
+        .append(true)
+        .open(session.path("context/one"))
+        .unwrap();
+    file.file()
+        .set_modified(SystemTime::now() - Duration::from_secs(86_400))
+        .unwrap();
+    let touched = session.build(TEXT, &[]).success();
+    assert_eq!(cached(&touched), ["2/3", "3/3"]);
+    let commented = format!("# What this is.\n{TEXT}# The end.\n");
+    let commented = session.build(&commented, &[]).success();
+    assert_eq!(cached(&commented), ["2/3", "3/3"]);
+    assert_eq!(commented.stdout, first);
+    session.write("context/unrelated", "never copied");
+    let beside = session.build(TEXT, &[]).success();
+    assert_eq!(cached(&beside), ["2/3", "3/3"]);
+}
+
+#[test]
+fn changed_content_is_built_anew_from_where_it_is_read() {
+    let (session, _root) = fresh();
+    let first = prepared(&session);
+    session.write("context/two", "two");
+    let second = session.build(TEXT, &[]).success();
+    assert_eq!(cached(&second), ["2/3"]);
+    assert_ne!(second.stdout, first);
+    session.write("context/two", "2");
+    let back = session.build(TEXT, &[]).success();
+    assert_eq!(cached(&back), ["2/3", "3/3"]);
+    assert_eq!(back.stdout, first);
+    session.write("context/one", "one");
+    let above = session.build(TEXT, &[]).success();
+    assert_eq!(cached(&above), Vec::<&str>::new());
+}
+
+#[test]
+fn the_same_twice_at_once_is_the_same_image_twice() {
+    let (session, _root) = fresh();
+    session.write("context/one", vec![7; 3 << 20]);
+    session.write("context/two", "2");
+    session.write("context/Dockerfile", TEXT);
+    let builds: Vec<_> = ["first", "second", "third"]
+        .map(|name| {
+            let mut command = session.command(&["build", "-t", name, "context"]);
+            command
+                .stdout(std::process::Stdio::piped())
+                .stderr(std::process::Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .into();
+    for build in builds {
+        Outcome::from(build.wait_with_output().unwrap()).success();
+    }
+    let layers = |name| session.json(&["image", "inspect", name])["Layers"].clone();
+    assert_eq!(layers("first"), layers("second"));
+    assert_eq!(layers("first"), layers("third"));
+    session.run(&["purge"]).success();
+    assert_eq!(session.build(TEXT, &[]).success().stdout.lines().count(), 1);
+}

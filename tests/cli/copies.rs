@@ -1,0 +1,143 @@
+//! Builds that need no VM: copies alone, resolved on the host.
+
+use crate::session as fresh;
+use crate::session::{Session, output_of};
+
+/// The names, owners, modes and sizes of an image's files, as GNU tar reads its export.
+fn listing(session: &Session, image: &str) -> Vec<String> {
+    let archive = session.path("export.tar");
+    let archive = archive.to_str().unwrap();
+    session.ok(&[
+        "image",
+        "export",
+        image,
+        "--type",
+        "rootfs-tar",
+        "-o",
+        archive,
+    ]);
+    let text = output_of("tar", &["--numeric-owner", "-tvf", archive]);
+    fs_err::remove_file(archive).unwrap();
+    text.lines()
+        .filter(|line| !line.ends_with(" ./"))
+        .map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            // Mode, owner and name; links go on after the name.
+            format!("{} {} {}", words[0], words[1], words[5..].join(" "))
+        })
+        .collect()
+}
+
+#[test]
+fn files_get_their_places_and_owners() {
+    let (session, _root) = fresh();
+    session.write("context/a", "a");
+    session.write("context/tree/b", "b");
+    session.write("context/tree/deep/c", "c");
+    session
+        .build(
+            "\
+FROM scratch AS files
+COPY tree /from
+FROM scratch
+COPY a /bin/
+COPY --chown=5:6 a /renamed
+COPY --from=files /from/deep /copied
+COPY <<EOF /etc/motd
+hello
+EOF
+",
+            &["-t", "org/app:1"],
+        )
+        .success();
+    assert_eq!(
+        listing(&session, "org/app:1"),
+        [
+            "drwxr-xr-x 0/0 bin/",
+            "-rw-r--r-- 0/0 bin/a",
+            "drwxr-xr-x 0/0 copied/",
+            "-rw-r--r-- 0/0 copied/c",
+            "drwxr-xr-x 0/0 etc/",
+            "-rw-r--r-- 0/0 etc/motd",
+            "-rw-r--r-- 5/6 renamed",
+        ]
+    );
+}
+
+#[test]
+fn what_dockerignore_names_stays_out() {
+    let (session, _root) = fresh();
+    for name in ["keep", "secret.key", "logs/a.log", "logs/keep.log"] {
+        session.write(&format!("context/{name}"), name);
+    }
+    session.write(
+        "context/.dockerignore",
+        "*.key\nlogs\n!logs/keep.log\nDockerfile\n.dockerignore\n",
+    );
+    session
+        .build("FROM scratch\nCOPY . /\n", &["-t", "ignored"])
+        .success();
+    assert_eq!(
+        listing(&session, "ignored"),
+        [
+            "-rw-r--r-- 0/0 keep",
+            "drwxr-xr-x 0/0 logs/",
+            "-rw-r--r-- 0/0 logs/keep.log",
+        ]
+    );
+}
+
+#[test]
+fn names_of_owners_come_from_the_image() {
+    let (session, _root) = fresh();
+    session.write(
+        "base/etc/passwd",
+        "root:x:0:0::/:/bin/sh\napp:x:1000:1001::/:/bin/sh\n",
+    );
+    session.write("base/etc/group", "root:x:0:\nstaff:x:50:\n");
+    let archive = session.path("base.tar");
+    let base = session.path("base");
+    output_of(
+        "tar",
+        &[
+            "--owner=0",
+            "--group=0",
+            "-cf",
+            archive.to_str().unwrap(),
+            "-C",
+            base.to_str().unwrap(),
+            "etc",
+        ],
+    );
+    session.ok(&["image", "import", "base.tar", "--tag", "base:1"]);
+    session.write("context/f", "f");
+    session
+        .build(
+            "FROM base:1\nUSER app\nCOPY --chown=app f /1\nCOPY --chown=app:staff f /2\nCOPY f /3\n",
+            &["-t", "owned"],
+        )
+        .success();
+    let files = listing(&session, "owned");
+    for wanted in [
+        "-rw-r--r-- 1000/1001 1",
+        "-rw-r--r-- 1000/50 2",
+        "-rw-r--r-- 0/0 3",
+    ] {
+        assert!(files.iter().any(|file| file == wanted), "{files:?}");
+    }
+}
+
+#[test]
+fn a_link_does_not_lead_out_of_the_context() {
+    let (session, _root) = fresh();
+    session.write("context/inner", "inner");
+    session.write("outside", "outside");
+    std::os::unix::fs::symlink("../outside", session.path("context/link")).unwrap();
+    std::os::unix::fs::symlink("/inner", session.path("context/absolute")).unwrap();
+    let shown = session.build("FROM scratch\nCOPY link /\n", &[]).failure();
+    assert!(shown.contains("not found"), "{shown}");
+    session
+        .build("FROM scratch\nCOPY absolute /file\n", &["-t", "link"])
+        .success();
+    assert_eq!(listing(&session, "link"), ["-rw-r--r-- 0/0 file"]);
+}

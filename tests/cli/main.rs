@@ -1,0 +1,28 @@
+//! The `firebuild` command as people meet it, without any VM: what it prints where, how it exits,
+//! what it says to do next.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test's helpers may fail it"
+)]
+
+#[path = "../session.rs"]
+mod session;
+
+mod arguments;
+mod cache;
+mod copies;
+mod full_disk;
+mod images;
+mod mistakes;
+mod printed;
+mod words;
+
+use session::Session;
+
+/// A session with an empty state directory of its own.
+fn session() -> (Session, tempfile::TempDir) {
+    let root = tempfile::tempdir().unwrap();
+    (Session::at(root.path()), root)
+}
