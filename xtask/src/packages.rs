@@ -13,10 +13,12 @@ pub(crate) const DEMO: [&str; 4] = [
 ];
 
 /// What the tests judge by.
-pub(crate) const TEST: [&str; 7] = [
+pub(crate) const TEST: [&str; 9] = [
     "cpio",
     "e2fsprogs",
     "iproute2",
+    "iputils-ping",
+    "python3",
     "skopeo",
     "umoci",
     "xz-utils",

@@ -1,5 +1,6 @@
 //! From layers to a bootable root file system: an ext4 image, made once and shared by every VM.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use firebuild_core::Digest;
@@ -53,6 +54,29 @@ pub(crate) fn of_layers(store: &Store, state: &StageState, count: usize) -> Resu
         Ok::<(), Error>(())
     })?;
     Ok(RootFs { key, path })
+}
+
+/// Removes what nothing needs any more: layers that no image and no record of the cache has, and
+/// root file systems of layers that are no image's and that no VM runs from. Root file systems can
+/// be made again from layers, so those of a build's stages go as well.
+///
+/// While something is being written, nothing is removed: the next time will do it.
+///
+/// # Errors
+/// Those of the store.
+pub fn collect(store: &Store) -> Result<(), Error> {
+    let mut keep = HashSet::new();
+    for tagged in store.tags().list()? {
+        let image = firebuild_oci::read_image(store, &tagged.descriptor)?;
+        let layers = image.layers.iter().map(|layer| Layer {
+            digest: layer.digest,
+            size: layer.size,
+        });
+        keep.insert(key(&layers.collect::<Vec<_>>()));
+    }
+    store.collect_rootfs(&keep)?;
+    store.collect()?;
+    Ok(())
 }
 
 /// An image's sources in the words of the file system's writer.

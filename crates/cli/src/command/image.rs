@@ -185,7 +185,7 @@ impl Rm {
                 None => missing.push(format!("`{}`", name.familiar())),
             }
         }
-        store.collect()?;
+        firebuild_builder::rootfs::collect(&store)?;
         if missing.is_empty() {
             return Ok(());
         }

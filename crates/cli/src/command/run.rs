@@ -26,6 +26,9 @@ use crate::terminal;
 const DEFAULT_STOP_SIGNAL: u8 = 15;
 
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "firebuild run [OPTIONS] IMAGE [COMMAND [ARGUMENT]...]\n       firebuild run [OPTIONS] --from IMAGE [-- COMMAND [ARGUMENT]...]"
+)]
 pub(crate) struct Run {
     /// Leave it running and print what it is
     #[arg(long, short, visible_alias = "daemonize")]
@@ -82,8 +85,11 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         let host = lifecycle::host(global)?;
+        // What the VM will run from stays until its record names it.
+        let lease = host.store.lease()?;
         let spec = self.spec(&host)?;
         let attached = client::run(&host, spec, lifecycle::supervisor_command(global)?)?;
+        drop(lease);
         if self.detach {
             return self.tell(attached.record()).map(|()| ExitCode::SUCCESS);
         }
