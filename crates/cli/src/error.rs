@@ -69,7 +69,15 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if let Some(hint) = hint_of(error) {
         terminal::say(format_args!("{bold}hint:{plain} {hint}"));
     }
-    ExitCode::from(OWN_FAILURE)
+    ExitCode::from(status_of(error))
+}
+
+/// 126 or 127 where a program cannot be executed or found in a VM, else firebuild's own.
+fn status_of(error: &anyhow::Error) -> u8 {
+    error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<firebuild_machine::Error>())
+        .map_or(OWN_FAILURE, firebuild_machine::Error::exit_status)
 }
 
 /// What an error or one of its causes suggests to do.
