@@ -3,6 +3,7 @@
 //! `cargo xtask demo` shows firebuild from end to end, `cargo xtask test` runs every test. Both
 //! install the Debian packages that they need and that are missing.
 
+mod bench;
 mod demo;
 #[cfg(feature = "generate")]
 mod generate;
@@ -28,6 +29,8 @@ enum Task {
     Demo,
     /// Every test: units, real microVMs, generated code
     Test,
+    /// What is promised, measured; the figures go to docs/benchmarks.md
+    Bench,
     /// Formatting and lints, as `.ci/run` has them
     Lint,
     /// Make the committed generated code anew
@@ -46,6 +49,7 @@ fn main() -> anyhow::Result<()> {
     match arguments.task {
         Task::Demo => demo::run(&root),
         Task::Test => suites::test(),
+        Task::Bench => bench::run(&root),
         Task::Lint => suites::lint(),
         Task::Generate { check } => generate(&root, check),
     }
