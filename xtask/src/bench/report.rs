@@ -122,7 +122,7 @@ fn machine() -> anyhow::Result<String> {
         "Machine: {count} processors ({model}), {} GiB of memory, Linux {}, {qemu}. \
          Load at the end of the run (1, 5 and 15 minutes): {}.\n",
         memory.unwrap_or_default() >> 20,
-        linux.trim(),
+        linux.split('-').next().unwrap_or_default().trim(),
         load.join(", "),
     ))
 }
