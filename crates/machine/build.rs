@@ -16,15 +16,27 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What the outer cargo sets for this script and the inner one must not see: flags and wrappers
-/// that were meant for the outer build, and everything that describes this package.
-const LEAKS: [&str; 14] = [
+/// that were meant for the outer build, and everything that describes this package and this build.
+/// Build scripts of the agent's dependencies ask for some of it, so that any other value, as
+/// `cargo clippy` and other profiles have, would make the agent anew.
+const LEAKS: [&str; 24] = [
     "CARGO",
     "CARGO_BUILD_RUSTC",
     "CARGO_BUILD_TARGET",
     "CARGO_CFG_TARGET_FEATURE",
     "CARGO_ENCODED_RUSTFLAGS",
     "CARGO_INCREMENTAL",
+    "CARGO_MANIFEST_DIR",
+    "CARGO_MANIFEST_LINKS",
+    "CARGO_MANIFEST_PATH",
     "CARGO_TARGET_DIR",
+    "CLIPPY_ARGS",
+    "DEBUG",
+    "HOST",
+    "NUM_JOBS",
+    "OPT_LEVEL",
+    "OUT_DIR",
+    "PROFILE",
     "RUSTC",
     "RUSTC_LINKER",
     "RUSTC_WORKSPACE_WRAPPER",
