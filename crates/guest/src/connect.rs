@@ -9,9 +9,11 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::CryptoProvider;
+use tokio_rustls::rustls::crypto::ring::{self, cipher_suite, kx_group};
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring, version::TLS13};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, version::TLS13};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::error::{GuestError, Result};
@@ -87,7 +89,7 @@ fn configuration(credentials: &Credentials) -> Result<ClientConfig> {
     let own = certificates(&credentials.tls_cert, "guest")?;
     let key = PrivateKeyDer::from_pem_slice(credentials.tls_key.as_bytes())
         .map_err(|_| told("the guest's key is no PEM".to_owned()))?;
-    let mut configuration = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let mut configuration = ClientConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&TLS13])
         .map_err(|error| told(error.to_string()))?
         .with_root_certificates(roots)
@@ -95,6 +97,20 @@ fn configuration(credentials: &Credentials) -> Result<ClientConfig> {
         .map_err(|error| told(format!("the guest's certificate: {error}")))?;
     configuration.alpn_protocols = vec![b"h2".to_vec()];
     Ok(configuration)
+}
+
+/// One curve for keys and signatures and one hash for all come first: in an emulated guest the
+/// first run of any code costs more than what it computes.
+fn provider() -> CryptoProvider {
+    CryptoProvider {
+        cipher_suites: vec![
+            cipher_suite::TLS13_AES_128_GCM_SHA256,
+            cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+            cipher_suite::TLS13_AES_256_GCM_SHA384,
+        ],
+        kx_groups: vec![kx_group::SECP256R1, kx_group::X25519, kx_group::SECP384R1],
+        ..ring::default_provider()
+    }
 }
 
 fn certificates(pem: &str, whose: &str) -> Result<Vec<CertificateDer<'static>>> {

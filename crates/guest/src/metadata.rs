@@ -30,11 +30,12 @@ pub(crate) async fn read() -> Result<Metadata> {
 }
 
 async fn read_from(address: SocketAddr) -> Result<Metadata> {
+    let mut connection = None;
     let token = format!(
         "PUT {TOKEN_PATH} HTTP/1.1\r\nHost: {}\r\n{TOKEN_TTL_HEADER}: 60\r\nContent-Length: 0\r\n\r\n",
         address.ip()
     );
-    let token = patiently(address, &token).await?;
+    let token = patiently(address, &mut connection, &token).await?;
     let token = String::from_utf8(token)
         .ok()
         .filter(|token| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()))
@@ -43,18 +44,29 @@ async fn read_from(address: SocketAddr) -> Result<Metadata> {
         "GET {PATH} HTTP/1.1\r\nHost: {}\r\nAccept: application/json\r\n{TOKEN_HEADER}: {token}\r\n\r\n",
         address.ip()
     );
-    let body = patiently(address, &request).await?;
+    let body = patiently(address, &mut connection, &request).await?;
     serde_json::from_slice(&body).map_err(|error| GuestError::Metadata(error.to_string()))
 }
 
-/// Sends a request until it is answered.
-async fn patiently(address: SocketAddr, request: &str) -> Result<Vec<u8>> {
+/// Sends a request until it is answered, on the connection of the last one if there is one.
+async fn patiently(
+    address: SocketAddr,
+    connection: &mut Option<TcpStream>,
+    request: &str,
+) -> Result<Vec<u8>> {
     let end = Instant::now() + PATIENCE;
     let (mut attempt, mut pause) = (FIRST_ATTEMPT, FIRST_PAUSE);
     loop {
-        let failure = match timeout(attempt, exchange(address, request)).await {
-            Ok(Ok(body)) => return Ok(body),
+        // The service may have closed it, which is no failure.
+        let reused = connection.is_some();
+        let exchange = exchange(address, connection.take(), request);
+        let failure = match timeout(attempt, exchange).await {
+            Ok(Ok((body, stream))) => {
+                *connection = Some(stream);
+                return Ok(body);
+            }
             Ok(Err(Failure::Final(message))) => return Err(GuestError::Metadata(message)),
+            Ok(Err(Failure::Again(_))) if reused => continue,
             Ok(Err(Failure::Again(message))) => message,
             Err(_) => "no answer".to_owned(),
         };
@@ -81,9 +93,16 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-/// One request on a connection of its own.
-async fn exchange(address: SocketAddr, request: &str) -> std::result::Result<Vec<u8>, Failure> {
-    let mut stream = TcpStream::connect(address).await?;
+/// One request and its answer.
+async fn exchange(
+    address: SocketAddr,
+    connection: Option<TcpStream>,
+    request: &str,
+) -> std::result::Result<(Vec<u8>, TcpStream), Failure> {
+    let mut stream = match connection {
+        Some(stream) => stream,
+        None => TcpStream::connect(address).await?,
+    };
     stream.set_nodelay(true)?;
     stream.write_all(request.as_bytes()).await?;
     let mut received = Vec::new();
@@ -92,7 +111,7 @@ async fn exchange(address: SocketAddr, request: &str) -> std::result::Result<Vec
             return Err(Failure::Again("the answer was cut off".to_owned()));
         }
         if let Some(body) = body(&received)? {
-            return Ok(body);
+            return Ok((body, stream));
         }
         if received.len() > LARGEST {
             return Err(Failure::Final(format!(

@@ -6,6 +6,7 @@
 
 use super::error::BootError;
 use super::kernel::Kernel;
+use super::modules::unsigned;
 
 const REGULAR: u32 = 0o100_000;
 const DIRECTORY: u32 = 0o040_000;
@@ -30,7 +31,12 @@ pub fn initramfs(kernel: &Kernel, agent: &[u8]) -> Result<Vec<u8>, BootError> {
         order.push_str(&module.name);
         order.push('\n');
         let path = format!("modules/{}", module.name);
-        archive.entry(&path, REGULAR | 0o644, (0, 0), &module.bytes);
+        let bytes = if kernel.facts().signed_modules {
+            &module.bytes
+        } else {
+            unsigned(&module.bytes)
+        };
+        archive.entry(&path, REGULAR | 0o644, (0, 0), bytes);
     }
     archive.entry("modules/order", REGULAR | 0o644, (0, 0), order.as_bytes());
     Ok(archive.finish())

@@ -50,6 +50,9 @@ pub struct KernelFacts {
     pub config: bool,
     /// The modules that VMs load, in load order.
     pub modules: Vec<String>,
+    /// Whether it loads signed modules only.
+    #[serde(default)]
+    pub signed_modules: bool,
     /// Whether it finds devices through ACPI; else they must be on its command line. True where
     /// the configuration is not known.
     pub acpi: bool,
@@ -184,6 +187,7 @@ fn examine(
     Ok(KernelFacts {
         release,
         modules: modules.into_iter().map(|module| module.name).collect(),
+        signed_modules: config.is_some() && set("CONFIG_MODULE_SIG_FORCE", 'y'),
         acpi: set("CONFIG_ACPI", 'y'),
         config: config.is_some(),
     })
@@ -279,6 +283,7 @@ impl Kernel {
             release: "6.1.0".to_owned(),
             config: false,
             modules: Vec::new(),
+            signed_modules: false,
             acpi: true,
         };
         Self {

@@ -130,6 +130,21 @@ fn module_name(path: &str) -> String {
         .replace('-', "_")
 }
 
+/// Takes the signature that follows a module away. The kernel checks one that is there, at some
+/// milliseconds each under emulation, and asks for none unless it was built to.
+pub(super) fn unsigned(module: &[u8]) -> &[u8] {
+    const MARK: &[u8] = b"~Module signature appended~\n";
+    // `struct module_signature`: its last four bytes are the signature's length.
+    const TRAILER: usize = 12;
+    let signed = module.strip_suffix(MARK);
+    let parts = signed.and_then(<[u8]>::split_last_chunk::<4>);
+    let start = parts.and_then(|(rest, length)| {
+        let rest = rest.len().checked_sub(TRAILER - length.len())?;
+        rest.checked_sub(usize::try_from(u32::from_be_bytes(*length)).ok()?)
+    });
+    start.map_or(module, |end| &module[..end])
+}
+
 /// What must be loaded before a module: what it links to, then what it asks for softly.
 fn dependencies(module: &[u8]) -> Option<Vec<String>> {
     let information = Elf::parse(module)?.section(b".modinfo")?;
@@ -250,6 +265,17 @@ mod tests {
         let index = Index::read(directory.path()).unwrap();
         let error = index.load_order(&["virtio_blk"]).unwrap_err();
         assert!(error.to_string().contains("`virtio_blk`"), "{error}");
+    }
+
+    #[test]
+    fn a_signature_is_taken_away() {
+        let trailer = [0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 5];
+        let mark = b"~Module signature appended~\n";
+        let signed = [&b"module"[..], b"12345", &trailer, mark].concat();
+        assert_eq!(unsigned(&signed), b"module");
+        for other in [&b"module"[..], b"", mark, &signed[7..]] {
+            assert_eq!(unsigned(other), other);
+        }
     }
 
     #[test]
