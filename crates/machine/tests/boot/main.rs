@@ -10,5 +10,6 @@
 
 mod build;
 mod image;
+mod kernels;
 mod session;
 mod vm;

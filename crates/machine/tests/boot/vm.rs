@@ -17,7 +17,7 @@ const GUEST: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 7);
 const ID: &str = "abcdefghij0123456789";
 const PORT: u16 = 4430;
 /// How long a VM may take, under emulation and beside other tests.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Which service the guest is told of.
 #[derive(Clone, Copy, PartialEq)]
@@ -43,20 +43,20 @@ pub(crate) struct Vm {
     pub(crate) started: Instant,
 }
 
-/// The kernel that VMs of these tests boot, fetched once.
-fn kernel(suite: &str) -> Kernel {
+/// The directory of the kernel that VMs of these tests boot, fetched once.
+pub(crate) fn fetched(suite: &str) -> PathBuf {
     static FETCHING: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _fetching = FETCHING.lock().unwrap();
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kernel-{suite}"));
-    if let Ok(kernel) = Kernel::open(&directory) {
-        return kernel;
+    if Kernel::open(&directory).is_ok() {
+        return directory;
     }
     let parent = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let staged = tempfile::tempdir_in(parent).unwrap();
     distribution::pull(suite, None, staged.path()).unwrap();
     let _ = fs_err::remove_dir_all(&directory);
     fs_err::rename(staged.keep(), &directory).unwrap();
-    Kernel::open(&directory).unwrap()
+    directory
 }
 
 /// Runs `test` with the kernel of `suite`, on a thread in a network namespace of its own, which has
@@ -65,7 +65,7 @@ pub(crate) fn with_kernel<F: Future<Output = ()>>(
     suite: &str,
     test: impl FnOnce(Kernel) -> F + Send + 'static,
 ) {
-    let kernel = kernel(suite);
+    let kernel = Kernel::open(&fetched(suite)).unwrap();
     let thread = std::thread::spawn(move || {
         #[allow(
             deprecated,
