@@ -24,13 +24,13 @@ pub fn no_calls() -> impl GuestService {
 /// process gets the kernel's command line in the environment variable `FIREBUILD_COMMAND_LINE`.
 pub struct ProcessVmm {
     facts: VmmFacts,
-    command: fn() -> Command,
+    command: Box<dyn Fn() -> Command + Send + Sync>,
 }
 
 impl ProcessVmm {
     /// A VMM whose guests are what `command` makes.
     #[must_use]
-    pub fn new(command: fn() -> Command) -> Self {
+    pub fn new(command: impl Fn() -> Command + Send + Sync + 'static) -> Self {
         Self {
             facts: VmmFacts {
                 name: "process".to_owned(),
@@ -38,7 +38,7 @@ impl ProcessVmm {
                 acceleration: Acceleration::Kvm,
                 reason: "a process, because this is a test".to_owned(),
             },
-            command,
+            command: Box::new(command),
         }
     }
 
