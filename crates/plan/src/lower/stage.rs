@@ -1,6 +1,6 @@
 //! One stage's instructions, in order, to operations.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use firebuild_core::ImageConfig;
 use firebuild_dockerfile::{
@@ -18,6 +18,10 @@ use crate::operation::{
     Stage, Step,
 };
 
+/// How many ports a stage may declare, counted as they are written: every one of each protocol
+/// once. A short line can declare 65536.
+const MOST_PORTS: usize = 3 << 16;
+
 const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-c"];
 
 /// A stage while it is lowered, and after.
@@ -31,6 +35,8 @@ pub(crate) struct Lowering<'a> {
     steps: Vec<Step>,
     /// Whether a CMD stands in this stage: ENTRYPOINT takes away only an inherited one.
     command_set: bool,
+    /// How many ports were declared in this stage, repeated ones too.
+    ports: usize,
 }
 
 impl<'a> Lowering<'a> {
@@ -53,6 +59,7 @@ impl<'a> Lowering<'a> {
             scope,
             steps: Vec::new(),
             command_set: false,
+            ports: 0,
         }
     }
 
@@ -278,12 +285,21 @@ impl<'a> Lowering<'a> {
     }
 
     fn expose(&mut self, instruction: &Instruction, words: &[Word]) -> Result<(), LowerError> {
-        let mut ports = Vec::new();
+        let (mut ports, mut seen) = (Vec::new(), HashSet::new());
         for word in words {
             for text in self.expander.words(word, &self.scope)?.value {
                 let parsed = dockerfile::expose::parse(&text)
                     .map_err(|error| LowerError::value(word.span, &error))?;
-                ports.extend(parsed.iter().map(ToString::to_string));
+                self.ports += parsed.len();
+                if self.ports > MOST_PORTS {
+                    let what = format!("declaring more than {MOST_PORTS} ports in one stage");
+                    return Err(LowerError::unsupported(word.span, what));
+                }
+                for port in parsed.iter().map(ToString::to_string) {
+                    if seen.insert(port.clone()) {
+                        ports.push(port);
+                    }
+                }
             }
         }
         let history = format!("EXPOSE [{}]", ports.join(" "));

@@ -410,3 +410,14 @@ fn a_plan_prints_what_will_be_done_and_where_it_is_written() {
     assert_eq!(step["history"], "RUN /bin/sh -c echo   hi # buildkit");
     assert_eq!(json["version"], 1);
 }
+
+#[test]
+fn ports_are_declared_once_and_not_without_end() {
+    let text = format!("FROM scratch\nEXPOSE 80 80/tcp {}\n", "1-9 ".repeat(100));
+    let changes = plan(&text).target().steps[0].operation.changes().len();
+    assert_eq!(changes, 10);
+    let text = format!("FROM scratch\n{}", "EXPOSE 0-65535\n".repeat(4));
+    let (message, line, column) = error(&text);
+    assert_eq!((line, column), (5, 8));
+    assert!(message.contains("more than 196608 ports"), "{message}");
+}
