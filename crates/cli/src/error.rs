@@ -98,7 +98,7 @@ fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<firebuild_builder::Error>() {
         return error.hint();
     }
-    if let Some(firebuild_builder::StepError::Other(error)) = error.downcast_ref() {
+    if let Some(error) = error.downcast_ref::<firebuild_builder::StepError>() {
         return error.hint();
     }
     if let Some(error) = error.downcast_ref::<firebuild_builder::base::BootstrapError>() {
