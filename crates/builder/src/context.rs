@@ -148,3 +148,49 @@ fn metadata(file: &Path, status: &std::fs::Metadata) -> std::io::Result<Metadata
     }
     Ok(metadata)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{copy, fingerprint};
+
+    #[test]
+    fn a_file_that_changes_between_scan_and_copy_is_named() {
+        type Change = fn(&Path);
+        let changes: [(Change, &str); 4] = [
+            (
+                |file| fs_err::write(file, "longer").unwrap(),
+                "changed while it was read",
+            ),
+            (|file| fs_err::remove_file(file).unwrap(), "No such file"),
+            (
+                |file| {
+                    fs_err::remove_file(file).unwrap();
+                    fs_err::create_dir(file).unwrap();
+                },
+                "is not a regular file",
+            ),
+            (
+                |file| {
+                    fs_err::remove_file(file).unwrap();
+                    std::os::unix::fs::symlink("/etc/passwd", file).unwrap();
+                },
+                "symbolic links",
+            ),
+        ];
+        for (change, expected) in changes {
+            let directory = tempfile::tempdir().unwrap();
+            let file = directory.path().join("file");
+            fs_err::write(&file, "text").unwrap();
+            let files = scan(directory.path(), &Patterns::default()).unwrap();
+            let found = copy::matches(&files.tree, b"file").unwrap();
+            assert!(fingerprint::of(&found, &files.sources).is_ok());
+            change(&file);
+            let error = fingerprint::of(&found, &files.sources)
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(expected), "{error}");
+            assert!(error.contains(&*file.to_string_lossy()), "{error}");
+        }
+    }
+}

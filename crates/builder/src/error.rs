@@ -155,6 +155,22 @@ impl Error {
     }
 }
 
+impl StepError {
+    /// What a person can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Other(error) => error.hint(),
+            Self::Silent(_) => Some(
+                "a command that needs all of the VM's memory or processors can keep the agent from answering; \
+                 give the build VM more of them"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
+}
+
 fn missing_image_hint(reference: &Reference) -> String {
     let name = reference.familiar();
     let suite = reference

@@ -9,7 +9,7 @@ use firebuild_plan::lower::{Bases, BoxError};
 use firebuild_store::{Blob, Lease, Store};
 
 use crate::Error;
-use crate::stage::StageState;
+use crate::stage::{Layer, StageState};
 
 /// The images of a store, as lowering asks for them.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +29,27 @@ pub(crate) fn load(store: &Store, reference: &Reference) -> Result<Image, Error>
         }),
         other => Ok(other?),
     }
+}
+
+/// An image of the store as the beginning of a stage.
+pub(crate) fn state(store: &Store, reference: &Reference) -> Result<StageState, Error> {
+    let image = load(store, reference)?;
+    let layers = image
+        .config
+        .rootfs
+        .diff_ids
+        .iter()
+        .zip(&image.layers)
+        .map(|(digest, layer)| Layer {
+            digest: *digest,
+            size: layer.size,
+        });
+    let created = crate::time::parse(image.config.created.as_deref());
+    Ok(StageState::new(
+        layers.collect(),
+        image.config.clone(),
+        created,
+    ))
 }
 
 /// What a layer of this digest holds.

@@ -9,6 +9,7 @@
 pub mod base;
 mod bootstrap;
 pub mod build;
+mod cache;
 mod context;
 pub mod copy;
 mod error;
@@ -19,6 +20,7 @@ pub mod progress;
 pub mod rootfs;
 mod sources;
 mod stage;
+mod step;
 mod time;
 mod vm;
 

@@ -35,7 +35,7 @@ pub(crate) fn key(layers: &[Layer]) -> Digest {
 /// # Errors
 /// [`Error::NoImage`], [`Error::RootFs`], and those of the store.
 pub fn of_image(store: &Store, reference: &firebuild_core::Reference) -> Result<RootFs, Error> {
-    let state = crate::execute::image_state(store, reference)?;
+    let state = crate::image::state(store, reference)?;
     let layers = state.layers.len();
     of_layers(store, &state, layers)
 }

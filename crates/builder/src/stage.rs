@@ -86,14 +86,27 @@ impl StageState {
 
     /// The files of all layers so far.
     pub(crate) fn files(&mut self, store: &Store) -> Result<&Files, Error> {
-        let files = &mut self.files;
-        for layer in &self.layers[self.applied..] {
-            let number = files.sources.add_file(store.blob(&layer.digest)?);
-            let index = image::index(&store.blob(&layer.digest)?, number, &layer.digest)?;
-            firebuild_oci::apply(&mut files.tree, &index)?;
-            self.applied += 1;
+        while let Some(layer) = self.layers.get(self.applied).copied() {
+            self.apply(store, layer)?;
         }
-        Ok(files)
+        Ok(&self.files)
+    }
+
+    /// Lays the next layer on the files that [`Self::files`] was asked for, as [`Self::push`] will
+    /// do with the stage. A guest's layer is only believed if that is possible.
+    pub(crate) fn lay(&mut self, store: &Store, layer: Layer) -> Result<(), Error> {
+        if let Some(layer) = layer.unless_empty() {
+            self.apply(store, layer)?;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, store: &Store, layer: Layer) -> Result<(), Error> {
+        let number = self.files.sources.add_file(store.blob(&layer.digest)?);
+        let index = image::index(&store.blob(&layer.digest)?, number, &layer.digest)?;
+        firebuild_oci::apply(&mut self.files.tree, &index)?;
+        self.applied += 1;
+        Ok(())
     }
 
     /// The files of the layers that [`Self::files`] was last asked for.

@@ -13,7 +13,7 @@ use firebuild_protocol::v1::bootstrap_server::BootstrapServer;
 use firebuild_protocol::v1::exit::How;
 use firebuild_store::{KernelId, Lease, Store};
 
-use crate::bootstrap::{self, Conversation, Output};
+use crate::bootstrap::{self, Conversation, Output, Turns};
 use crate::error::{Exit, StepError};
 use crate::progress::{Event, Place, Progress};
 use crate::rootfs;
@@ -21,6 +21,9 @@ use crate::stage::{Layer, StageState};
 
 /// How many of a failed command's last lines its error keeps.
 const TAIL_LINES: usize = 20;
+
+/// The longest part of such a line that is kept, in bytes.
+const TAIL_LINE: usize = 4096;
 
 /// Layers above a root file system that exists already are laid on in the guest up to this size
 /// together; beyond it, a new root file system is quicker.
@@ -105,6 +108,7 @@ impl BuildVm {
         let (service, conversation) = bootstrap::conversation(lease.clone(), options.disk.0);
         let server = BootstrapServer::new(service)
             .max_decoding_message_size(firebuild_protocol::MESSAGE_LIMIT);
+        let server = Turns::new(server);
         let mut machine = Machine::create(&options.host, spec)?;
         progress.event(Event::Note {
             text: &format!("starting build VM {}", machine.id()),
@@ -295,7 +299,9 @@ fn wire(index: u32, run: &Run, origin: &Origin) -> command::Run {
     }
 }
 
-fn keep(tail: &mut VecDeque<(Output, Vec<u8>)>, stream: Output, line: Vec<u8>) {
+fn keep(tail: &mut VecDeque<(Output, Vec<u8>)>, stream: Output, mut line: Vec<u8>) {
+    line.truncate(TAIL_LINE);
+    line.shrink_to_fit();
     if tail.len() == TAIL_LINES {
         tail.pop_front();
     }

@@ -4,6 +4,8 @@
 //! bounded in size and number, and every byte of a layer is checked before anything believes it.
 //! The builder talks to the service through [`Conversation`]; the guest's calls become [`Event`]s.
 
+mod turns;
+
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
@@ -17,11 +19,18 @@ use firebuild_protocol::command::Command;
 use firebuild_protocol::v1;
 use firebuild_store::{Blob, Lease};
 use futures::Stream;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::{Request, Response, Status, Streaming};
 
-/// How many events may wait for the builder before the guest has to.
-const WAITING_EVENTS: usize = 64;
+pub(crate) use turns::Turns;
+
+/// How many events may wait for the builder before the guest has to. Each may be a message of the
+/// largest size.
+const WAITING_EVENTS: usize = 2;
+
+/// How many lines one message may have: an agent sends what it reads at once, 64 KiB. The limit of
+/// bytes alone would let two million empty lines take a hundred megabytes.
+const MOST_LINES: usize = 128 << 10;
 
 /// The longest reason for an abort that is passed on, in bytes.
 const LONGEST_REASON: usize = 4096;
@@ -95,6 +104,8 @@ struct Shared {
     /// The most bytes that one layer may have.
     layer_limit: u64,
     resources: Mutex<BTreeMap<String, PathBuf>>,
+    /// Held while a resource is sent: what waits to be sent takes memory too.
+    sending: Arc<Semaphore>,
     commands: tokio::sync::Mutex<mpsc::UnboundedReceiver<Command>>,
     events: mpsc::Sender<Event>,
 }
@@ -119,6 +130,7 @@ pub(crate) fn conversation(lease: Lease, layer_limit: u64) -> (Service, Conversa
         lease,
         layer_limit,
         resources: Mutex::default(),
+        sending: Arc::new(Semaphore::new(1)),
         commands: tokio::sync::Mutex::new(commands),
         events: event_sender,
     });
@@ -155,6 +167,13 @@ impl Service {
         message: v1::LogMessage,
         stream: Output,
     ) -> Result<Response<v1::Empty>, Status> {
+        if message.line.len() > MOST_LINES {
+            return Err(self
+                .refuse(format!(
+                    "it sent more than {MOST_LINES} lines in one message"
+                ))
+                .await);
+        }
         let lines = message.line.into_iter().map(|line| line.to_vec()).collect();
         self.tell(Event::Output {
             command: message.command,
@@ -175,23 +194,23 @@ impl Service {
         while let Some(message) = stream.message().await.map_err(ReceiveError::Broken)? {
             if *command.get_or_insert(message.command) != message.command {
                 return Err(ReceiveError::Guest(
-                    "the guest mixed the layers of two commands".to_owned(),
+                    "it mixed the layers of two commands".to_owned(),
                 ));
             }
             let chunk = message.chunk.ok_or_else(|| {
-                ReceiveError::Guest("the guest sent a message without a chunk".to_owned())
+                ReceiveError::Guest("it sent a message without a chunk".to_owned())
             })?;
             if let Some(data) = receiver.accept(chunk, self.0.layer_limit)? {
                 writer.write_all(&data).map_err(ReceiveError::host)?;
             }
         }
         receiver.finish()?;
-        let command = command
-            .ok_or_else(|| ReceiveError::Guest("the guest sent an empty layer".to_owned()))?;
+        let command =
+            command.ok_or_else(|| ReceiveError::Guest("it sent an empty layer".to_owned()))?;
         let staged = writer.finish().map_err(ReceiveError::host)?;
         LayerIndex::of_file(staged.file(), 0, Limits::default()).map_err(|error| {
             ReceiveError::Guest(format!(
-                "the guest sent a layer that is not valid: {}",
+                "it sent a layer that is not valid: {}",
                 chain(&error)
             ))
         })?;
@@ -215,7 +234,7 @@ impl ReceiveError {
 
 impl From<ChunkError> for ReceiveError {
     fn from(error: ChunkError) -> Self {
-        Self::Guest(format!("the guest sent a layer that is not valid: {error}"))
+        Self::Guest(format!("it sent a layer that is not valid: {error}"))
     }
 }
 
@@ -242,11 +261,7 @@ impl v1::bootstrap_server::Bootstrap for Service {
         if request.into_inner().finished == 0 {
             self.tell(Event::Connected).await?;
         }
-        let mut waiting = self
-            .0
-            .commands
-            .try_lock()
-            .map_err(|_| Status::failed_precondition("another Commands call is waiting"))?;
+        let mut waiting = self.0.commands.lock().await;
         // A closed channel means that no commands will follow.
         let mut commands: Vec<Command> = waiting.recv().await.into_iter().collect();
         while let Ok(command) = waiting.try_recv() {
@@ -269,8 +284,10 @@ impl v1::bootstrap_server::Bootstrap for Service {
                 "`{shown}` is not a resource of this build"
             )));
         };
+        let turn = Arc::clone(&self.0.sending).acquire_owned().await;
+        let turn = turn.map_err(|_| Status::aborted("the build has ended"))?;
         let file = fs_err::File::open(file).map_err(|error| Status::internal(error.to_string()))?;
-        Ok(Response::new(Box::pin(pieces(file))))
+        Ok(Response::new(Box::pin(pieces(file, turn))))
     }
 
     async fn layer(
@@ -305,7 +322,7 @@ impl v1::bootstrap_server::Bootstrap for Service {
                 .await
             }
             None => Err(self
-                .refuse("the guest did not say how a command ended".to_owned())
+                .refuse("it did not say how a command ended".to_owned())
                 .await),
         }
     }
@@ -354,15 +371,19 @@ impl v1::bootstrap_server::Bootstrap for Service {
 }
 
 /// A file as checked chunks. Reading is from a local file, a megabyte at a time.
-fn pieces(file: fs_err::File) -> impl Stream<Item = Result<v1::Chunk, Status>> + Send {
-    futures::stream::unfold(Some((file, chunk::Sender::default())), |state| async {
-        let (mut file, mut sender) = state?;
+fn pieces(
+    file: fs_err::File,
+    turn: OwnedSemaphorePermit,
+) -> impl Stream<Item = Result<v1::Chunk, Status>> + Send {
+    let state = Some((file, chunk::Sender::default(), turn));
+    futures::stream::unfold(state, |state| async {
+        let (mut file, mut sender, turn) = state?;
         let mut data = Vec::with_capacity(chunk::SIZE);
         let read = (&mut file).take(chunk::SIZE as u64).read_to_end(&mut data);
         match read {
             Err(error) => Some((Err(Status::internal(error.to_string())), None)),
             Ok(0) => Some((Ok(sender.end()), None)),
-            Ok(_) => Some((Ok(sender.piece(data)), Some((file, sender)))),
+            Ok(_) => Some((Ok(sender.piece(data)), Some((file, sender, turn)))),
         }
     })
 }

@@ -1,0 +1,72 @@
+//! One call of a kind at a time.
+//!
+//! A message is read and taken apart before its handler sees it, which takes several times its
+//! size. So that a guest cannot make the host keep many of them, a call waits for the one before
+//! it of the same method, with nothing of its body read: flow control makes the guest wait.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::sync::Semaphore;
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::codegen::http::{Request, Response};
+
+/// The methods; any other path shares the last one's turn.
+const METHODS: [&str; 9] = [
+    "Commands",
+    "ResourceChunk",
+    "Layer",
+    "Finished",
+    "StdOut",
+    "StdErr",
+    "Ping",
+    "Abort",
+    "Success",
+];
+
+/// A service whose calls take turns.
+#[derive(Debug, Clone)]
+pub(crate) struct Turns<S> {
+    service: S,
+    turns: Arc<[Semaphore; METHODS.len()]>,
+}
+
+impl<S> Turns<S> {
+    pub(crate) fn new(service: S) -> Self {
+        Self {
+            service,
+            turns: Arc::new(std::array::from_fn(|_| Semaphore::new(1))),
+        }
+    }
+}
+
+impl<S, B> Service<Request<B>> for Turns<S>
+where
+    S: Service<Request<B>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // The services that tonic generates are always ready.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let mut service = self.service.clone();
+        let turns = Arc::clone(&self.turns);
+        let method = request.uri().path().rsplit('/').next().unwrap_or_default();
+        let position = METHODS.iter().position(|known| *known == method);
+        let position = position.unwrap_or(METHODS.len() - 1);
+        Box::pin(async move {
+            let _turn = turns[position].acquire().await;
+            service.call(request).await
+        })
+    }
+}

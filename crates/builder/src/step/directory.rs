@@ -1,0 +1,63 @@
+//! What WORKDIR does beside its change of the configuration: a directory that is not there is made.
+
+use firebuild_core::tree::{Metadata, Timestamp};
+use firebuild_core::user;
+use firebuild_oci::Sources;
+use firebuild_plan::{Directory, Step, key};
+use firebuild_store::Lease;
+
+use super::{user_files, write};
+use crate::cache::Outcome;
+use crate::copy;
+use crate::error::StepError;
+use crate::execute::{Current, Execution};
+use crate::stage::Layer;
+use crate::time;
+
+impl<'a> Execution<'a> {
+    pub(super) fn directory(
+        &mut self,
+        current: &mut Current<'a>,
+        directory: &Directory,
+        step: &Step,
+    ) -> Result<Outcome, StepError> {
+        let key = key::directory(&current.state.chain, directory);
+        if let Some(outcome) = self.cache.get(&key)? {
+            return Ok(outcome);
+        }
+        let merged = current.state.files(self.cache.store)?;
+        let (passwd, group) = user_files(merged);
+        let user = user::process_user(&directory.user, &passwd, &group)?;
+        // A number alone owns what it makes with its own group, as in BuildKit.
+        let (uid, gid) =
+            user::owner(&directory.user, &passwd, &group).unwrap_or((user.uid, user.gid));
+        let made = Metadata {
+            uid,
+            gid,
+            mtime: now(),
+            ..Metadata::root_owned(0o755)
+        };
+        let upper = copy::make_directory(&merged.tree, directory.path.as_bytes(), &made)?;
+        let layer = match upper {
+            Some(upper) => write(&self.lease, upper, &Sources::default())?,
+            None => write_empty(&self.lease)?,
+        };
+        Ok(self.cache.put(&key, layer, step)?)
+    }
+}
+
+/// A layer without entries, which stands for "nothing to do" in the cache and is in no image.
+fn write_empty(lease: &Lease) -> Result<Layer, StepError> {
+    let blob = lease.put(&Layer::empty_bytes())?;
+    Ok(Layer {
+        digest: blob.digest,
+        size: blob.size,
+    })
+}
+
+fn now() -> Timestamp {
+    Timestamp {
+        seconds: i64::try_from(time::now()).unwrap_or_default(),
+        nanoseconds: 0,
+    }
+}

@@ -1,0 +1,83 @@
+//! What each operation of a plan does to its stage.
+//!
+//! * [`copy`]: copies, resolved on the host.
+//! * [`directory`]: what WORKDIR makes.
+//! * [`run`]: processes, executed in the stage's VM.
+
+mod copy;
+mod directory;
+mod run;
+
+use std::io::Read as _;
+
+use firebuild_core::tree::{Kind, Tree};
+use firebuild_core::user;
+use firebuild_oci::{Changes, Sources};
+use firebuild_plan::{Operation, Step};
+use firebuild_store::Lease;
+
+use crate::cache::Outcome;
+use crate::error::StepError;
+use crate::execute::{Current, Execution};
+use crate::progress::Place;
+use crate::sources::Files;
+use crate::stage::Layer;
+
+impl<'a> Execution<'a> {
+    /// Does one step, or finds its result in the cache.
+    pub(crate) async fn step(
+        &mut self,
+        current: &mut Current<'a>,
+        step: &Step,
+        place: Place<'_>,
+    ) -> Result<Outcome, StepError> {
+        for change in step.operation.changes() {
+            change.apply(&mut current.state.config.config);
+        }
+        match &step.operation {
+            Operation::Configure(_) => Ok(Outcome {
+                layer: None,
+                created: 0,
+                cached: false,
+            }),
+            Operation::Directory(directory) => self.directory(current, directory, step),
+            Operation::Copy(copy) => self.copy(current, copy, step),
+            Operation::Run(run) => self.process(current, run, step, place).await,
+        }
+    }
+}
+
+/// Makes a tree a layer of the store.
+fn write(lease: &Lease, upper: Tree, sources: &Sources) -> Result<Layer, StepError> {
+    let writer = Changes::whole(upper).write(sources, lease.blob_writer()?)?;
+    let blob = writer.commit(None)?;
+    Ok(Layer {
+        digest: blob.digest,
+        size: blob.size,
+    })
+}
+
+/// The image's `/etc/passwd` and `/etc/group`; empty where they are missing, no regular files, or
+/// larger than any real one.
+fn user_files(files: &Files) -> (Vec<u8>, Vec<u8>) {
+    let read = |path: &[u8]| {
+        let id = files.tree.resolve(path, true).ok()?;
+        let Kind::File(content) = &files.tree.node(id).kind else {
+            return None;
+        };
+        let mut bytes = Vec::new();
+        let small = content.length <= user::LARGEST_FILE;
+        small.then(|| {
+            files
+                .sources
+                .open(content)
+                .and_then(|mut reader| reader.read_to_end(&mut bytes))
+                .ok()
+        })??;
+        Some(bytes)
+    };
+    (
+        read(b"etc/passwd").unwrap_or_default(),
+        read(b"etc/group").unwrap_or_default(),
+    )
+}
