@@ -1,8 +1,10 @@
 //! One call of a kind at a time.
 //!
 //! A message is read and taken apart before its handler sees it, which takes several times its
-//! size. So that a guest cannot make the host keep many of them, a call waits for the one before
-//! it of the same method, with nothing of its body read: flow control makes the guest wait.
+//! size. So that a guest cannot make the host keep many of them, a call is refused while another
+//! of the same method is under way, with nothing of its body read; an agent makes none. (To let it
+//! wait would be no kindness: what has come of its body holds up the connection that the call
+//! before it needs.)
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -10,6 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::sync::Semaphore;
+use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::codegen::http::{Request, Response};
@@ -65,8 +68,13 @@ where
         let position = METHODS.iter().position(|known| *known == method);
         let position = position.unwrap_or(METHODS.len() - 1);
         Box::pin(async move {
-            let _turn = turns[position].acquire().await;
-            service.call(request).await
+            match turns[position].try_acquire() {
+                Ok(_turn) => service.call(request).await,
+                Err(_) => {
+                    let what = format!("another call of `{}` is under way", METHODS[position]);
+                    Ok(Status::resource_exhausted(what).into_http())
+                }
+            }
         })
     }
 }

@@ -240,4 +240,6 @@ impl Found {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
