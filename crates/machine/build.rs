@@ -50,10 +50,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-env-changed=FIREBUILD_VMINIT");
     let output = PathBuf::from(variable("OUT_DIR")?).join("vminit");
     let finished = match env::var_os("FIREBUILD_VMINIT") {
-        Some(path) => PathBuf::from(path),
+        Some(path) => {
+            println!("cargo:rerun-if-changed={}", Path::new(&path).display());
+            PathBuf::from(path)
+        }
+        // Not watched: it is newer than this script's start, so the next build would run the
+        // script, and compile all that depends on it, once more for nothing.
         None => build()?,
     };
-    println!("cargo:rerun-if-changed={}", finished.display());
     let agent = fs_err::read(&finished)?;
     check_static(&agent)
         .map_err(|reason| format!("the agent `{}` {reason}", finished.display()))?;
