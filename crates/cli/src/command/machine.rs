@@ -65,7 +65,11 @@ impl VmArguments {
             host: Host::new(store.clone()),
             kernel: KernelChoice {
                 wanted: self.kernel.clone(),
-                choose: |store, wanted| Ok(kernel::choose(store, wanted)?),
+                // The other conversion hides what the error is, and with it the hint.
+                choose: |store, wanted| {
+                    kernel::choose(store, wanted)
+                        .map_err(anyhow::Error::reallocate_into_boxed_dyn_error_without_backtrace)
+                },
             },
             cpus: self.cpu,
             memory: self.mem.unwrap_or(BUILD_MEMORY),
