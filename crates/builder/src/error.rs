@@ -34,6 +34,9 @@ pub enum Error {
         #[source]
         source: Box<StepError>,
     },
+    /// Something that firebuild does not do yet.
+    #[error("{0} is not supported yet")]
+    Unsupported(&'static str),
     /// The store failed.
     #[error("the build's results could not be kept")]
     Store(#[from] firebuild_store::Error),
@@ -79,6 +82,9 @@ pub enum StepError {
     /// A file could not be read.
     #[error("cannot read what is to be copied")]
     Read(#[source] std::io::Error),
+    /// Something that firebuild does not do yet.
+    #[error("{0} is not supported yet")]
+    Unsupported(&'static str),
     /// ADD of an archive.
     #[error(
         "`{0}` is an archive, and unpacking with ADD is not supported yet; unpack it first, or copy it as it is with COPY"

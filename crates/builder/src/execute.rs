@@ -151,6 +151,7 @@ impl<'a> Execution<'a> {
             )),
             Base::Stage(index) => Ok(StageState::from_stage(&self.stages[*index])),
             Base::Image(reference) => image::state(self.cache.store, reference),
+            Base::Context(_) => Err(Error::Unsupported("a named context as a base")),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What an operation changes of an image's configuration.
 
-use firebuild_core::config::{Empty, ProcessConfig};
+use firebuild_core::ImageConfig;
+use firebuild_core::config::Empty;
 use serde::Serialize;
 
 /// One change. Values are final: nothing is left to expand.
@@ -63,11 +64,29 @@ pub enum Change {
         /// A name or a number.
         signal: String,
     },
+    /// Sets how health is checked, in the form of the image configuration.
+    Healthcheck {
+        /// The value of `Healthcheck`.
+        check: serde_json::Value,
+    },
+    /// Adds an instruction for images that are built from this one.
+    OnBuild {
+        /// The instruction.
+        trigger: String,
+    },
+    /// Takes the inherited instructions for images built from this one away.
+    ClearOnBuild,
+    /// Sets who made the image.
+    Author {
+        /// As it was written.
+        author: String,
+    },
 }
 
 impl Change {
     /// Does it.
-    pub fn apply(&self, config: &mut ProcessConfig) {
+    pub fn apply(&self, image: &mut ImageConfig) {
+        let config = &mut image.config;
         match self {
             Self::Environment { name, value } => config.set_variable(name, value),
             Self::Label { name, value } => {
@@ -93,6 +112,10 @@ impl Change {
                 config.volumes.insert(path.clone(), Empty {});
             }
             Self::StopSignal { signal } => config.stop_signal = Some(signal.clone()),
+            Self::Healthcheck { check } => config.healthcheck = Some(check.clone()),
+            Self::OnBuild { trigger } => config.on_build.push(trigger.clone()),
+            Self::ClearOnBuild => config.on_build.clear(),
+            Self::Author { author } => image.author = Some(author.clone()),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! * [`operation`]: the graph: stages, their bases, their operations.
 //! * [`change`]: what an operation changes of an image's configuration.
 //! * [`key`]: what an operation's result depends on, as one digest: the build cache's key.
+//! * [`mount`]: what is mounted while one process runs.
 //! * [`lower`]: from a Dockerfile to a plan.
 //!
 //! Everything here is pure: what lowering must know of base images is asked through a trait.
@@ -13,12 +14,14 @@
 pub mod change;
 pub mod key;
 pub mod lower;
+pub mod mount;
 pub mod operation;
 
 pub use change::Change;
+pub use mount::Mount;
 pub use operation::{
-    Base, Configure, Copy, CopySource, Directory, Item, Operation, Origin, Plan, Run, RunFile,
-    Stage, Step,
+    Base, Configure, Copy, Directory, Item, Operation, Origin, Plan, Run, RunFile, Source, Stage,
+    Step, Unpack,
 };
 
 /// Matching of a copy's patterns: Go's `filepath.Match`, on bytes.
@@ -26,3 +29,9 @@ pub use firebuild_dockerfile::glob as pattern;
 
 /// Which files of a context a build does not see.
 pub use firebuild_dockerfile::dockerignore as ignore;
+
+/// What a step may reach and do, how caches are shared, how modes change, what a repository's
+/// address says: words that a Dockerfile and a plan have in common.
+pub use firebuild_dockerfile::{
+    Network, Security, chmod::ModeChange, mount::Sharing, source::GitSource,
+};

@@ -1,12 +1,17 @@
 //! The graph: stages, their bases, their operations.
 
-use firebuild_core::{Platform, Reference};
+use std::collections::BTreeMap;
+
+use firebuild_core::{Digest, Platform, Reference};
+use firebuild_dockerfile::chmod::ModeChange;
+use firebuild_dockerfile::source::GitSource;
+use firebuild_dockerfile::{Network, Security};
 use serde::Serialize;
 
-use crate::Change;
+use crate::{Change, Mount};
 
 /// The version of the printed form. It counts up when a field changes its meaning or goes away.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What will be done to make one image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -19,6 +24,13 @@ pub struct Plan {
     pub stages: Vec<Stage>,
     /// The position in `stages` of the one that becomes the image.
     pub target: usize,
+    /// Labels that are put on the image after everything else.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// The time that everything made is said to be of, in seconds since 1970
+    /// (`SOURCE_DATE_EPOCH`); the present if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
 }
 
 /// A base and what is done to it, in order.
@@ -44,6 +56,8 @@ pub enum Base {
     Image(Reference),
     /// An earlier stage, by its position in [`Plan::stages`].
     Stage(usize),
+    /// The files of a named context, in one layer.
+    Context(String),
 }
 
 /// One operation, and where it comes from.
@@ -106,9 +120,18 @@ pub struct Run {
     pub workdir: String,
     /// `user`, `uid`, `user:group`, `uid:gid`; empty means root.
     pub user: String,
+    /// The name of the machine that it runs in, as it sees it.
+    pub hostname: String,
+    /// What it may reach.
+    pub network: Network,
+    /// What it may do to the kernel that it runs on.
+    pub security: Security,
     /// Files that only this process sees.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<RunFile>,
+    /// What is mounted while it runs, in this order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
 }
 
 /// What to execute.
@@ -136,9 +159,9 @@ pub struct RunFile {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Copy {
-    /// Where the files are.
-    pub from: CopySource,
-    /// What of it, in order.
+    /// Where the items that are paths are.
+    pub from: Source,
+    /// What is copied, in order.
     pub items: Vec<Item>,
     /// An absolute path; a trailing `/` or `/.` says that it is a directory.
     pub destination: String,
@@ -146,21 +169,49 @@ pub struct Copy {
     /// which for a context is root.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// True for ADD, which unpacks archives.
+    /// The change of the permission bits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<ModeChange>,
+    /// Paths below each source that are left out: patterns of an ignore file.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// Whether the sources keep their paths below the destination.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub unpack: bool,
+    pub parents: bool,
+    /// Whether the result depends on nothing that lies below it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub link: bool,
+    /// What becomes of archives.
+    pub unpack: Unpack,
 }
 
-/// Where a copy's files are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// What a copy does with archives. What is one is told by content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum CopySource {
+pub enum Unpack {
+    /// They are copied like any file.
+    #[default]
+    Never,
+    /// Those that are paths are unpacked: ADD as it is.
+    Local,
+    /// Downloads too: `ADD --unpack`.
+    Always,
+}
+
+/// Where files are that a step reads.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
     /// The build context.
     Context,
+    /// A named context that is a tree of files.
+    Named(String),
     /// An earlier stage, by its position in [`Plan::stages`].
     Stage(usize),
     /// An image.
     Image(Reference),
+    /// Nothing: `scratch`.
+    Empty,
 }
 
 /// One thing to copy.
@@ -176,6 +227,18 @@ pub enum Item {
         /// Its text.
         content: String,
     },
+    /// A file to download.
+    Http {
+        /// Its address.
+        url: String,
+        /// The name that it gets where the destination is a directory.
+        file_name: String,
+        /// The digest that its content must have.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        checksum: Option<Digest>,
+    },
+    /// A repository to clone.
+    Git(GitSource),
 }
 
 /// Makes a directory, with its parents, if it is not there: what WORKDIR does beside its change of

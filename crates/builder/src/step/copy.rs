@@ -11,7 +11,7 @@ use std::io::Read as _;
 use firebuild_core::tree::{Content, Kind, Metadata, Node, Tree};
 use firebuild_core::user;
 use firebuild_oci::Sources;
-use firebuild_plan::{Copy, CopySource, Item, Step, key};
+use firebuild_plan::{Copy, Item, Source, Step, Unpack, key};
 
 use super::{user_files, write};
 use crate::cache::Outcome;
@@ -29,10 +29,13 @@ impl<'a> Execution<'a> {
         step: &Step,
     ) -> Result<Outcome, StepError> {
         let (cache, lease) = (self.cache, self.lease.clone());
+        if copy.parents || copy.mode.is_some() || !copy.exclude.is_empty() || copy.link {
+            return Err(StepError::Unsupported("this flag of a copy"));
+        }
         let from = self.load(&copy.from)?;
         let inline = inline(&copy.items, &mut from.sources)?;
         let sources = copied(copy, &from.tree, &inline)?;
-        if copy.unpack {
+        if copy.unpack != Unpack::Never {
             refuse_archives(&sources, &from.sources)?;
         }
         let content = fingerprint::of(&sources, &from.sources).map_err(StepError::Read)?;
@@ -56,20 +59,20 @@ impl<'a> Execution<'a> {
     }
 
     /// What is copied from, loaded if it was not.
-    fn load(&mut self, from: &CopySource) -> Result<&mut Files, Error> {
+    fn load(&mut self, from: &Source) -> Result<&mut Files, Error> {
         match from {
-            CopySource::Context => {
+            Source::Context => {
                 if self.context.is_none() {
                     self.context = Some(context::scan(self.request.context, self.request.ignore)?);
                 }
                 Ok(self.context.get_or_insert_default())
             }
-            CopySource::Stage(index) => {
+            Source::Stage(index) => {
                 let stage = &mut self.stages[*index];
                 stage.files(self.cache.store)?;
                 Ok(stage.loaded_files())
             }
-            CopySource::Image(reference) => {
+            Source::Image(reference) => {
                 let state = match self.images.entry(reference.clone()) {
                     Entry::Occupied(entry) => entry.into_mut(),
                     Entry::Vacant(entry) => {
@@ -79,6 +82,7 @@ impl<'a> Execution<'a> {
                 state.files(self.cache.store)?;
                 Ok(state.loaded_files())
             }
+            Source::Named(_) | Source::Empty => Err(Error::Unsupported("a named context")),
         }
     }
 }
@@ -113,6 +117,7 @@ fn copied<'t>(copy: &Copy, from: &'t Tree, inline: &'t Tree) -> Result<Vec<Match
         match item {
             Item::Path(path) => sources.extend(copy::matches(from, path.as_bytes())?),
             Item::Inline { name, .. } => sources.extend(copy::matches(inline, name.as_bytes())?),
+            Item::Http { .. } | Item::Git(_) => {}
         }
     }
     Ok(sources)

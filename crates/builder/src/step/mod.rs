@@ -32,7 +32,7 @@ impl<'a> Execution<'a> {
         place: Place<'_>,
     ) -> Result<Outcome, StepError> {
         for change in step.operation.changes() {
-            change.apply(&mut current.state.config.config);
+            change.apply(&mut current.state.config);
         }
         match &step.operation {
             Operation::Configure(_) => Ok(Outcome {

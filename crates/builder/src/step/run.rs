@@ -18,7 +18,10 @@ impl<'a> Execution<'a> {
         step: &Step,
         place: Place<'_>,
     ) -> Result<Outcome, StepError> {
-        let key = key::run(&current.state.chain, run);
+        if !run.mounts.is_empty() {
+            return Err(StepError::Unsupported("a mount of a RUN"));
+        }
+        let key = key::run(&current.state.chain, run, &[]);
         if let Some(outcome) = self.cache.get(&key)? {
             return Ok(outcome);
         }

@@ -20,7 +20,7 @@ use scope::Scope;
 use stage::Lowering;
 use stages::{Source, Stages};
 
-use crate::operation::{Base, CopySource, Operation, Plan, VERSION};
+use crate::operation::{self, Base, Operation, Plan, VERSION};
 
 /// An error of the caller's own, passed through.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -76,6 +76,8 @@ pub fn lower(
         platform: options.platform.clone(),
         stages,
         target,
+        labels: BTreeMap::new(),
+        epoch: None,
     })
 }
 
@@ -157,7 +159,7 @@ impl Plan {
             .flat_map(|stage| &stage.steps)
             .filter_map(|step| match &step.operation {
                 Operation::Copy(copy) => match &copy.from {
-                    CopySource::Image(reference) => Some(reference),
+                    operation::Source::Image(reference) => Some(reference),
                     _ => None,
                 },
                 _ => None,

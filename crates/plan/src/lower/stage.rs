@@ -14,8 +14,8 @@ use super::stages::{Source, Stages};
 use super::{Inherited, LowerError, history};
 use crate::Change;
 use crate::operation::{
-    Base, Command, Configure, Copy, CopySource, Directory, Item, Operation, Origin, Run, RunFile,
-    Stage, Step,
+    Base, Command, Configure, Copy, Directory, Item, Operation, Origin, Run, RunFile,
+    Source as From, Stage, Step, Unpack,
 };
 
 /// How many ports a stage may declare, counted as they are written: every one of each protocol
@@ -177,7 +177,7 @@ impl<'a> Lowering<'a> {
 
     fn step(&mut self, instruction: &Instruction, history: String, operation: Operation) {
         for change in operation.changes() {
-            change.apply(&mut self.config.config);
+            change.apply(&mut self.config);
             if let Change::Environment { name, value } = change {
                 self.scope.set(name, value);
             }
@@ -371,7 +371,11 @@ impl<'a> Lowering<'a> {
             build_args: self.scope.arguments(),
             workdir: absolute(&config.working_dir, ""),
             user: config.user.clone(),
+            hostname: "buildkitsandbox".to_owned(),
+            network: Network::Default,
+            security: Security::Sandbox,
             files,
+            mounts: Vec::new(),
         };
         self.step(
             instruction,
@@ -394,12 +398,12 @@ impl<'a> Lowering<'a> {
             ));
         }
         let from = match &copy.from {
-            None => CopySource::Context,
+            None => From::Context,
             Some(from) => match self.stages.copy_source(from, self.index)? {
                 Source::Stage(index) => {
-                    CopySource::Stage(positions.get(&index).copied().unwrap_or_default())
+                    From::Stage(positions.get(&index).copied().unwrap_or_default())
                 }
-                Source::Image(reference) => CopySource::Image(reference),
+                Source::Image(reference) => From::Image(reference),
                 Source::Scratch => {
                     return Err(LowerError::unsupported(
                         from.span,
@@ -413,7 +417,7 @@ impl<'a> Lowering<'a> {
             destination: &copy.destination,
             options: &copy.options,
         };
-        self.transfer(instruction, from, words, false)
+        self.transfer(instruction, from, words, Unpack::Never)
     }
 
     fn add(&mut self, instruction: &Instruction, add: &AddFiles) -> Result<(), LowerError> {
@@ -450,18 +454,22 @@ impl<'a> Lowering<'a> {
         };
         self.transfer(
             instruction,
-            CopySource::Context,
+            From::Context,
             words,
-            add.unpack.is_none(),
+            if add.unpack.is_none() {
+                Unpack::Local
+            } else {
+                Unpack::Never
+            },
         )
     }
 
     fn transfer(
         &mut self,
         instruction: &Instruction,
-        from: CopySource,
+        from: From,
         words: Words<'_>,
-        unpack: bool,
+        unpack: Unpack,
     ) -> Result<(), LowerError> {
         let Words {
             sources,
@@ -495,6 +503,8 @@ impl<'a> Lowering<'a> {
             .map(|item| match item {
                 Item::Path(path) => path.as_str(),
                 Item::Inline { name, .. } => name.as_str(),
+                Item::Http { url, .. } => url.as_str(),
+                Item::Git(git) => git.remote.as_str(),
             })
             .collect();
         let history = format!(
@@ -511,6 +521,10 @@ impl<'a> Lowering<'a> {
                 items,
                 destination,
                 owner,
+                mode: None,
+                exclude: Vec::new(),
+                parents: false,
+                link: false,
                 unpack,
             }),
         );

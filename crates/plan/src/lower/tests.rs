@@ -1,7 +1,7 @@
 //! What Dockerfiles mean, by the plans that they make.
 
 use super::*;
-use crate::operation::{Command, Item, Run};
+use crate::operation::{Command, Item, Run, Unpack};
 
 /// Images with two variables and a trigger or none.
 struct Known;
@@ -82,17 +82,17 @@ fn copies(plan: &Plan) -> Vec<&crate::Copy> {
 
 /// The configuration that the target's changes make of an empty one.
 fn configured(plan: &Plan) -> firebuild_core::config::ProcessConfig {
-    let mut config = firebuild_core::config::ProcessConfig {
-        cmd: Some(vec!["inherited".into()]),
-        ..Default::default()
-    };
+    let mut config = ImageConfig::scratch(Platform::host());
+    config.config.env.clear();
+    config.config.working_dir.clear();
+    config.config.cmd = Some(vec!["inherited".into()]);
     for step in &plan.target().steps {
         step.operation
             .changes()
             .iter()
             .for_each(|change| change.apply(&mut config));
     }
-    config
+    config.config
 }
 
 #[test]
@@ -128,9 +128,12 @@ fn stages_are_copied_from_by_name_and_by_number_and_only_backwards() {
     let plan = plan(
         "FROM a AS x\nFROM b\nFROM c\nCOPY --from=0 / /\nCOPY --from=1 / /\nCOPY --from=7 / /\n",
     );
-    let from: Vec<&CopySource> = copies(&plan).into_iter().map(|copy| &copy.from).collect();
-    assert_eq!(from[..2], [&CopySource::Stage(0), &CopySource::Stage(1)]);
-    assert_eq!(from[2], &CopySource::Image("7".parse().unwrap()));
+    let from: Vec<&operation::Source> = copies(&plan).into_iter().map(|copy| &copy.from).collect();
+    assert_eq!(
+        from[..2],
+        [&operation::Source::Stage(0), &operation::Source::Stage(1)]
+    );
+    assert_eq!(from[2], &operation::Source::Image("7".parse().unwrap()));
     assert_eq!(
         error("FROM a\nCOPY --from=late / /\nFROM b AS late\nFROM scratch\nCOPY --from=0 / /\n"),
         (
@@ -262,7 +265,8 @@ fn paths_are_joined_and_cleaned() {
         .map(|copy| copy.destination.as_str())
         .collect();
     assert_eq!(destinations, ["/b/c/", "/b/c/d", "/e/", "/b/f/", "/b/c/"]);
-    assert!(copies(&plan)[4].unpack && !copies(&plan)[0].unpack);
+    assert_eq!(copies(&plan)[4].unpack, Unpack::Local);
+    assert_eq!(copies(&plan)[0].unpack, Unpack::Never);
 }
 
 #[test]
