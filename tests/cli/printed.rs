@@ -38,7 +38,7 @@ fn the_example_is_understood() {
         ]
     );
     let plan = print("plan");
-    assert_eq!(plan["version"], 1);
+    assert_eq!(plan["version"], 2);
     let [stage] = &plan["stages"].as_array().unwrap()[..] else {
         panic!("{plan}");
     };

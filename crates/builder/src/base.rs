@@ -121,7 +121,10 @@ pub fn bootstrap(
     state.push(
         Some(layer),
         newest,
-        &format!("firebuild baseos --bootstrap debian:{}", wanted.suite),
+        Some(&format!(
+            "firebuild baseos --bootstrap debian:{}",
+            wanted.suite
+        )),
     );
     image::save(&lease, state, std::slice::from_ref(tag))
 }

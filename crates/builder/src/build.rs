@@ -54,9 +54,10 @@ pub async fn build(
 ) -> Result<Built, Error> {
     let started = std::time::Instant::now();
     let lease = store.lease()?;
-    let state = Execution::new(lease.clone(), store, plan, request, progress)
+    let mut state = Execution::new(lease.clone(), store, plan, request, progress)
         .run()
         .await?;
+    state.config.config.labels.extend(plan.labels.clone());
     let size = ByteSize(state.layers.iter().map(|layer| layer.size).sum());
     let digest = image::save(&lease, state, request.tags)?;
     Ok(Built {

@@ -137,7 +137,7 @@ impl<'a> Execution<'a> {
             });
             current
                 .state
-                .push(outcome.layer, outcome.created, &step.history);
+                .push(outcome.layer, outcome.created, step.history.as_deref());
         }
         Ok(())
     }

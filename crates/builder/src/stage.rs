@@ -50,7 +50,8 @@ pub(crate) struct StageState {
 
 impl StageState {
     /// A stage that starts from these layers and this configuration.
-    pub(crate) fn new(layers: Vec<Layer>, config: ImageConfig, created: u64) -> Self {
+    pub(crate) fn new(layers: Vec<Layer>, mut config: ImageConfig, created: u64) -> Self {
+        firebuild_plan::lower::begin(&mut config);
         let digests: Vec<Digest> = layers.iter().map(|layer| layer.digest).collect();
         Self {
             chain: Chain::of(&digests),
@@ -68,13 +69,16 @@ impl StageState {
     }
 
     /// Adds a step's layer and its line of history.
-    pub(crate) fn push(&mut self, layer: Option<Layer>, created: u64, history: &str) {
+    pub(crate) fn push(&mut self, layer: Option<Layer>, created: u64, history: Option<&str>) {
         self.created = self.created.max(created);
         if let Some(layer) = layer {
             self.chain = self.chain.with(&layer.digest);
             self.layers.push(layer);
             self.config.rootfs.diff_ids.push(layer.digest);
         }
+        let Some(history) = history else {
+            return;
+        };
         self.config.history.push(History {
             created: Some(crate::time::rfc3339(self.created)),
             created_by: Some(history.to_owned()),

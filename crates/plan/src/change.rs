@@ -74,8 +74,6 @@ pub enum Change {
         /// The instruction.
         trigger: String,
     },
-    /// Takes the inherited instructions for images built from this one away.
-    ClearOnBuild,
     /// Sets who made the image.
     Author {
         /// As it was written.
@@ -114,7 +112,6 @@ impl Change {
             Self::StopSignal { signal } => config.stop_signal = Some(signal.clone()),
             Self::Healthcheck { check } => config.healthcheck = Some(check.clone()),
             Self::OnBuild { trigger } => config.on_build.push(trigger.clone()),
-            Self::ClearOnBuild => config.on_build.clear(),
             Self::Author { author } => image.author = Some(author.clone()),
         }
     }

@@ -127,6 +127,14 @@ impl Mount {
         }
     }
 
+    pub(crate) fn source_mut(&mut self) -> Option<&mut Source> {
+        match self {
+            Self::Bind(bind) => Some(&mut bind.from),
+            Self::Cache(cache) => Some(&mut cache.from),
+            Self::Tmpfs(_) | Self::Secret(_) | Self::Ssh(_) => None,
+        }
+    }
+
     /// Where its files are, if it has any to begin with.
     #[must_use]
     pub fn source(&self) -> Option<&Source> {

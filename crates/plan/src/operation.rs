@@ -68,8 +68,9 @@ pub struct Step {
     pub operation: Operation,
     /// Where it is written.
     pub origin: Origin,
-    /// The image history's `created_by`.
-    pub history: String,
+    /// The image history's `created_by`; none where the history has no entry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub history: Option<String>,
 }
 
 /// Where something is written.
@@ -238,7 +239,12 @@ pub enum Item {
         checksum: Option<Digest>,
     },
     /// A repository to clone.
-    Git(GitSource),
+    Git {
+        /// Where it is and what of it is wanted.
+        source: GitSource,
+        /// Its address as it was written.
+        written: String,
+    },
 }
 
 /// Makes a directory, with its parents, if it is not there: what WORKDIR does beside its change of
@@ -269,6 +275,15 @@ impl Operation {
             Self::Configure(configure) => &configure.changes,
             Self::Directory(directory) => &directory.changes,
             Self::Run(_) | Self::Copy(_) => &[],
+        }
+    }
+    /// Where it reads files.
+    #[must_use]
+    pub fn reads(&self) -> Vec<&Source> {
+        match self {
+            Self::Copy(copy) => vec![&copy.from],
+            Self::Run(run) => run.mounts.iter().filter_map(crate::Mount::source).collect(),
+            Self::Directory(_) | Self::Configure(_) => Vec::new(),
         }
     }
 }

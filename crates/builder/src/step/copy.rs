@@ -32,6 +32,10 @@ impl<'a> Execution<'a> {
         if copy.parents || copy.mode.is_some() || !copy.exclude.is_empty() || copy.link {
             return Err(StepError::Unsupported("this flag of a copy"));
         }
+        let remote = |item: &Item| matches!(item, Item::Http { .. } | Item::Git { .. });
+        if copy.items.iter().any(remote) {
+            return Err(StepError::Unsupported("a source from elsewhere"));
+        }
         let from = self.load(&copy.from)?;
         let inline = inline(&copy.items, &mut from.sources)?;
         let sources = copied(copy, &from.tree, &inline)?;
@@ -117,7 +121,7 @@ fn copied<'t>(copy: &Copy, from: &'t Tree, inline: &'t Tree) -> Result<Vec<Match
         match item {
             Item::Path(path) => sources.extend(copy::matches(from, path.as_bytes())?),
             Item::Inline { name, .. } => sources.extend(copy::matches(inline, name.as_bytes())?),
-            Item::Http { .. } | Item::Git(_) => {}
+            Item::Http { .. } | Item::Git { .. } => {}
         }
     }
     Ok(sources)

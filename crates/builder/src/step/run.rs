@@ -1,7 +1,7 @@
 //! Executes a process in the stage's VM, which is started for the first one that the cache does
 //! not know.
 
-use firebuild_plan::{Run, Step, key};
+use firebuild_plan::{Network, Run, Security, Step, key};
 
 use crate::bootstrap;
 use crate::cache::Outcome;
@@ -20,6 +20,11 @@ impl<'a> Execution<'a> {
     ) -> Result<Outcome, StepError> {
         if !run.mounts.is_empty() {
             return Err(StepError::Unsupported("a mount of a RUN"));
+        }
+        if run.network == Network::None || run.security == Security::Insecure {
+            return Err(StepError::Unsupported(
+                "another network or security of a RUN",
+            ));
         }
         let key = key::run(&current.state.chain, run, &[]);
         if let Some(outcome) = self.cache.get(&key)? {

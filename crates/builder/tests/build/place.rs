@@ -103,11 +103,7 @@ impl Place {
 
     /// Builds a Dockerfile under the name `test`.
     pub(crate) fn build(&self, dockerfile: &str) -> Told {
-        let options = lower::Options {
-            target: None,
-            build_args: std::collections::BTreeMap::new(),
-            platform: Platform::host(),
-        };
+        let options = lower::Options::new(Platform::host());
         let parsed = firebuild_dockerfile::parse(dockerfile.as_bytes()).unwrap();
         let plan = lower(&parsed, &options, &StoreBases(&self.host.store)).unwrap();
         let ignore = fs_err::read(self.root().join("context/.dockerignore")).unwrap_or_default();

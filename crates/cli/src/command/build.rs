@@ -202,7 +202,7 @@ impl Build {
         let options = lower::Options {
             target: self.target.clone(),
             build_args,
-            platform: Platform::host(),
+            ..lower::Options::new(Platform::host())
         };
         lower(dockerfile, &options, bases).map_err(|error| picture.of_lowering(error))
     }

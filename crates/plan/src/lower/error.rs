@@ -53,6 +53,20 @@ pub enum LowerErrorKind {
     /// A copy from a stage that comes later.
     #[error("stage `{0}` needs to be defined before it is copied from")]
     LaterStage(String),
+    /// A copy from a stage by a number that none has.
+    #[error("there is no stage {0}: the file has {1}, counted from 0")]
+    NoStageAt(String, usize),
+    /// A trigger of the base image is wrong.
+    #[error("the base image's trigger `{trigger}`: {problem}")]
+    Trigger {
+        /// The instruction.
+        trigger: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// `SOURCE_DATE_EPOCH` is no time.
+    #[error("`SOURCE_DATE_EPOCH` is `{0}`: not a number of seconds since 1970")]
+    Epoch(String),
 }
 
 impl LowerError {
@@ -76,6 +90,20 @@ impl LowerError {
 
     pub(crate) fn unsupported(span: Span, what: impl Into<String>) -> Self {
         Self::new(span, LowerErrorKind::Unsupported(what.into()))
+    }
+
+    /// The same of a trigger, which is written in no line of the file but the `FROM` at `place`.
+    pub(crate) fn in_trigger(self, trigger: &str, place: Span) -> Self {
+        let problem = self.kind.to_string();
+        let kind = LowerErrorKind::Trigger {
+            trigger: trigger.to_owned(),
+            problem,
+        };
+        Self {
+            span: place,
+            source: self.source,
+            kind,
+        }
     }
 
     pub(crate) fn value(span: Span, error: &dyn std::error::Error) -> Self {

@@ -1,26 +1,35 @@
 //! From a Dockerfile to a plan.
 //!
-//! Only the stages that the target needs are lowered. Every variable is expanded here, in the
-//! environment of its line, which begins with that of the base image: so lowering asks for the
-//! configurations of base images, and for nothing else.
+//! Only the stages that the target needs are lowered, each after those that it depends on. Every
+//! variable is expanded here, in the environment of its line, which begins with that of the base
+//! image: so lowering asks for the configurations of base images, and for nothing else.
 
+mod configure;
 mod error;
 mod history;
+mod path;
+mod process;
+mod proxy;
 mod scope;
 mod stage;
 mod stages;
+mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use firebuild_core::{ImageConfig, Platform, Reference};
-use firebuild_dockerfile::{Dockerfile, Expander};
+use firebuild_dockerfile::{
+    Dockerfile, Expander, Instruction, InstructionKind, Span, parse_trigger,
+};
 
 pub use error::{LowerError, LowerErrorKind};
+pub use proxy::proxies;
 use scope::Scope;
 use stage::Lowering;
-use stages::{Source, Stages};
+use stages::Stages;
 
-use crate::operation::{self, Base, Operation, Plan, VERSION};
+use crate::mount::Mount;
+use crate::operation::{Base, Operation, Plan, Source, Stage, VERSION};
 
 /// An error of the caller's own, passed through.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -43,6 +52,49 @@ pub struct Options {
     pub build_args: BTreeMap<String, String>,
     /// What the image is for.
     pub platform: Platform,
+    /// Contexts by their names, which take the place of stages and images of these names.
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// Labels for the image, over those that the file sets.
+    pub labels: BTreeMap<String, String>,
+    /// The time that everything made is said to be of, in seconds since 1970. What the build
+    /// argument `SOURCE_DATE_EPOCH` says if none.
+    pub epoch: Option<u64>,
+    /// The time of the build context, if it has one: what `SOURCE_DATE_EPOCH=context` means.
+    pub context_epoch: Option<u64>,
+}
+
+impl Options {
+    /// The last stage, for this platform; nothing else chosen.
+    #[must_use]
+    pub fn new(platform: Platform) -> Self {
+        Self {
+            target: None,
+            build_args: BTreeMap::new(),
+            platform,
+            contexts: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            epoch: None,
+            context_epoch: None,
+        }
+    }
+}
+
+/// What a named context is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContext {
+    /// An image.
+    Image(Reference),
+    /// A tree of files, which whoever executes the plan knows by the context's name.
+    Files,
+}
+
+/// What build arguments say of the build itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// `BUILDKIT_SANDBOX_HOSTNAME`
+    hostname: String,
+    /// `BUILDKIT_CACHE_MOUNT_NS`
+    cache_namespace: String,
 }
 
 /// Lowers a Dockerfile.
@@ -55,116 +107,225 @@ pub fn lower(
     bases: &dyn Bases,
 ) -> Result<Plan, LowerError> {
     let expander = Expander::new(dockerfile.directives.escape);
-    let mut global = Scope::global(options);
-    let stages = Stages::collect(dockerfile, &expander, &mut global)?;
+    let mut global = Scope::global(options, last_name(dockerfile));
+    let stages = Stages::collect(dockerfile, &options.contexts, &expander, &mut global)?;
     let target = stages.target(options.target.as_deref())?;
-    let needed = needed(&stages, target)?;
-
-    let mut positions = BTreeMap::new();
-    let mut lowered: Vec<Lowering<'_>> = Vec::new();
-    for index in needed {
-        let inherited = inherit(&stages, index, &positions, &lowered, bases)?;
-        let lowering =
-            Lowering::new(&stages, index, &expander, &global, inherited).run(&positions)?;
-        positions.insert(index, lowered.len());
-        lowered.push(lowering);
-    }
-    let target = positions.get(&target).copied().unwrap_or_default();
-    let stages = lowered.into_iter().map(Lowering::finish).collect();
+    let settings = Settings {
+        hostname: global
+            .given("BUILDKIT_SANDBOX_HOSTNAME")
+            .unwrap_or("buildkitsandbox")
+            .to_owned(),
+        cache_namespace: global
+            .given("BUILDKIT_CACHE_MOUNT_NS")
+            .unwrap_or_default()
+            .to_owned(),
+    };
+    let epoch = epoch(options, &global, dockerfile)?;
+    let file = File {
+        stages: &stages,
+        expander: &expander,
+        settings: &settings,
+        global: &global,
+        bases,
+    };
+    let lowered = file.lower(target)?;
+    let (stages, target) = in_order(lowered, target);
     Ok(Plan {
         version: VERSION,
         platform: options.platform.clone(),
         stages,
         target,
-        labels: BTreeMap::new(),
-        epoch: None,
+        labels: options.labels.clone(),
+        epoch,
     })
 }
 
-/// The stages that `target` depends on, in the order of the file.
-fn needed(stages: &Stages<'_>, target: usize) -> Result<BTreeSet<usize>, LowerError> {
-    let mut needed = BTreeSet::new();
-    let mut todo = vec![target];
-    while let Some(index) = todo.pop() {
-        if needed.insert(index) {
-            todo.extend(stages.dependencies(index)?);
-        }
+/// What a configuration gains and loses where a stage starts from it: there is always a `PATH`, and
+/// its triggers are done with.
+pub fn begin(config: &mut ImageConfig) {
+    config.config.on_build.clear();
+    if config.config.variable("PATH").is_none() {
+        config
+            .config
+            .set_variable("PATH", firebuild_core::config::DEFAULT_PATH);
     }
-    Ok(needed)
 }
 
 /// What a stage starts with.
 pub(crate) struct Inherited {
-    pub(crate) base: Base,
-    pub(crate) config: ImageConfig,
-    /// The build arguments in force at the end of the parent stage.
-    pub(crate) scope: Option<Scope>,
+    base: Base,
+    config: ImageConfig,
+    scope: Scope,
+    /// The base image's instructions for images built from it.
+    triggers: Vec<Instruction>,
 }
 
-fn inherit(
-    stages: &Stages<'_>,
-    index: usize,
-    positions: &BTreeMap<usize, usize>,
-    lowered: &[Lowering<'_>],
-    bases: &dyn Bases,
-) -> Result<Inherited, LowerError> {
-    let stage = stages.get(index);
-    let span = stage.from.image.span;
-    match &stage.base {
-        Source::Scratch => Ok(Inherited {
-            base: Base::Scratch,
-            config: ImageConfig::scratch(Platform::host()),
-            scope: None,
-        }),
-        Source::Image(reference) => {
-            let config = bases
-                .config(reference)
-                .map_err(|source| LowerError::new(span, LowerErrorKind::Base(source)))?;
-            if !config.config.on_build.is_empty() {
-                return Err(LowerError::unsupported(
-                    span,
-                    "a base image with ONBUILD instructions",
-                ));
+/// A file whose stages are known.
+struct File<'a> {
+    stages: &'a Stages<'a>,
+    expander: &'a Expander,
+    settings: &'a Settings,
+    global: &'a Scope,
+    bases: &'a dyn Bases,
+}
+
+impl<'a> File<'a> {
+    /// Lowers the target and all that it needs, which is known only while it is done: a base
+    /// image's triggers may copy from any stage before.
+    fn lower(&self, target: usize) -> Result<BTreeMap<usize, Lowering<'a>>, LowerError> {
+        let mut lowered: BTreeMap<usize, Lowering<'_>> = BTreeMap::new();
+        let mut waiting: BTreeMap<usize, Inherited> = BTreeMap::new();
+        let mut todo = vec![target];
+        while let Some(&index) = todo.last() {
+            if lowered.contains_key(&index) {
+                todo.pop();
+                continue;
             }
-            Ok(Inherited {
-                base: Base::Image(reference.clone()),
-                config,
-                scope: None,
-            })
+            if let Base::Stage(parent) = self.stages.get(index).base
+                && !lowered.contains_key(&parent)
+            {
+                todo.push(parent);
+                continue;
+            }
+            let inherited = match waiting.remove(&index) {
+                Some(inherited) => inherited,
+                None => self.inherit(index, &lowered)?,
+            };
+            let mut needed = self.stages.dependencies(index, &inherited.triggers)?;
+            needed.retain(|stage| !lowered.contains_key(stage));
+            if needed.is_empty() {
+                let triggers = inherited.triggers.clone();
+                let lowering =
+                    Lowering::new(self.stages, index, self.expander, self.settings, inherited);
+                lowered.insert(index, lowering.run(&triggers)?);
+            } else {
+                waiting.insert(index, inherited);
+                todo.extend(needed);
+            }
         }
-        Source::Stage(parent) => {
-            let position = positions.get(parent).copied().unwrap_or_default();
-            let parent = &lowered[position];
-            Ok(Inherited {
-                base: Base::Stage(position),
-                config: parent.config().clone(),
-                scope: Some(parent.scope().clone()),
-            })
+        Ok(lowered)
+    }
+
+    fn inherit(
+        &self,
+        index: usize,
+        lowered: &BTreeMap<usize, Lowering<'_>>,
+    ) -> Result<Inherited, LowerError> {
+        let stage = self.stages.get(index);
+        let span = stage.from.image.span;
+        let parent = match &stage.base {
+            Base::Stage(parent) => lowered.get(parent),
+            _ => None,
+        };
+        let mut config = match (&stage.base, parent) {
+            (_, Some(parent)) => parent.config().clone(),
+            (Base::Image(reference), _) => self
+                .bases
+                .config(reference)
+                .map_err(|source| LowerError::new(span, LowerErrorKind::Base(source)))?,
+            _ => ImageConfig::scratch(Platform::host()),
+        };
+        let triggers = triggers(&config, span)?;
+        begin(&mut config);
+        let scope = match parent {
+            Some(parent) => parent.scope().clone(),
+            None => Scope::stage(self.global, &config.config),
+        };
+        Ok(Inherited {
+            base: stage.base.clone(),
+            config,
+            scope,
+            triggers,
+        })
+    }
+}
+
+fn triggers(config: &ImageConfig, place: Span) -> Result<Vec<Instruction>, LowerError> {
+    let parse = |text: &String| {
+        parse_trigger(text)
+            .map_err(|error| LowerError::value(place, &error).in_trigger(text, place))
+    };
+    config.config.on_build.iter().map(parse).collect()
+}
+
+/// The stages in the order of the file, which is one in which each comes after those that it
+/// depends on; and the target's place among them.
+fn in_order(lowered: BTreeMap<usize, Lowering<'_>>, target: usize) -> (Vec<Stage>, usize) {
+    let indices: Vec<usize> = lowered.keys().copied().collect();
+    let place = |index: usize| indices.binary_search(&index).unwrap_or_default();
+    let mut stages: Vec<Stage> = lowered.into_values().map(Lowering::finish).collect();
+    for stage in &mut stages {
+        if let Base::Stage(index) = &mut stage.base {
+            *index = place(*index);
         }
+        for source in stage
+            .steps
+            .iter_mut()
+            .flat_map(|step| sources(&mut step.operation))
+        {
+            if let Source::Stage(index) = source {
+                *index = place(*index);
+            }
+        }
+    }
+    (stages, place(target))
+}
+
+fn sources(operation: &mut Operation) -> Vec<&mut Source> {
+    match operation {
+        Operation::Copy(copy) => vec![&mut copy.from],
+        Operation::Run(run) => run
+            .mounts
+            .iter_mut()
+            .filter_map(Mount::source_mut)
+            .collect(),
+        Operation::Directory(_) | Operation::Configure(_) => Vec::new(),
+    }
+}
+
+fn last_name(dockerfile: &Dockerfile) -> Option<&str> {
+    let mut instructions = dockerfile.instructions.iter().rev();
+    instructions.find_map(|instruction| match &instruction.kind {
+        InstructionKind::From(from) => Some(from.name.as_ref().map(|name| name.text.as_str())),
+        _ => None,
+    })?
+}
+
+fn epoch(
+    options: &Options,
+    global: &Scope,
+    dockerfile: &Dockerfile,
+) -> Result<Option<u64>, LowerError> {
+    match (options.epoch, global.given("SOURCE_DATE_EPOCH")) {
+        (Some(epoch), _) => Ok(Some(epoch)),
+        (None, None) => Ok(None),
+        (None, Some("context")) => Ok(options.context_epoch),
+        (None, Some(text)) => text.parse().map(Some).map_err(|_| {
+            let place = dockerfile.instructions.first().map(|first| first.span);
+            let kind = LowerErrorKind::Epoch(text.to_owned());
+            LowerError::new(place.unwrap_or_default(), kind)
+        }),
     }
 }
 
 /// The stages and images that a plan's operations refer to.
 impl Plan {
-    /// Every image that the plan starts from or copies from.
+    /// Every image that the plan starts from or takes files from.
     #[must_use]
     pub fn images(&self) -> BTreeSet<&Reference> {
         let bases = self.stages.iter().filter_map(|stage| match &stage.base {
             Base::Image(reference) => Some(reference),
             _ => None,
         });
-        let copies = self
-            .stages
-            .iter()
-            .flat_map(|stage| &stage.steps)
-            .filter_map(|step| match &step.operation {
-                Operation::Copy(copy) => match &copy.from {
-                    operation::Source::Image(reference) => Some(reference),
+        let steps = self.stages.iter().flat_map(|stage| &stage.steps);
+        let read =
+            steps
+                .flat_map(|step| step.operation.reads())
+                .filter_map(|source| match source {
+                    Source::Image(reference) => Some(reference),
                     _ => None,
-                },
-                _ => None,
-            });
-        bases.chain(copies).collect()
+                });
+        bases.chain(read).collect()
     }
 }
 

@@ -32,14 +32,12 @@ impl Environment for Scope {
 
 impl Scope {
     /// The scope before the first `FROM`: only the predefined platform arguments.
-    pub(crate) fn global(options: &Options) -> Self {
+    /// `last` is the name of the last stage.
+    pub(crate) fn global(options: &Options, last: Option<&str>) -> Self {
         let mut predefined = platform("BUILD", &Platform::host());
         predefined.extend(platform("TARGET", &options.platform));
-        let target = options
-            .target
-            .clone()
-            .unwrap_or_else(|| "default".to_owned());
-        predefined.insert("TARGETSTAGE".to_owned(), target);
+        let target = options.target.as_deref().or(last).unwrap_or("default");
+        predefined.insert("TARGETSTAGE".to_owned(), target.to_owned());
         for (name, value) in &mut predefined {
             if let Some(given) = options.build_args.get(name) {
                 value.clone_from(given);
@@ -101,6 +99,21 @@ impl Scope {
             (self.visible.get(name) == Some(value)).then(|| (name.clone(), value.clone()))
         };
         self.arguments.iter().filter_map(seen).collect()
+    }
+
+    /// All declared build arguments with what `$NAME` gives, as the history lists them.
+    pub(crate) fn declared(&self) -> Vec<(String, String)> {
+        let seen = |(name, _): &(String, Option<String>)| {
+            let value = self.visible.get(name).cloned();
+            (name.clone(), value.unwrap_or_default())
+        };
+        self.arguments.iter().map(seen).collect()
+    }
+
+    /// A value that people gave, or that the file gives before its first `FROM`.
+    pub(crate) fn given(&self, name: &str) -> Option<&str> {
+        let value = self.given.get(name).or_else(|| self.defaults.get(name));
+        value.map(String::as_str).filter(|value| !value.is_empty())
     }
 }
 

@@ -1,26 +1,22 @@
 //! A Dockerfile's stages: what each starts from, and which others it needs.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use firebuild_core::Reference;
 use firebuild_dockerfile::{
     Dockerfile, Expander, FromImage, Instruction, InstructionKind, Span, Word,
 };
 
-use super::{LowerError, LowerErrorKind, Scope};
-
-/// What a stage starts from, by its position in the file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Source {
-    Scratch,
-    Image(Reference),
-    Stage(usize),
-}
+use super::{LowerError, LowerErrorKind, NamedContext, Scope};
+use crate::operation::{Base, Source};
 
 /// A `FROM` and the instructions up to the next.
 #[derive(Debug)]
 pub(crate) struct FileStage<'a> {
     pub(crate) from: &'a FromImage,
     pub(crate) line: &'a Instruction,
-    pub(crate) base: Source,
+    /// A stage in it is given by its position in the file.
+    pub(crate) base: Base,
     pub(crate) instructions: &'a [Instruction],
 }
 
@@ -28,6 +24,7 @@ pub(crate) struct FileStage<'a> {
 #[derive(Debug)]
 pub(crate) struct Stages<'a> {
     stages: Vec<FileStage<'a>>,
+    contexts: BTreeMap<String, (String, NamedContext)>,
     end: Span,
 }
 
@@ -35,6 +32,7 @@ impl<'a> Stages<'a> {
     /// Finds the stages and their bases; the arguments before the first go into `global`.
     pub(crate) fn collect(
         dockerfile: &'a Dockerfile,
+        contexts: &BTreeMap<String, NamedContext>,
         expander: &Expander,
         global: &mut Scope,
     ) -> Result<Self, LowerError> {
@@ -50,6 +48,10 @@ impl<'a> Stages<'a> {
         }
         let mut stages = Self {
             stages: Vec::new(),
+            contexts: contexts
+                .iter()
+                .map(|(name, context)| (usual(name), (name.clone(), context.clone())))
+                .collect(),
             end: instructions
                 .last()
                 .map(|last| last.span)
@@ -59,7 +61,16 @@ impl<'a> Stages<'a> {
         while let Some((line, after)) = rest.split_first() {
             let length = after.iter().position(is_from).unwrap_or(after.len());
             if let InstructionKind::From(from) = &line.kind {
-                let base = stages.base(from, expander, global)?;
+                // A named context takes the place of a whole stage.
+                let given = from
+                    .name
+                    .as_ref()
+                    .and_then(|name| stages.context(&name.text));
+                let (base, length) = match given {
+                    Some(Source::Image(reference)) => (Base::Image(reference), 0),
+                    Some(Source::Named(name)) => (Base::Context(name), 0),
+                    _ => (stages.base(from, expander, global)?, length),
+                };
                 stages.stages.push(FileStage {
                     from,
                     line,
@@ -133,7 +144,7 @@ impl<'a> Stages<'a> {
         from: &FromImage,
         expander: &Expander,
         global: &Scope,
-    ) -> Result<Source, LowerError> {
+    ) -> Result<Base, LowerError> {
         let span = from.image.span;
         if let Some(platform) = &from.platform {
             let wanted = expander.word(platform, global)?.value;
@@ -158,12 +169,25 @@ impl<'a> Stages<'a> {
             ));
         }
         if name == "scratch" {
-            return Ok(Source::Scratch);
+            return Ok(Base::Scratch);
         }
         if let Some(index) = self.named(&name, self.stages.len()) {
-            return Ok(Source::Stage(index));
+            return Ok(Base::Stage(index));
         }
-        self.image(&name, span).map(Source::Image)
+        match self.context(&name) {
+            Some(Source::Named(name)) => Ok(Base::Context(name)),
+            Some(Source::Image(reference)) => Ok(Base::Image(reference)),
+            _ => self.image(&name, span).map(Base::Image),
+        }
+    }
+
+    /// The named context that people gave under this name, if they did.
+    fn context(&self, name: &str) -> Option<Source> {
+        let (name, context) = self.contexts.get(&usual(name))?;
+        Some(match context {
+            NamedContext::Files => Source::Named(name.clone()),
+            NamedContext::Image(reference) => Source::Image(reference.clone()),
+        })
     }
 
     fn image(&self, name: &str, span: Span) -> Result<Reference, LowerError> {
@@ -171,43 +195,108 @@ impl<'a> Stages<'a> {
             .map_err(|error| LowerError::new(span, LowerErrorKind::Reference(error)))
     }
 
-    /// What `COPY --from=NAME` in stage `current` means: a stage by name or position, or an image.
+    /// What `COPY --from=NAME` in stage `current` means. Stages are given by their positions in
+    /// the file.
     pub(crate) fn copy_source(&self, from: &Word, current: usize) -> Result<Source, LowerError> {
         let name = from.text.as_str();
-        if let Some(index) = self.named(name, current) {
-            return Ok(Source::Stage(index));
-        }
-        let position = name.parse::<usize>().ok();
-        let later = position
-            .filter(|index| *index < self.stages.len())
-            .or_else(|| self.named(name, self.stages.len()));
-        match later {
-            Some(index) if index < current => Ok(Source::Stage(index)),
-            Some(_) => Err(LowerError::new(
+        match name.parse::<usize>() {
+            Ok(index) if index < current => Ok(Source::Stage(index)),
+            Ok(index) if index < self.stages.len() => Err(LowerError::new(
                 from.span,
                 LowerErrorKind::LaterStage(name.to_owned()),
             )),
-            None => self.image(name, from.span).map(Source::Image),
+            Ok(_) => Err(LowerError::new(
+                from.span,
+                LowerErrorKind::NoStageAt(name.to_owned(), self.stages.len()),
+            )),
+            Err(_) => self.mount_source(name, from.span, current),
         }
     }
 
-    /// The stages that a stage needs, by their positions in the file.
-    pub(crate) fn dependencies(&self, index: usize) -> Result<Vec<usize>, LowerError> {
+    /// What `from=NAME` of a mount in stage `current` means: a stage by its name only, a named
+    /// context, or an image.
+    pub(crate) fn mount_source(
+        &self,
+        name: &str,
+        span: Span,
+        current: usize,
+    ) -> Result<Source, LowerError> {
+        if name == "scratch" {
+            return Ok(Source::Empty);
+        }
+        if let Some(index) = self.named(name, current) {
+            return Ok(Source::Stage(index));
+        }
+        if self.named(name, self.stages.len()).is_some() {
+            let kind = LowerErrorKind::LaterStage(name.to_owned());
+            return Err(LowerError::new(span, kind));
+        }
+        match self.context(name) {
+            Some(source) => Ok(source),
+            None => self.image(name, span).map(Source::Image),
+        }
+    }
+
+    /// The stages that a stage with these triggers needs, by their positions in the file: all of
+    /// them come before it.
+    pub(crate) fn dependencies(
+        &self,
+        index: usize,
+        triggers: &[Instruction],
+    ) -> Result<BTreeSet<usize>, LowerError> {
         let stage = self.get(index);
-        let mut found = Vec::new();
-        if let Source::Stage(parent) = stage.base {
-            found.push(parent);
+        let mut found = BTreeSet::new();
+        if let Base::Stage(parent) = stage.base {
+            found.insert(parent);
+        }
+        for trigger in triggers {
+            self.read_by(trigger, index, &mut found)
+                .map_err(|error| error.in_trigger(&trigger.original, stage.from.image.span))?;
         }
         for instruction in stage.instructions {
-            if let InstructionKind::Copy(copy) = &instruction.kind
-                && let Some(from) = &copy.from
-                && let Source::Stage(source) = self.copy_source(from, index)?
-            {
-                found.push(source);
-            }
+            self.read_by(instruction, index, &mut found)?;
         }
         Ok(found)
     }
+
+    /// Adds the stages from which an instruction of stage `index` takes files.
+    fn read_by(
+        &self,
+        instruction: &Instruction,
+        index: usize,
+        found: &mut BTreeSet<usize>,
+    ) -> Result<(), LowerError> {
+        let mut sources = Vec::new();
+        match &instruction.kind {
+            InstructionKind::Copy(copy) => {
+                if let Some(from) = &copy.from {
+                    sources.push(self.copy_source(from, index)?);
+                }
+            }
+            InstructionKind::Run(run) => {
+                for mount in &run.mounts {
+                    if let Some(from) = mount.from() {
+                        sources.push(self.mount_source(from, mount.word.span, index)?);
+                    }
+                }
+            }
+            _ => {}
+        }
+        found.extend(sources.into_iter().filter_map(|source| match source {
+            Source::Stage(stage) => Some(stage),
+            _ => None,
+        }));
+        Ok(())
+    }
+}
+
+/// The form in which names of contexts are compared: `debian` is `docker.io/library/debian:latest`.
+fn usual(name: &str) -> String {
+    let familiar = name
+        .parse::<Reference>()
+        .map(|reference| reference.familiar());
+    let name = familiar.unwrap_or_else(|_| name.to_lowercase());
+    name.strip_suffix(":latest").unwrap_or(&name).to_owned()
 }
 
 fn global_platform(global: &Scope) -> String {

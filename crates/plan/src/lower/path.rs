@@ -1,0 +1,78 @@
+//! Paths as instructions name them: relative to the working directory, by their words alone.
+
+/// `path` below `directory` unless it is absolute, with `.` and `..` taken out.
+pub(crate) fn absolute(directory: &str, path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    let start = if path.starts_with('/') { "" } else { directory };
+    for part in start.split('/').chain(path.split('/')) {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// A copy's destination: absolute, and ending in a slash where it was written as a directory.
+pub(crate) fn destination(directory: &str, written: &str) -> String {
+    let mut path = absolute(directory, written);
+    let is_directory = written.is_empty()
+        || written == "."
+        || written == ".."
+        || written.ends_with('/')
+        || written.ends_with("/.")
+        || written.ends_with("/..");
+    if is_directory && path != "/" {
+        path.push('/');
+    }
+    path
+}
+
+/// The last part of a path.
+pub(crate) fn base_name(path: &str) -> &str {
+    path.trim_end_matches('/')
+        .rsplit('/')
+        .next()
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_made_absolute_and_clean() {
+        for (directory, path, result) in [
+            ("/w", "", "/w"),
+            ("/w", "a", "/w/a"),
+            ("/w", "./a//b/", "/w/a/b"),
+            ("/w", "../a", "/a"),
+            ("/w", "../../..", "/"),
+            ("/w", "/a/../b", "/b"),
+            ("", "", "/"),
+        ] {
+            assert_eq!(absolute(directory, path), result, "{directory} {path}");
+        }
+    }
+
+    #[test]
+    fn a_destination_says_whether_it_is_a_directory() {
+        for (written, result) in [
+            ("", "/w/"),
+            (".", "/w/"),
+            ("./", "/w/"),
+            ("..", "/"),
+            ("d", "/w/d"),
+            ("d/", "/w/d/"),
+            ("d/.", "/w/d/"),
+            ("d/..", "/w/"),
+            ("/", "/"),
+            ("/d/../e", "/e"),
+        ] {
+            assert_eq!(destination("/w", written), result, "{written}");
+        }
+    }
+}
