@@ -15,6 +15,7 @@ mod cache;
 mod copies;
 mod full_disk;
 mod images;
+mod language;
 mod mistakes;
 mod printed;
 mod words;

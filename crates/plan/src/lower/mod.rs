@@ -7,6 +7,7 @@
 mod configure;
 mod error;
 mod history;
+mod outline;
 mod path;
 mod process;
 mod proxy;
@@ -23,6 +24,7 @@ use firebuild_dockerfile::{
 };
 
 pub use error::{LowerError, LowerErrorKind};
+pub use outline::{Outline, OutlinedStage, outline};
 pub use proxy::proxies;
 use scope::Scope;
 use stage::Lowering;

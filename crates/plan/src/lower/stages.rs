@@ -88,6 +88,11 @@ impl<'a> Stages<'a> {
         &self.stages[index]
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.stages.len()
+    }
+
     /// What people call a stage.
     pub(crate) fn name(&self, index: usize) -> String {
         self.stages[index]

@@ -390,3 +390,29 @@ fn the_targets_name_is_known_to_the_stages() {
     let text = "FROM scratch\nARG TARGETSTAGE\nLABEL t=$TARGETSTAGE\n";
     assert_eq!(target(text, None), "default");
 }
+
+#[test]
+fn an_outline_shows_every_stage_and_what_it_needs() {
+    let text = "# a: makes things\nFROM debian AS a\nFROM a AS unused\nFROM scratch\nRUN --mount=from=a,target=/x y\n";
+    let dockerfile = firebuild_dockerfile::parse(text.as_bytes()).unwrap();
+    let outline = outline(&dockerfile, &options(None, &[])).unwrap();
+    assert_eq!(outline.target, "stage-2");
+    let seen: Vec<_> = outline
+        .stages
+        .iter()
+        .map(|stage| {
+            (
+                stage.name.as_str(),
+                stage.base.as_str(),
+                stage.needs.join(","),
+                stage.needed,
+            )
+        })
+        .collect();
+    let expected = [
+        ("a", "debian:latest", String::new(), true),
+        ("unused", "a", "a".to_owned(), false),
+        ("stage-2", "scratch", "a".to_owned(), true),
+    ];
+    assert_eq!(seen, expected);
+}

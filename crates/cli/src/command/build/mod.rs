@@ -1,5 +1,7 @@
 //! `firebuild build`: an image from a Dockerfile.
 
+mod choices;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -8,10 +10,13 @@ use clap::{Args, ValueEnum};
 use firebuild_builder::{Built, Request, StoreBases};
 use firebuild_core::{ImageConfig, Platform, Reference};
 use firebuild_dockerfile::Dockerfile;
+use firebuild_plan::Plan;
 use firebuild_plan::ignore::Patterns;
 use firebuild_plan::lower::{self, Bases, BoxError};
-use firebuild_plan::{Plan, lower::lower};
+use firebuild_plan::lower::{lower, outline};
 use firebuild_store::Store;
+
+use choices::{Choices, familiar};
 
 use super::machine::VmArguments;
 use super::{Format, Global, block_on};
@@ -28,12 +33,8 @@ pub(crate) struct Build {
     /// The Dockerfile; `-` reads standard input
     #[arg(long, short, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Build this stage instead of the last
-    #[arg(long, value_name = "STAGE")]
-    target: Option<String>,
-    /// Set a build argument; without a value it is taken from the environment
-    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
-    build_args: Vec<String>,
+    #[command(flatten)]
+    choices: Choices,
     /// Do everything anew
     #[arg(long)]
     no_cache: bool,
@@ -61,6 +62,8 @@ enum Printed {
     Instructions,
     /// The operations that would be executed
     Plan,
+    /// The stages, and which of them the target needs
+    Stages,
 }
 
 impl Build {
@@ -74,6 +77,11 @@ impl Build {
             firebuild_dockerfile::parse(&text).map_err(|error| picture.of_parse(&error))?;
         match self.print {
             Some(Printed::Instructions) => self.print(&dockerfile, &dockerfile.instructions),
+            Some(Printed::Stages) => {
+                let outline = outline(&dockerfile, &self.lowering()?)
+                    .map_err(|error| picture.of_lowering(error))?;
+                self.print(&outline, &outline.stages)
+            }
             Some(Printed::Plan) => {
                 let store = global.store()?;
                 let plan = self.plan(&dockerfile, &OrNothing(StoreBases(&store)), &picture)?;
@@ -120,11 +128,9 @@ impl Build {
     }
 
     fn tell(&self, built: &Built) -> anyhow::Result<()> {
-        let names: Vec<String> = self.tags.iter().map(Reference::familiar).collect();
-        let names = if names.is_empty() {
-            String::new()
-        } else {
-            format!(" as {}", names.join(", "))
+        let names = match &self.tags[..] {
+            [] => String::new(),
+            tags => format!(" as {}", familiar(tags)),
         };
         terminal::say(format_args!(
             "built {}{names} in {:.1} s",
@@ -184,26 +190,17 @@ impl Build {
         Ok(Patterns::default())
     }
 
+    fn lowering(&self) -> anyhow::Result<lower::Options> {
+        self.choices.lowering(BTreeMap::new(), None)
+    }
+
     fn plan(
         &self,
         dockerfile: &Dockerfile,
         bases: &dyn Bases,
         picture: &Picture<'_>,
     ) -> anyhow::Result<Plan> {
-        let mut build_args = BTreeMap::new();
-        for argument in &self.build_args {
-            match argument.split_once('=') {
-                Some((name, value)) => build_args.insert(name.to_owned(), value.to_owned()),
-                None => std::env::var(argument)
-                    .ok()
-                    .and_then(|value| build_args.insert(argument.clone(), value)),
-            };
-        }
-        let options = lower::Options {
-            target: self.target.clone(),
-            build_args,
-            ..lower::Options::new(Platform::host())
-        };
+        let options = self.lowering()?;
         lower(dockerfile, &options, bases).map_err(|error| picture.of_lowering(error))
     }
 }
