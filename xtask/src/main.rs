@@ -5,6 +5,7 @@
 
 mod bench;
 mod demo;
+mod fuzz;
 #[cfg(feature = "generate")]
 mod generate;
 mod packages;
@@ -31,6 +32,14 @@ enum Task {
     Test,
     /// What is promised, measured; the figures go to docs/benchmarks.md
     Bench,
+    /// Hostile input for the language: fifteen minutes for each target
+    Fuzz {
+        /// How long each target is run
+        #[arg(long, default_value_t = 900)]
+        seconds: u32,
+        /// Only this target
+        target: Option<String>,
+    },
     /// Formatting and lints, as `.ci/run` has them
     Lint,
     /// Make the committed generated code anew
@@ -50,6 +59,7 @@ fn main() -> anyhow::Result<()> {
         Task::Demo => demo::run(&root),
         Task::Test => suites::test(),
         Task::Bench => bench::run(&root),
+        Task::Fuzz { seconds, target } => fuzz::run(&root, seconds, target.as_deref()),
         Task::Lint => suites::lint(),
         Task::Generate { check } => generate(&root, check),
     }

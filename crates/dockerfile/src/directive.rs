@@ -226,6 +226,6 @@ fn syntax_member(text: &[u8], index: &LineIndex<'_>) -> Option<Word> {
     let value = json::member(std::str::from_utf8(text).ok()?, "syntax")?;
     Some(Word {
         text: value,
-        span: Span::default().to(index.span(0..0)),
+        span: index.span(0..0),
     })
 }

@@ -116,7 +116,13 @@ fn list(f: &mut fmt::Formatter<'_>, words: &[Word], json: bool) -> fmt::Result {
         return json::write(f, words);
     }
     let texts: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
-    rest(f, &texts.join(" "))
+    let joined = texts.join(" ");
+    match json::array(&joined) {
+        json::Array::Malformed => rest(f, &joined),
+        // What looks like JSON now did not when other blanks stood in it: a vertical tab is a
+        // blank here and nothing in JSON.
+        _ => rest(f, &texts.join("\u{B}")),
+    }
 }
 
 /// ` --name=value`, quoted where it has to be.

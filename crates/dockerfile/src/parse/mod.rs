@@ -87,20 +87,18 @@ pub fn parse_trigger(text: &str) -> Result<Instruction, ParseError> {
 }
 
 fn check_encoding(text: &[u8]) -> Result<LineIndex<'_>, ParseError> {
-    let start = Span {
-        start: Position {
-            line: 1,
-            column: 1,
-            offset: 0,
-        },
-        ..Span::default()
+    let start = Position {
+        line: 1,
+        column: 1,
+        offset: 0,
     };
+    let start = Span { start, end: start };
     if text.len() > MAX_SIZE {
         let kind = ErrorKind::TooLarge { size: text.len() };
-        return Err(ParseError::new(kind, start.to(start)));
+        return Err(ParseError::new(kind, start));
     }
     if text.starts_with(&[0xFF, 0xFE]) || text.starts_with(&[0xFE, 0xFF]) {
-        return Err(ParseError::new(ErrorKind::Utf16, start.to(start)));
+        return Err(ParseError::new(ErrorKind::Utf16, start));
     }
     Ok(LineIndex::new(text))
 }

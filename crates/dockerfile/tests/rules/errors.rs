@@ -1,5 +1,7 @@
 //! What a person sees of a mistake: the mark, what was expected, what to do.
 
+use firebuild_dockerfile::parse;
+
 use crate::{bad, refused};
 
 #[test]
@@ -72,5 +74,15 @@ fn the_next_step_is_offered() {
         let error = bad(&format!("FROM scratch\n{text}"));
         assert_eq!(error.expected.as_deref(), expected, "{text}");
         assert_eq!(error.hint().as_deref(), hint, "{text}");
+    }
+}
+
+/// A file in another encoding has no characters to mark, and yet a place.
+#[test]
+fn other_encodings_have_a_place() {
+    for text in [b"\xFF\xFEF\0".as_slice(), b"\xFE\xFF\0F"] {
+        let error = parse(text).unwrap_err();
+        assert_eq!((error.line(), error.column(), error.range()), (1, 1, 0..0));
+        assert_eq!(error.span.end, error.span.start);
     }
 }

@@ -141,6 +141,18 @@ fn round_trip(text: &str) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Words that only look like JSON when other blanks stand between them.
+#[test]
+fn almost_json_stays_words() {
+    for text in [
+        "COPY [\"a\tb\", \"c\"]",
+        "VOLUME [\"a\u{B}\",\u{C}\"b\"]",
+        "ADD [ \"\r\", \"b\" ]",
+    ] {
+        round_trip(&format!("FROM scratch\n{text}\n")).unwrap();
+    }
+}
+
 /// Every mark lies in the text, at characters' edges, and agrees with its line and column.
 fn check_span(text: &str, span: firebuild_dockerfile::Span) -> Result<(), TestCaseError> {
     prop_assert!(text.get(span.range()).is_some(), "{:?}", span);
