@@ -99,3 +99,35 @@ fn the_same_twice_at_once_is_the_same_image_twice() {
     session.run(&["purge"]).success();
     assert_eq!(session.build(TEXT, &[]).success().stdout.lines().count(), 1);
 }
+
+#[test]
+fn the_cache_is_listed_and_pruned_and_images_keep_what_they_have() {
+    let (session, _root) = fresh();
+    session.write("context/file", "content");
+    let kept = session
+        .build("FROM scratch\nCOPY file /kept\n", &["-t", "kept:1"])
+        .success();
+    session
+        .build("FROM scratch\nCOPY file /lost\n", &[])
+        .success();
+    let steps = |session: &Session| -> Vec<String> {
+        let listed = session.json(&["build", "cache", "ls", "--format", "json"]);
+        let listed = listed.as_array().unwrap().iter();
+        listed
+            .map(|entry| entry["Step"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(steps(&session), ["COPY file /lost", "COPY file /kept"]);
+    session.ok(&["rmi", "kept:1"]);
+    session
+        .build("FROM scratch\nCOPY file /kept\n", &["-t", "kept:1"])
+        .success();
+    assert_eq!(steps(&session), ["COPY file /kept", "COPY file /lost"]);
+    session.ok(&["build", "cache", "prune", "--older-than", "1h"]);
+    assert_eq!(steps(&session).len(), 2);
+    session.ok(&["build", "cache", "prune"]);
+    let listed = steps(&session);
+    assert!(listed.contains(&"COPY file /kept".to_owned()), "{listed:?}");
+    let again = session.json(&["image", "inspect", "kept:1", "--format", "json"]);
+    assert_eq!(again["Digest"], kept.stdout.trim_end());
+}

@@ -88,12 +88,18 @@ impl Store {
         Ok(Collected::Freed { blobs, bytes })
     }
 
-    /// The digests of all blobs that are referred to.
-    fn referenced(&self) -> Result<HashSet<Digest>> {
+    /// The digests of all blobs that images refer to.
+    pub(crate) fn referenced_by_images(&self) -> Result<HashSet<Digest>> {
         let mut used = HashSet::new();
         for entry in self.tags().read()?.manifests {
             self.follow(&entry, &mut used, DEEPEST)?;
         }
+        Ok(used)
+    }
+
+    /// The digests of all blobs that are referred to.
+    fn referenced(&self) -> Result<HashSet<Digest>> {
+        let mut used = self.referenced_by_images()?;
         let records = self.cache().list()?.into_iter();
         used.extend(records.map(|entry| entry.record.layer));
         Ok(used)

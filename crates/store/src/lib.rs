@@ -36,6 +36,7 @@ mod kernel;
 pub mod layout;
 mod lock;
 mod machine;
+mod prune;
 mod rootfs;
 mod tags;
 mod temporary;
@@ -51,6 +52,7 @@ pub use error::{Error, Result};
 pub use kernel::{KernelId, Kernels, ParseKernelIdError};
 pub use lock::Lock;
 pub use machine::{Identity, MachineLock, Machines};
+pub use prune::{PrunePolicy, Pruned};
 pub use tags::{Tagged, Tags};
 pub use temporary::{TemporaryDirectory, TemporaryFile};
 

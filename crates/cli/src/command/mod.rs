@@ -72,7 +72,7 @@ enum Command {
     /// Make a base image from a distribution's packages
     Baseos(baseos::Baseos),
     /// Build an image from a Dockerfile
-    Build(build::Build),
+    Build(Box<build::Build>),
     /// Manage images
     #[command(subcommand)]
     Image(image::Image),

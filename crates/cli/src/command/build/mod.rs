@@ -1,12 +1,13 @@
 //! `firebuild build`: an image from a Dockerfile.
 
+mod cache;
 mod choices;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use firebuild_builder::{Built, Request, StoreBases};
 use firebuild_core::{ImageConfig, Platform, Reference};
 use firebuild_dockerfile::Dockerfile;
@@ -26,7 +27,33 @@ use crate::progress;
 use crate::terminal;
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Build {
+    #[command(subcommand)]
+    command: Option<BuildCommand>,
+    #[command(flatten)]
+    image: ImageBuild,
+}
+
+#[derive(Debug, Subcommand)]
+enum BuildCommand {
+    /// Look at the build cache, or make it smaller
+    #[command(subcommand)]
+    Cache(cache::Cache),
+}
+
+impl Build {
+    pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
+        match self.command {
+            Some(BuildCommand::Cache(command)) => command.run(global),
+            None => self.image.run(global),
+        }
+    }
+}
+
+/// The building itself.
+#[derive(Debug, Args)]
+struct ImageBuild {
     /// Give the image this name (may be repeated)
     #[arg(long = "tag", short, value_name = "NAME[:TAG]")]
     tags: Vec<Reference>,
@@ -52,8 +79,8 @@ pub(crate) struct Build {
     #[command(flatten)]
     bootstrap: super::machine::BootstrapArguments,
     /// The directory whose files COPY and ADD may take
-    #[arg(value_name = "CONTEXT")]
-    context: PathBuf,
+    #[arg(value_name = "CONTEXT", required = true)]
+    context: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -66,8 +93,8 @@ enum Printed {
     Stages,
 }
 
-impl Build {
-    pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
+impl ImageBuild {
+    fn run(self, global: &Global) -> anyhow::Result<()> {
         let (name, text) = self.text()?;
         let picture = Picture {
             name: &name,
@@ -112,7 +139,7 @@ impl Build {
         let plan = self.plan(dockerfile, &StoreBases(&store), picture)?;
         let ignore = self.ignore()?;
         let request = Request {
-            context: &self.context,
+            context: self.context(),
             ignore: &ignore,
             tags: &self.tags,
             no_cache: self.no_cache,
@@ -162,10 +189,15 @@ impl Build {
         }
     }
 
+    fn context(&self) -> &Path {
+        // It is always given where this is asked.
+        self.context.as_deref().unwrap_or(Path::new("."))
+    }
+
     /// The Dockerfile: `-f`, or `Dockerfile` or `dockerfile` in the context.
     fn path(&self) -> PathBuf {
-        let usual = self.context.join("Dockerfile");
-        let lower = self.context.join("dockerfile");
+        let usual = self.context().join("Dockerfile");
+        let lower = self.context().join("dockerfile");
         match &self.file {
             Some(file) => file.clone(),
             None if !usual.exists() && lower.exists() => lower,
@@ -177,7 +209,7 @@ impl Build {
     fn ignore(&self) -> anyhow::Result<Patterns> {
         let mut beside = self.path().into_os_string();
         beside.push(".dockerignore");
-        for path in [PathBuf::from(beside), self.context.join(".dockerignore")] {
+        for path in [PathBuf::from(beside), self.context().join(".dockerignore")] {
             match fs_err::read(&path) {
                 Ok(text) => {
                     return Patterns::parse(&text)
