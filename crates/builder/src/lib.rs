@@ -3,6 +3,7 @@
 //! * [`build`](mod@build): from a plan to an image in the store.
 //! * [`copy`](mod@copy): what COPY means.
 //! * [`base`]: base images from a distribution's packages.
+//! * [`fetch`]: what comes from elsewhere: downloads, repositories.
 //! * [`rootfs`]: from layers to a bootable root file system, made once.
 //! * [`progress`]: what a build says while it works.
 
@@ -14,6 +15,7 @@ mod context;
 pub mod copy;
 mod error;
 mod execute;
+pub mod fetch;
 mod fingerprint;
 mod image;
 pub mod progress;

@@ -1,6 +1,6 @@
 //! Removes blobs that nothing refers to.
 //!
-//! Roots are the entries of `index.json` and the records of the build cache. What they refer to,
+//! Roots are the entries of `index.json` and the records of the build cache and of downloads. What they refer to,
 //! through indexes and manifests, stays. While a [`Lease`](crate::Lease) is held nothing is
 //! collected at all: who holds one may have written blobs that nothing refers to yet.
 
@@ -102,6 +102,8 @@ impl Store {
         let mut used = self.referenced_by_images()?;
         let records = self.cache().list()?.into_iter();
         used.extend(records.map(|entry| entry.record.layer));
+        let records = self.downloads().list()?.into_iter();
+        used.extend(records.map(|entry| entry.record.content));
         Ok(used)
     }
 

@@ -9,6 +9,7 @@
 //!     oci-layout  index.json   tags are `org.opencontainers.image.ref.name` annotations
 //!     blobs/sha256/HEX
 //!   cache/HEX.json             build cache: key -> layer; the file's mtime is its last use
+//!   downloads/HEX.json         what was fetched: key -> blob; the mtime as above
 //!   rootfs/HEX.img             finished root file system images, by key
 //!   kernels/ID/                a kernel and what belongs to it
 //!   machines/ID/               identity.json, record.json, lock, and what the machine has
@@ -31,6 +32,7 @@
 mod blob;
 mod cache;
 mod collect;
+mod downloads;
 mod error;
 mod kernel;
 pub mod layout;
@@ -48,6 +50,7 @@ use std::sync::Arc;
 pub use blob::{Blob, BlobWriter, Lease, StagedBlob};
 pub use cache::{Cache, CacheEntry, CacheRecord};
 pub use collect::Collected;
+pub use downloads::{DownloadEntry, DownloadRecord, Downloads};
 pub use error::{Error, Result};
 pub use kernel::{KernelId, Kernels, ParseKernelIdError};
 pub use lock::Lock;
@@ -87,6 +90,7 @@ impl Store {
             "tmp",
             "images/blobs/sha256",
             "cache",
+            "downloads",
             "rootfs",
             "kernels",
             "machines",

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 
 use firebuild_core::Digest;
-use firebuild_store::{CacheRecord, Collected, Error, Store};
+use firebuild_store::{CacheRecord, Collected, DownloadRecord, Error, Store};
 
 use crate::{child_root, image, names, ready_and_wait, reference, spawn, store, wait_ready};
 
@@ -173,4 +173,39 @@ fn a_blob_that_lost_its_end_is_written_anew() {
         }
         assert_eq!(fs_err::read(&path).unwrap(), b"whole");
     }
+}
+
+#[test]
+fn a_download_keeps_its_content_until_it_is_forgotten() {
+    let (_directory, store) = store();
+    let key = Digest::of(b"http://localhost/file");
+    let mut record = DownloadRecord {
+        content: Digest::of(b"text"),
+        size: 4,
+        address: "http://localhost/file".to_owned(),
+        fetched: 1,
+        etag: Some("\"one\"".to_owned()),
+        last_modified: None,
+    };
+    let downloads = store.downloads();
+    assert!(matches!(
+        downloads.put(&key, &record),
+        Err(Error::NoBlob(_))
+    ));
+    let lease = store.lease().unwrap();
+    record.content = lease.put(b"text").unwrap().digest;
+    downloads.put(&key, &record).unwrap();
+    drop(lease);
+    store.collect().unwrap();
+    assert_eq!(downloads.get(&key).unwrap(), Some(record.clone()));
+    assert_eq!(downloads.list().unwrap()[0].record, record);
+    let path = store.path().join("downloads");
+    let path = path.join(format!("{}.json", key.hex()));
+    fs_err::write(&path, "{").unwrap();
+    assert_eq!(downloads.get(&key).unwrap(), None);
+    downloads.put(&key, &record).unwrap();
+    assert!(downloads.remove(&key).unwrap());
+    assert!(!downloads.remove(&key).unwrap());
+    store.collect().unwrap();
+    assert!(!store.has_blob(&record.content).unwrap());
 }

@@ -1,0 +1,228 @@
+//! Why something could not be fetched.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use firebuild_core::{ByteSize, Digest};
+use tokio_rustls::rustls;
+
+/// Why a file, a repository or a context could not be fetched.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// An address that is none.
+    #[error("`{address}` is not an address that can be fetched: {reason}")]
+    Address {
+        /// As it was written, without a password.
+        address: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A file with authorities' certificates has none.
+    #[error("`{name}` is not a file with certificates in PEM form")]
+    Certificates {
+        /// What was read.
+        name: String,
+        /// Why, if one is malformed.
+        #[source]
+        source: Option<Cause>,
+    },
+    /// The client could not be made.
+    #[error("cannot prepare downloads")]
+    Client(#[source] Cause),
+    /// The server does not have it, or does not say.
+    #[error("`{address}` could not be fetched: the server answers {status}{}", reason(*.status))]
+    Status {
+        /// What was asked for.
+        address: String,
+        /// The answer's code.
+        status: u16,
+    },
+    /// A host's name means nothing.
+    #[error("`{address}` could not be fetched: its host's name is not known")]
+    Name {
+        /// What was asked for.
+        address: String,
+        /// Why.
+        #[source]
+        source: Cause,
+    },
+    /// The server could not be reached.
+    #[error("`{address}` could not be fetched: no connection")]
+    Connect {
+        /// What was asked for.
+        address: String,
+        /// Why.
+        #[source]
+        source: Cause,
+    },
+    /// The server did not prove who it is.
+    #[error("`{address}` could not be fetched: its server's certificate is not accepted")]
+    Tls {
+        /// What was asked for.
+        address: String,
+        /// Why.
+        #[source]
+        source: Cause,
+    },
+    /// The server sends people on, and on.
+    #[error("`{address}` could not be fetched: {reason}")]
+    Redirect {
+        /// What was asked for.
+        address: String,
+        /// What the server did.
+        reason: &'static str,
+    },
+    /// More than is taken.
+    #[error("`{address}` has more than {limit}, which is the most that is fetched")]
+    TooLarge {
+        /// What was asked for.
+        address: String,
+        /// The most that is taken.
+        limit: ByteSize,
+    },
+    /// Nothing came any more.
+    #[error("`{address}` could not be fetched: nothing was heard for {} s", .silence.as_secs())]
+    Silent {
+        /// What was asked for.
+        address: String,
+        /// For how long.
+        silence: Duration,
+    },
+    /// The connection ended too early.
+    #[error("`{address}` could not be fetched: the transfer broke off")]
+    Broken {
+        /// What was asked for.
+        address: String,
+        /// Why.
+        #[source]
+        source: Cause,
+    },
+    /// It is not what was expected.
+    #[error("`{address}` has the digest {actual}, but {expected} was expected")]
+    Checksum {
+        /// What was asked for.
+        address: String,
+        /// What was written in the Dockerfile.
+        expected: Digest,
+        /// What came.
+        actual: Digest,
+    },
+    /// What was fetched could not be kept.
+    #[error("what was fetched could not be kept")]
+    Store(#[from] firebuild_store::Error),
+}
+
+impl FetchError {
+    /// What a person can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let text = match self {
+            Self::Tls { .. } => {
+                "if your network re-signs TLS, name its certificate authority with `--ca-certificates FILE`; \
+                 if the host has no certificates at all, install its package `ca-certificates`"
+            }
+            Self::Status {
+                status: 401 | 403, ..
+            } => "give credentials as a secret: `--secret id=HTTP_AUTH_TOKEN_<host>,src=FILE`",
+            Self::Checksum { .. } => {
+                "if the new content is right, change `--checksum`; else somebody changed what is there"
+            }
+            _ => return None,
+        };
+        Some(text.to_owned())
+    }
+
+    /// Whether a second try may help.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            Self::Connect { .. } | Self::Broken { .. } => true,
+            Self::Status { status, .. } => *status >= 500,
+            _ => false,
+        }
+    }
+
+    /// What an error of the client means, for an address.
+    pub(super) fn of(error: reqwest::Error, address: &str, silence: Duration) -> Self {
+        let error = error.without_url();
+        let address = address.to_owned();
+        if error.is_redirect() {
+            let reason = find::<RedirectRefused>(&error).map_or(
+                "it redirects to an address that cannot be fetched",
+                |refused| refused.0,
+            );
+            return Self::Redirect { address, reason };
+        }
+        if find::<rustls::Error>(&error).is_some() {
+            let source = Cause::of(error);
+            return Self::Tls { address, source };
+        }
+        if error.is_timeout() && !error.is_connect() {
+            return Self::Silent { address, silence };
+        }
+        let (name, connect) = (error.is_dns(), error.is_connect());
+        let source = Cause::of(error);
+        match (name, connect) {
+            (true, _) => Self::Name { address, source },
+            (_, true) => Self::Connect { address, source },
+            _ => Self::Broken { address, source },
+        }
+    }
+}
+
+/// Why a redirection is not followed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct RedirectRefused(pub(super) &'static str);
+
+/// The first error of this type in a chain, also within I/O errors, whose `source` skips it.
+fn find<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
+    causes(error).find_map(|error| error.downcast_ref())
+}
+
+fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'e (dyn Error + 'static)| {
+        let error: &'e (dyn Error + 'static) = *error;
+        let inner = error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref);
+        match inner {
+            Some(inner) => Some(inner as &(dyn Error + 'static)),
+            None => error.source(),
+        }
+    })
+}
+
+/// The cause at the end of a library's chain of errors: its first words only say that something
+/// failed, which is said already.
+#[derive(Debug)]
+pub struct Cause(Box<dyn Error + Send + Sync>);
+
+impl Cause {
+    pub(super) fn of(error: impl Error + Send + Sync + 'static) -> Self {
+        Self(Box::new(error))
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let first: &(dyn Error + 'static) = self.0.as_ref();
+        fmt::Display::fmt(causes(first).last().unwrap_or(first), f)
+    }
+}
+
+impl Error for Cause {}
+
+/// What the common codes of answers mean, as a sentence's end.
+fn reason(status: u16) -> &'static str {
+    match status {
+        401 => " (it wants credentials)",
+        403 => " (it is forbidden)",
+        404 => " (it is not there)",
+        410 => " (it is not there any more)",
+        429 => " (too many requests)",
+        500..=599 => " (the server has failed)",
+        _ => "",
+    }
+}

@@ -1,0 +1,224 @@
+//! A web server for tests: on loopback, on threads of its own, and as rude as a test wants it.
+
+#![allow(clippy::unwrap_used, reason = "a test's server may fail it")]
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+/// What a client asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    /// With the query.
+    pub(crate) path: String,
+    /// Names in lower case.
+    headers: Vec<(String, String)>,
+}
+
+impl Asked {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut found = self.headers.iter().filter(|(known, _)| known == name);
+        found.next().map(|(_, value)| value.as_str())
+    }
+}
+
+/// What the server does.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Answer {
+    bytes: Vec<u8>,
+    /// Say nothing more until the client goes away.
+    stall: bool,
+}
+
+impl Answer {
+    /// A status line's end, headers, and a body.
+    pub(crate) fn new(status: &str, headers: &[(&str, &str)], body: &[u8]) -> Self {
+        let mut bytes = format!("HTTP/1.1 {status}\r\nConnection: close\r\n").into_bytes();
+        let measured = headers
+            .iter()
+            .any(|(name, _)| matches!(*name, "Content-Length" | "Transfer-Encoding"));
+        if !measured {
+            bytes.extend(format!("Content-Length: {}\r\n", body.len()).bytes());
+        }
+        for (name, value) in headers {
+            bytes.extend(format!("{name}: {value}\r\n").bytes());
+        }
+        bytes.extend(b"\r\n");
+        bytes.extend(body);
+        let stall = false;
+        Self { bytes, stall }
+    }
+
+    pub(crate) fn file(body: &[u8]) -> Self {
+        Self::new("200 OK", &[], body)
+    }
+
+    pub(crate) fn status(status: &str) -> Self {
+        Self::new(status, &[], b"")
+    }
+
+    pub(crate) fn redirect(to: &str) -> Self {
+        Self::new("302 Found", &[("Location", to)], b"")
+    }
+
+    /// Closes the connection without a word.
+    pub(crate) fn nothing() -> Self {
+        Self::default()
+    }
+
+    /// Says what it says and then nothing, without an end.
+    pub(crate) fn stalling(self) -> Self {
+        let stall = true;
+        Self { stall, ..self }
+    }
+}
+
+/// A server. It ends when it is dropped.
+pub(crate) struct Server {
+    address: SocketAddr,
+    scheme: &'static str,
+    /// The server's certificate as PEM, if it has one.
+    pub(crate) certificate: String,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+type Handler = dyn Fn(&Asked) -> Answer + Send + Sync;
+
+impl Server {
+    pub(crate) fn start(handler: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+        Self::run(None, Box::new(handler))
+    }
+
+    /// A server with a certificate that nobody signed.
+    pub(crate) fn encrypted(handler: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], PrivateKeyDer::from(key))
+            .unwrap();
+        let mut server = Self::run(Some(Arc::new(config)), Box::new(handler));
+        server.certificate = made.cert.pem();
+        server
+    }
+
+    fn run(tls: Option<Arc<ServerConfig>>, handler: Box<Handler>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked = Arc::<Mutex<Vec<Asked>>>::default();
+        let log = Arc::clone(&asked);
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let handler: Arc<Handler> = Arc::from(handler);
+        let thread = std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let stream = stream.unwrap();
+                if stream.peer_addr().is_ok_and(is_stop(&stream)) {
+                    return;
+                }
+                let (tls, log, handler) = (tls.clone(), Arc::clone(&log), Arc::clone(&handler));
+                std::thread::spawn(move || connection(stream, tls, &log, &*handler));
+            }
+        });
+        Self {
+            address,
+            scheme,
+            certificate: String::new(),
+            asked,
+            thread: Some(thread),
+        }
+    }
+
+    /// The address of a path, which begins with a slash.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}://localhost:{}{path}", self.scheme, self.address.port())
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// What was asked for so far.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Ok(mut stream) = TcpStream::connect(self.address) {
+            let _ = stream.write_all(STOP);
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What ends a server: no request begins so.
+const STOP: &[u8] = b"\0";
+
+fn is_stop(stream: &TcpStream) -> impl Fn(SocketAddr) -> bool {
+    let mut first = [1];
+    let stop = stream.peek(&mut first).is_ok() && first == *STOP;
+    move |_| stop
+}
+
+fn connection(
+    stream: TcpStream,
+    tls: Option<Arc<ServerConfig>>,
+    log: &Mutex<Vec<Asked>>,
+    handler: &Handler,
+) {
+    let raw = stream.try_clone().unwrap();
+    match tls {
+        None => converse(stream, log, handler),
+        Some(config) => {
+            let connection = ServerConnection::new(config).unwrap();
+            let mut stream = StreamOwned::new(connection, stream);
+            converse(&mut stream, log, handler);
+            stream.conn.send_close_notify();
+            let _ = stream.flush();
+        }
+    }
+    let _ = raw.shutdown(Shutdown::Both);
+}
+
+/// One request and its answer; a client that goes away ends it.
+fn converse(mut stream: impl Read + Write, log: &Mutex<Vec<Asked>>, handler: &Handler) {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut byte) {
+            Ok(1) => head.push(byte[0]),
+            _ => return,
+        }
+    }
+    let text = String::from_utf8(head).unwrap();
+    let mut lines = text.lines();
+    let path = lines.next().unwrap().split(' ').nth(1).unwrap().to_owned();
+    let headers = lines.filter_map(|line| line.split_once(": "));
+    let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()));
+    let asked = Asked {
+        path,
+        headers: headers.collect(),
+    };
+    log.lock().unwrap().push(asked.clone());
+    let answer = handler(&asked);
+    if stream
+        .write_all(&answer.bytes)
+        .and_then(|()| stream.flush())
+        .is_ok()
+        && answer.stall
+    {
+        let _ = stream.read(&mut byte);
+    }
+}
