@@ -13,7 +13,9 @@ pub(crate) const DEMO: [&str; 4] = [
 ];
 
 /// What the tests judge by.
-pub(crate) const TEST: [&str; 9] = [
+pub(crate) const TEST: [&str; 11] = [
+    "buildah",
+    "bzip2",
     "cpio",
     "e2fsprogs",
     "iproute2",

@@ -183,7 +183,7 @@ mod tests {
             let file = directory.path().join("file");
             fs_err::write(&file, "text").unwrap();
             let files = scan(directory.path(), &Patterns::default()).unwrap();
-            let found = copy::matches(&files.tree, b"file").unwrap();
+            let found = copy::matches(&files.tree, b"file", &copy::Exclude::default()).unwrap();
             assert!(fingerprint::of(&found, &files.sources).is_ok());
             change(&file);
             let error = fingerprint::of(&found, &files.sources)

@@ -20,7 +20,13 @@ pub(crate) fn of(sources: &[Match<'_>], contents: &Sources) -> io::Result<Digest
     let mut buffer = vec![0; PIECE];
     for source in sources {
         field(&mut hasher, &source.name);
-        node(&mut hasher, source.tree, source.node, contents, &mut buffer)?;
+        node(
+            &mut hasher,
+            &source.tree,
+            source.node,
+            contents,
+            &mut buffer,
+        )?;
     }
     Ok(hasher.finish())
 }

@@ -2,11 +2,13 @@
 //!
 //! * [`build`](mod@build): from a plan to an image in the store.
 //! * [`copy`](mod@copy): what COPY means.
+//! * [`archive`]: what ADD unpacks, and contexts that come as one.
 //! * [`base`]: base images from a distribution's packages.
 //! * [`fetch`]: what comes from elsewhere: downloads, repositories.
 //! * [`rootfs`]: from layers to a bootable root file system, made once.
 //! * [`progress`]: what a build says while it works.
 
+pub mod archive;
 pub mod base;
 mod bootstrap;
 pub mod build;

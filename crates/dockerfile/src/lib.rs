@@ -50,7 +50,7 @@ mod print;
 pub mod signal;
 pub mod source;
 mod split;
-mod suggest;
+pub mod suggest;
 mod word;
 
 pub use directive::{CheckOptions, Directives, detect_syntax};

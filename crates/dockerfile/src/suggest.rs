@@ -2,10 +2,8 @@
 
 /// The candidate with the fewest edits to `word`, if that is at most a third of its length (and
 /// one at least). Case does not count.
-pub(crate) fn nearest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Longer than any name: no mistake in typing, and the distance would be dear to count.
     if word.len() > 64 {
         return None;

@@ -37,7 +37,7 @@ impl Default for ImportLimits {
     }
 }
 
-/// Reads a layer, compressed by gzip, zstd, xz or nothing, into the store and checks it; it has no
+/// Reads a layer, compressed by gzip, bzip2, zstd, xz or nothing, into the store and checks it; it has no
 /// name there until it is committed.
 ///
 /// # Errors
@@ -75,8 +75,8 @@ fn copy(input: &mut impl Read, output: &mut impl Write, limit: u64, name: &str) 
         .map_err(|error| Error::io(error, || format!("read {name}")))
 }
 
-/// Makes an image of one layer from the archive of a root file system, compressed by gzip, zstd,
-/// xz or nothing. The layer is the archive, byte for byte.
+/// Makes an image of one layer from the archive of a root file system, compressed by gzip, bzip2,
+/// zstd, xz or nothing. The layer is the archive, byte for byte.
 ///
 /// # Errors
 /// Those of [`import_layer`]; [`Error::CutOff`] for an archive without an end; [`Error::Entry`] for

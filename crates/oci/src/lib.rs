@@ -2,6 +2,7 @@
 //!
 //! * [`LayerIndex`] is what a layer holds, without its files' bytes; [`apply`] lays it on a tree.
 //! * [`Changes`] is a layer that is being made; it is written in the one canonical form.
+//! * [`Decompressed`] tells compressed bytes by their beginning.
 //! * [`Sources`] are where files' bytes are.
 //! * [`Image`] is a configuration and its layers in the store; [`image_tree`] is its file tree.
 //! * Imports and exports: [`import_rootfs_tar`], [`import_oci_dir`], [`export_rootfs_tar`],
@@ -58,6 +59,7 @@ mod merge;
 mod source;
 
 pub use changes::Changes;
+pub use compression::Decompressed;
 pub use error::{Error, Result};
 pub use export::{export_oci_dir, export_rootfs_tar};
 pub use image::{Image, find_image, image_tree, read_image, write_image};

@@ -27,6 +27,9 @@ pub use operation::{
 /// Matching of a copy's patterns: Go's `filepath.Match`, on bytes.
 pub use firebuild_dockerfile::glob as pattern;
 
+/// The known word that is nearest to an unknown one.
+pub use firebuild_dockerfile::suggest;
+
 /// Which files of a context a build does not see.
 pub use firebuild_dockerfile::dockerignore as ignore;
 

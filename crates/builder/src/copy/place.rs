@@ -26,6 +26,17 @@ pub(super) fn directory(
     )
 }
 
+/// The directory at `path` as [`directory`] makes it, and the path that it really has.
+pub(super) fn real_directory(
+    overlay: &mut Overlay<'_>,
+    path: &[u8],
+    new: &Metadata,
+) -> Result<Vec<Vec<u8>>, TreeError> {
+    let resolved = overlay.resolve(path)?;
+    directory(overlay, path, new)?;
+    Ok([resolved.existing, resolved.missing].concat())
+}
+
 /// The directory that holds the last part of a resolved path, and that part.
 pub(super) fn parent(
     overlay: &mut Overlay<'_>,
@@ -37,7 +48,7 @@ pub(super) fn parent(
     Ok((walk(overlay, parts, new)?, name))
 }
 
-fn walk<'p>(
+pub(super) fn walk<'p>(
     overlay: &mut Overlay<'_>,
     parts: impl IntoIterator<Item = &'p Vec<u8>>,
     new: &Metadata,

@@ -1,7 +1,9 @@
 //! Copies between trees that nobody would think of.
 
+use std::collections::BTreeMap;
+
 use firebuild_core::layer::Limits;
-use firebuild_core::tree::Content;
+use firebuild_core::tree::{Content, Kind, Metadata, Node, NodeId};
 use firebuild_oci::{Changes, LayerIndex, Sources};
 use proptest::prelude::*;
 
@@ -73,12 +75,54 @@ proptest! {
         words in prop::collection::vec("(\\.\\./)?[abc*?\\[.]{1,3}(/[abc*.]{1,2})?", 1..4),
         destination in "/([abc]{1,2}|\\.\\.)?(/[abc.]{1,2})?/?",
         owner in prop::option::of((0..3_u32, 0..3_u32)),
+        mode in prop::option::of(0..0o10000_u16),
+        exclude in prop::collection::vec("!?(\\*\\*/)?[abc*]{1,2}(/[abc*]{1,2})?", 0..3),
+        parents in any::<bool>(),
     ) {
         let (mut lower, from) = (tree(&lower), tree(&from));
-        let found: Result<Vec<_>, _> = words.iter().map(|word| matches(&from, word.as_bytes())).collect();
+        let exclude = Exclude::parse(&exclude);
+        let Ok(exclude) = exclude else { return Ok(()) };
+        let find = |word: &String| match parents {
+            true => matches_with_parents(&from, word.as_bytes(), &exclude),
+            false => matches(&from, word.as_bytes(), &exclude),
+        };
+        let found: Result<Vec<_>, _> = words.iter().map(find).collect();
         let Ok(found) = found else { return Ok(()) };
-        let sources = found.concat();
-        let request = Request { sources: &sources, destination: destination.as_bytes(), owner };
+        let found = found.concat();
+        let parts: Vec<_> = found.iter().map(Part::Match).collect();
+        let mode = mode.map(ModeChange::Octal);
+        let request = Request {
+            parts: &parts,
+            destination: destination.as_bytes(),
+            owner,
+            mode: mode.as_ref(),
+        };
+        let Ok(upper) = copy(&lower, &request) else { return Ok(()) };
+        let layer = Changes::whole(upper).write(&Sources::new(), Vec::new()).unwrap();
+        let index = LayerIndex::read(std::io::Cursor::new(layer), 0, Limits::default()).unwrap();
+        firebuild_oci::apply(&mut lower, &index).unwrap();
+    }
+
+    /// Whatever an archive holds, it is refused, or what it becomes can be written as a layer.
+    #[test]
+    fn an_archive_is_refused_or_fits(
+        (mut lower, packed) in (lines().prop_map(|lines| tree(&lines)), lines()),
+        more in lines(),
+        destination in "/([abc]{1,2})?(/[abc.]{1,2})?/?",
+    ) {
+        let mut entries = Vec::new();
+        for lines in [packed, more] {
+            let layer = Changes::whole(tree(&lines)).write(&Sources::new(), Vec::new()).unwrap();
+            let index = LayerIndex::read(std::io::Cursor::new(layer), 0, Limits::default()).unwrap();
+            entries.extend_from_slice(index.entries());
+        }
+        let parts = [Part::Archive { entries: &entries, source: 0, mtime: Timestamp::default() }];
+        let request = Request {
+            parts: &parts,
+            destination: destination.as_bytes(),
+            owner: None,
+            mode: None,
+        };
         let Ok(upper) = copy(&lower, &request) else { return Ok(()) };
         let layer = Changes::whole(upper).write(&Sources::new(), Vec::new()).unwrap();
         let index = LayerIndex::read(std::io::Cursor::new(layer), 0, Limits::default()).unwrap();
@@ -89,9 +133,14 @@ proptest! {
     #[test]
     fn a_new_directory_gets_everything(from in lines()) {
         let from = tree(&from);
-        let sources = matches(&from, b".").unwrap();
+        let sources = matches(&from, b".", &Exclude::default()).unwrap();
         let lower = Tree::default();
-        let request = Request { sources: &sources, destination: b"/new/", owner: None };
+        let request = Request {
+            parts: &[Part::Match(&sources[0])],
+            destination: b"/new/",
+            owner: None,
+            mode: None,
+        };
         let upper = copy(&lower, &request).unwrap();
         let (mut before, mut after) = (Vec::new(), Vec::new());
         shown_below(&from, from.root(), "", &mut before);

@@ -1,98 +1,10 @@
 //! The rules of COPY that people get wrong, one test each.
 
-use firebuild_core::tree::{Content, Timestamp};
+use firebuild_core::tree::{Metadata, Tree, TreeError};
 
+use super::trees::{FROM, copied, lines, tree};
+use super::upper::Overlay;
 use super::*;
-
-/// Builds a tree from lines such as `d etc 755 1:2`, `f etc/x 644 0:0`, `l link target`.
-fn tree(lines: &[&str]) -> Tree {
-    let mut tree = Tree::default();
-    for (index, line) in lines.iter().enumerate() {
-        let words: Vec<&str> = line.split(' ').collect();
-        let (parent, name) = words[1].rsplit_once('/').unwrap_or(("", words[1]));
-        let parent = tree.lookup(parent.as_bytes()).unwrap();
-        let mut metadata = Metadata::root_owned(0o777);
-        metadata.mtime = Timestamp {
-            seconds: index as i64 + 1,
-            nanoseconds: 0,
-        };
-        if let Some(mode) = words.get(2).filter(|_| "df".contains(words[0])) {
-            metadata.mode = u16::from_str_radix(mode, 8).unwrap();
-        }
-        if let Some((uid, gid)) = words.get(3).and_then(|owner| owner.split_once(':')) {
-            (metadata.uid, metadata.gid) = (uid.parse().unwrap(), gid.parse().unwrap());
-        }
-        let kind = match words[0] {
-            "d" => Kind::Directory(BTreeMap::new()),
-            "f" => Kind::File(Content::whole(u32::try_from(index).unwrap(), 0, 1)),
-            "l" => Kind::Symlink(words[2].as_bytes().into()),
-            "h" => {
-                let target = tree.lookup(words[2].as_bytes()).unwrap();
-                tree.link(parent, name.as_bytes(), target).unwrap();
-                continue;
-            }
-            other => unreachable!("{other}"),
-        };
-        tree.insert(parent, name.as_bytes(), Node { metadata, kind })
-            .unwrap();
-    }
-    tree
-}
-
-/// One line for each entry but the root: `path mode uid:gid` and what a link leads to.
-fn lines(tree: &Tree) -> Vec<String> {
-    let mut lines = Vec::new();
-    tree.walk(&mut |path, id| {
-        let node = tree.node(id);
-        let Metadata { mode, uid, gid, .. } = node.metadata;
-        let path = String::from_utf8_lossy(path);
-        match &node.kind {
-            _ if path.is_empty() => {}
-            Kind::Symlink(target) => {
-                lines.push(format!("{path} -> {}", String::from_utf8_lossy(target)))
-            }
-            Kind::Directory(_) => lines.push(format!("{path}/ {mode:o} {uid}:{gid}")),
-            Kind::File(content) => {
-                lines.push(format!("{path} {mode:o} {uid}:{gid} #{}", content.source))
-            }
-            _ => lines.push(format!("{path} ?")),
-        }
-    });
-    lines
-}
-
-fn copied(
-    lower: &[&str],
-    from: &[&str],
-    words: &[&str],
-    destination: &str,
-    owner: Option<(u32, u32)>,
-) -> Result<Vec<String>, CopyError> {
-    let (lower, from) = (tree(lower), tree(from));
-    let mut sources = Vec::new();
-    for word in words {
-        sources.extend(matches(&from, word.as_bytes())?);
-    }
-    let request = Request {
-        sources: &sources,
-        destination: destination.as_bytes(),
-        owner,
-    };
-    copy(&lower, &request).map(|upper| lines(&upper))
-}
-
-const FROM: &[&str] = &[
-    "f a 640 0:0",
-    "f b 600 0:0",
-    "d dir 3750 7:8",
-    "f dir/x 644 1:1",
-    "d dir/sub 700 2:2",
-    "l dir/l /x",
-    "h dir/hard dir/x",
-    "l link dir",
-    "l dangling none",
-    "l loop loop",
-];
 
 #[test]
 fn a_trailing_slash_decides_between_name_and_directory() {
@@ -154,7 +66,7 @@ fn named_links_are_followed_and_links_inside_stay() {
     assert!(got.contains(&"n/l -> /x".to_owned()));
     assert_eq!(
         copied(&[], FROM, &["dangling"], "/n", None),
-        Err(CopyError::NotFound("dangling".into()))
+        Err(trees::not_found("dangling", &[]))
     );
     assert!(matches!(
         copied(&[], FROM, &["loop"], "/n", None),
@@ -167,7 +79,7 @@ fn patterns_may_match_nothing_and_names_may_not() {
     assert_eq!(copied(&[], FROM, &["none*"], "/n/", None).unwrap(), [""; 0]);
     assert_eq!(
         copied(&[], FROM, &["none"], "/n/", None),
-        Err(CopyError::NotFound("none".into()))
+        Err(trees::not_found("none", &[]))
     );
     assert_eq!(
         copied(&[], FROM, &["[ab]", "d?r"], "/n/", None)
@@ -260,13 +172,14 @@ fn one_file_never_silently_overwrites_another() {
 #[test]
 fn hard_links_within_a_directory_stay_links() {
     let (lower, from) = (Tree::default(), tree(FROM));
-    let sources = matches(&from, b"dir").unwrap();
+    let sources = matches(&from, b"dir", &Exclude::default()).unwrap();
     let upper = copy(
         &lower,
         &Request {
-            sources: &sources,
+            parts: &[Part::Match(&sources[0])],
             destination: b"/n",
             owner: None,
+            mode: None,
         },
     )
     .unwrap();
@@ -275,10 +188,8 @@ fn hard_links_within_a_directory_stay_links() {
     let place = overlay
         .directory(overlay.root(), b"new", &Metadata::default())
         .unwrap();
-    assert_eq!(
-        overlay.child(overlay.root(), b"new").and_then(Found::upper),
-        Some(place.upper)
-    );
+    let found = overlay.child(overlay.root(), b"new");
+    assert!(matches!(found, Some(upper::Found::Upper(id, None)) if id == place.upper));
 }
 
 #[test]

@@ -131,58 +131,79 @@ impl<'a> Overlay<'a> {
         self.upper.link(parent.upper, name, target)
     }
 
-    /// Changes a directory's metadata.
-    pub(crate) fn set_metadata(&mut self, place: Place, metadata: Metadata) {
-        *self.upper.metadata_mut(place.upper) = metadata;
+    /// The metadata of something in the upper tree, to change it.
+    pub(crate) fn metadata_mut(&mut self, upper: NodeId) -> &mut Metadata {
+        self.upper.metadata_mut(upper)
     }
 
-    /// Where a path leads, symbolic links followed within the root, the last part too. `Missing`
-    /// has the existing directory and the parts that are not there.
-    pub(crate) fn resolve(&mut self, path: &[u8]) -> Result<Resolved, TreeError> {
-        let mut todo: Vec<Vec<u8>> = tree::components(path).rev().map(<[u8]>::to_vec).collect();
-        let mut at: Vec<(Vec<u8>, Found)> = Vec::new();
-        let mut links = 0;
-        while let Some(part) = todo.pop() {
+    /// As [`Self::directory`], but in place of anything else that has the name: what is there then
+    /// is a new directory without entries.
+    pub(crate) fn replace_by_directory(
+        &mut self,
+        parent: Place,
+        name: &[u8],
+        new: &Metadata,
+    ) -> Result<Place, TreeError> {
+        match self.child(parent, name) {
+            Some(found) if !self.node(found).is_directory() => {
+                let node = Node::directory(new.clone());
+                let upper = self.upper.insert(parent.upper, name, node)?;
+                Ok(Place { upper, lower: None })
+            }
+            _ => self.directory(parent, name, new),
+        }
+    }
+
+    /// Where a path leads, symbolic links followed within the root, the last part too.
+    pub(crate) fn resolve(&self, path: &[u8]) -> Result<Resolved, TreeError> {
+        self.resolve_in(&[], path, true)
+    }
+
+    /// Where a path leads that begins in the directory `base`, as a process confined to that
+    /// directory would see it: absolute links begin there, and `..` stops there. `base` is a path
+    /// without symbolic links. The last part is followed if `follow_last`.
+    pub(crate) fn resolve_in(
+        &self,
+        base: &[Vec<u8>],
+        path: &[u8],
+        follow_last: bool,
+    ) -> Result<Resolved, TreeError> {
+        let mut way = Way::new(self, base, path)?;
+        let floor = base.len();
+        while let Some(part) = way.todo.pop() {
             if part == b".." {
-                at.pop();
+                if way.at.len() > floor {
+                    way.at.pop();
+                } else {
+                    way.stopped = true;
+                }
                 continue;
             }
-            let Some(parent) = self.found_place(&at) else {
+            let Some(parent) = self.found_place(&way.at) else {
                 return Err(TreeError::NotDirectory(shown(path)));
             };
             let Some(found) = self.half_child(parent, &part) else {
-                todo.push(part);
-                todo.reverse();
-                return Ok(Resolved {
-                    existing: at.into_iter().map(|(name, _)| name).collect(),
-                    missing: lexical(todo),
-                    is_directory: true,
-                });
+                if way.leaves_missing(part) {
+                    continue;
+                }
+                return Ok(way.found(self));
             };
             match &self.node(found).kind {
-                Kind::Symlink(target) => {
-                    links += 1;
-                    if links > MOST_LINKS {
+                Kind::Symlink(target) if follow_last || !way.todo.is_empty() => {
+                    way.links += 1;
+                    if way.links > MOST_LINKS {
                         return Err(TreeError::Loop(shown(path)));
                     }
                     if target.first() == Some(&b'/') {
-                        at.clear();
+                        way.at.truncate(floor);
                     }
-                    let parts: Vec<Vec<u8>> =
-                        tree::components(target).rev().map(<[u8]>::to_vec).collect();
-                    todo.extend(parts);
+                    way.todo
+                        .extend(tree::components(target).rev().map(<[u8]>::to_vec));
                 }
-                _ => at.push((part, found)),
+                _ => way.at.push((part, found)),
             }
         }
-        let is_directory = at
-            .last()
-            .is_none_or(|(_, found)| self.node(*found).is_directory());
-        Ok(Resolved {
-            existing: at.into_iter().map(|(name, _)| name).collect(),
-            missing: Vec::new(),
-            is_directory,
-        })
+        Ok(way.found(self))
     }
 
     /// The halves of the directory at the end of `at`; none if it is no directory.
@@ -209,6 +230,65 @@ impl<'a> Overlay<'a> {
     }
 }
 
+/// A path on its way to where it leads.
+struct Way {
+    /// The parts that are ahead, the last first.
+    todo: Vec<Vec<u8>>,
+    /// The parts that were found.
+    at: Vec<(Vec<u8>, Found)>,
+    /// The parts that are not there.
+    missing: Vec<Vec<u8>>,
+    links: usize,
+    stopped: bool,
+}
+
+impl Way {
+    fn new(overlay: &Overlay<'_>, base: &[Vec<u8>], path: &[u8]) -> Result<Self, TreeError> {
+        let mut at: Vec<(Vec<u8>, Found)> = Vec::new();
+        for part in base {
+            let parent = overlay.found_place(&at);
+            let found = parent.and_then(|parent| overlay.half_child(parent, part));
+            let found = found.ok_or_else(|| TreeError::NotFound(shown(&base.join(&b'/'))))?;
+            at.push((part.clone(), found));
+        }
+        Ok(Self {
+            todo: tree::components(path).rev().map(<[u8]>::to_vec).collect(),
+            at,
+            missing: Vec::new(),
+            links: 0,
+            stopped: false,
+        })
+    }
+
+    /// Goes on from a part that is not there, as if it were a directory. Whether the path comes
+    /// back out of it; else it ends there.
+    fn leaves_missing(&mut self, part: Vec<u8>) -> bool {
+        self.missing.push(part);
+        while let Some(part) = self.todo.pop() {
+            if part != b".." {
+                self.missing.push(part);
+                continue;
+            }
+            self.missing.pop();
+            if self.missing.is_empty() {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn found(self, overlay: &Overlay<'_>) -> Resolved {
+        let last = self.at.last();
+        let is_directory = last.is_none_or(|(_, found)| overlay.node(*found).is_directory());
+        Resolved {
+            existing: self.at.into_iter().map(|(name, _)| name).collect(),
+            missing: self.missing,
+            is_directory,
+            stopped: self.stopped,
+        }
+    }
+}
+
 /// Where a path leads: the parts without symbolic links.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Resolved {
@@ -218,17 +298,6 @@ pub(crate) struct Resolved {
     pub(crate) missing: Vec<Vec<u8>>,
     /// Whether the last existing part is a directory.
     pub(crate) is_directory: bool,
-}
-
-/// Takes `..` out of parts that do not exist.
-fn lexical(parts: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
-    let mut result = Vec::with_capacity(parts.len());
-    for part in parts {
-        if part == b".." {
-            result.pop();
-        } else {
-            result.push(part);
-        }
-    }
-    result
+    /// Whether a `..` would have led out, and did not.
+    pub(crate) stopped: bool,
 }

@@ -52,10 +52,12 @@ impl<'a> Execution<'a> {
             let (passwd, group) = user_files(lower);
             user::owner(owner, &passwd, &group)
         });
+        let parts: Vec<_> = sources.iter().map(copy::Part::Match).collect();
         let request = copy::Request {
-            sources: &sources,
+            parts: &parts,
             destination: copy.destination.as_bytes(),
             owner: owner.transpose()?,
+            mode: None,
         };
         let upper = copy::copy(&lower.tree, &request)?;
         let layer = write(&lease, upper, &from.sources)?;
@@ -117,10 +119,13 @@ fn inline(items: &[Item], sources: &mut Sources) -> Result<Tree, StepError> {
 /// What a copy's words name.
 fn copied<'t>(copy: &Copy, from: &'t Tree, inline: &'t Tree) -> Result<Vec<Match<'t>>, CopyError> {
     let mut sources = Vec::new();
+    let all = copy::Exclude::default();
     for item in &copy.items {
         match item {
-            Item::Path(path) => sources.extend(copy::matches(from, path.as_bytes())?),
-            Item::Inline { name, .. } => sources.extend(copy::matches(inline, name.as_bytes())?),
+            Item::Path(path) => sources.extend(copy::matches(from, path.as_bytes(), &all)?),
+            Item::Inline { name, .. } => {
+                sources.extend(copy::matches(inline, name.as_bytes(), &all)?)
+            }
             Item::Http { .. } | Item::Git { .. } => {}
         }
     }

@@ -5,7 +5,7 @@ use std::io::Read;
 use super::extended::Extended;
 use super::header::Header;
 use super::limits::{Fault, LayerError};
-use super::name::{Meaning, meaning, normalise};
+use super::name::{Form, Meaning, meaning, normalise};
 use super::reader::{Item, LayerEntry, LayerReader};
 use super::sparse::{self, PaxMap};
 use crate::tree::{Content, Device, Metadata, Segment, Timestamp};
@@ -73,7 +73,11 @@ impl<R: Read> LayerReader<R> {
     ) -> Result<Option<LayerEntry>, LayerError> {
         let fail = |fault: Fault| fault.at(&path, offset);
         self.used.entry(&self.limits).map_err(fail)?;
-        let meaning = normalise(&path, &self.limits).and_then(meaning);
+        let normal = normalise(&path, self.form, &self.limits);
+        let meaning = normal.and_then(|path| match self.form {
+            Form::Layer => meaning(path),
+            Form::Plain => Ok(Meaning::Entry(path)),
+        });
         let kind = kind(header, &path);
         let size = pending.extended.size.map_or_else(|| header.size(), Ok);
         if matches!(kind, b'0' | b'S') {
@@ -110,7 +114,7 @@ impl<R: Read> LayerReader<R> {
         let device = || pending.device(header);
         let item = match kind {
             b'0' | b'S' => return Ok(Item::File(self.content(kind, header, pending, offset)?)),
-            b'1' => normalise(pending.link(header), &self.limits).and_then(|target| {
+            b'1' => normalise(pending.link(header), self.form, &self.limits).and_then(|target| {
                 if target.is_empty() {
                     Err(Fault::new("it is a hard link to the root directory"))
                 } else {

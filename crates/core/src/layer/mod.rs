@@ -15,7 +15,7 @@ mod sparse;
 mod writer;
 
 pub use limits::{LayerError, Limits};
-pub use reader::{Item, LayerEntry, LayerReader};
+pub use reader::{Item, LayerEntry, LayerReader, begins_archive};
 pub use writer::{Entry, LayerWriter};
 
 /// The unit of an archive: headers are one, contents are padded to a multiple.

@@ -1,8 +1,9 @@
 //! Paths of entries: normalised as container tools do, and refused where they would lead out.
 //!
-//! A leading `/` or `./` is dropped, as are empty parts, `.` and a trailing slash. `..` is refused
-//! even where it would stay inside: no tool that writes layers makes such a path. What is left is
-//! relative, and each part of it can name an entry of a [`Tree`](crate::tree::Tree).
+//! A leading `/` or `./` is dropped, as are empty parts, `.` and a trailing slash. In a layer `..` is
+//! refused even where it would stay inside: no tool that writes layers makes such a path. In an
+//! archive of anything else it is refused only where it leads out. What is left is relative, and
+//! each part of it can name an entry of a [`Tree`](crate::tree::Tree).
 
 use super::limits::{Fault, Limits};
 use super::{OPAQUE, RESERVED_PREFIX, WHITEOUT_PREFIX};
@@ -21,11 +22,21 @@ pub(super) enum Meaning {
     Ignored,
 }
 
-pub(super) fn normalise(path: &[u8], limits: &Limits) -> Result<Vec<u8>, Fault> {
+/// What an archive is, which decides what its names may be and mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// A layer: some names hide what lies below.
+    Layer,
+    /// Any other archive: a name is a name.
+    Plain,
+}
+
+pub(super) fn normalise(path: &[u8], form: Form, limits: &Limits) -> Result<Vec<u8>, Fault> {
     let mut normal = Vec::with_capacity(path.len());
     for part in components(path) {
         if part == b".." {
-            return Err(Fault::new("its path has a `..` part"));
+            up(&mut normal, form)?;
+            continue;
         }
         if part.contains(&0) {
             return Err(Fault::new("its path has a NUL byte"));
@@ -42,6 +53,19 @@ pub(super) fn normalise(path: &[u8], limits: &Limits) -> Result<Vec<u8>, Fault> 
         }
     }
     Ok(normal)
+}
+
+/// Takes the last part away for a `..`.
+fn up(normal: &mut Vec<u8>, form: Form) -> Result<(), Fault> {
+    if form == Form::Layer {
+        return Err(Fault::new("its path has a `..` part"));
+    }
+    if normal.is_empty() {
+        return Err(Fault::new("its path leads out of the archive with `..`"));
+    }
+    let parent = normal.iter().rposition(|byte| *byte == b'/');
+    normal.truncate(parent.unwrap_or(0));
+    Ok(())
 }
 
 /// Tells whiteouts from entries by a normalised path.
@@ -95,16 +119,35 @@ mod tests {
         ];
         for (path, expected) in cases {
             assert_eq!(
-                normalise(path, &limits).ok().as_deref(),
+                normalise(path, Form::Layer, &limits).ok().as_deref(),
                 expected,
                 "{path:?}"
             );
         }
         let deep = b"d/".repeat(2049);
         assert_eq!(
-            normalise(&deep, &limits),
+            normalise(&deep, Form::Layer, &limits),
             Err(Fault::Limit("bytes of a path", 4096))
         );
+    }
+
+    #[test]
+    fn a_plain_archives_paths_may_go_up_and_not_out() {
+        let limits = Limits::default();
+        let cases: [(&[u8], Option<&[u8]>); 8] = [
+            (b"a/../b", Some(b"b")),
+            (b"a/b/../../c", Some(b"c")),
+            (b"a/..", Some(b"")),
+            (b"/etc/passwd", Some(b"etc/passwd")),
+            (b"..", None),
+            (b"a/../../b", None),
+            (b"/../x", None),
+            (b"a/b/../..x", Some(b"a/..x")),
+        ];
+        for (path, expected) in cases {
+            let normal = normalise(path, Form::Plain, &limits);
+            assert_eq!(normal.ok().as_deref(), expected, "{path:?}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::entry::Pending;
 use super::extended::Extended;
 use super::header::Header;
 use super::limits::{Fault, LayerError, Limits, Used};
+use super::name::Form;
 use crate::tree::{Content, Device, Metadata};
 
 /// One entry of a layer.
@@ -60,6 +61,7 @@ pub enum Item {
 pub struct LayerReader<R> {
     input: R,
     skip: fn(&mut R, u64) -> io::Result<()>,
+    pub(super) form: Form,
     pub(super) limits: Limits,
     pub(super) used: Used,
     /// How many bytes of the input are behind us.
@@ -101,6 +103,7 @@ impl<R: Read> LayerReader<R> {
         Self {
             input,
             skip,
+            form: Form::Layer,
             limits,
             used: Used::default(),
             position: 0,
@@ -116,6 +119,14 @@ impl<R: Read> LayerReader<R> {
     #[must_use]
     pub fn limited(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Reads an archive that is no layer: names that begin with `.wh.` mean nothing more than
+    /// others, and `..` is taken as far as it stays inside.
+    #[must_use]
+    pub fn plain(mut self) -> Self {
+        self.form = Form::Plain;
         self
     }
 
@@ -352,8 +363,12 @@ impl<R: Read> Read for LayerReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let most = usize::try_from(self.stored).unwrap_or(usize::MAX);
         let most = most.min(buffer.len());
+        if most == 0 {
+            // Some decoders take an empty buffer for a mistake.
+            return Ok(0);
+        }
         let read = self.input.read(&mut buffer[..most])?;
-        if read == 0 && most > 0 {
+        if read == 0 {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
                 "the layer ends within a file",
@@ -363,6 +378,16 @@ impl<R: Read> Read for LayerReader<R> {
         self.position = self.position.saturating_add(read as u64);
         Ok(read)
     }
+}
+
+/// Whether a file that begins with these bytes can be an archive: they hold a header, and one whose
+/// checksum is right.
+#[must_use]
+pub fn begins_archive(start: &[u8]) -> bool {
+    let Some(block) = start.first_chunk::<BLOCK>() else {
+        return false;
+    };
+    block.iter().any(|byte| *byte != 0) && Header::parse(Box::new(*block)).is_ok()
 }
 
 fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
