@@ -287,6 +287,10 @@ fn wire(index: u32, run: &Run, origin: &Origin) -> command::Run {
         build_args: run.build_args.clone(),
         workdir: run.workdir.clone(),
         user: run.user.clone(),
+        hostname: run.hostname.clone(),
+        offline: false,
+        privileged: false,
+        mounts: Vec::new(),
         files: run
             .files
             .iter()

@@ -26,6 +26,7 @@ struct Pings;
 
 #[tonic::async_trait]
 impl Bootstrap for Pings {
+    type AgentStream = tokio_stream::Empty<Result<AgentData, Status>>;
     type ResourceChunkStream = tokio_stream::Empty<Result<Chunk, Status>>;
 
     async fn ping(&self, request: Request<PingRequest>) -> Result<Response<PingResponse>, Status> {
@@ -67,6 +68,13 @@ impl Bootstrap for Pings {
     }
 
     async fn abort(&self, _: Request<AbortRequest>) -> Result<Response<Empty>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn agent(
+        &self,
+        _: Request<Streaming<AgentData>>,
+    ) -> Result<Response<Self::AgentStream>, Status> {
         Err(Status::unimplemented(""))
     }
 

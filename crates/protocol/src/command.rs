@@ -34,9 +34,21 @@ pub struct Run {
     pub workdir: String,
     /// `user`, `uid`, `user:group`, `uid:gid`; empty means root.
     pub user: String,
+    /// What the process's machine is called; the VM's own name if empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hostname: String,
+    /// Whether the process has a network of its own, with a loopback interface and nothing else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub offline: bool,
+    /// Whether the process has all capabilities rather than those of every container.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub privileged: bool,
     /// Files that the process sees and the layer does not hold.
     #[serde(default)]
     pub files: Vec<File>,
+    /// What is mounted, in this order; no layer holds any of it, nor the places where it is mounted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
 }
 
 /// Shell form or exec form.
@@ -58,6 +70,89 @@ pub struct File {
     pub mode: u16,
     /// The content.
     pub content: String,
+}
+
+/// Something that one process sees. Targets are absolute paths in the image, not `/`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Mount {
+    /// Files that the host has.
+    Bind {
+        /// Where they are mounted.
+        target: String,
+        /// The resource that is an uncompressed archive of them. The same resource is always the
+        /// same files.
+        resource: String,
+        /// Whether it is one file, which the archive calls [`SINGLE`], and not a directory, which
+        /// is the archive's root.
+        single: bool,
+        /// Whether nothing can be written. What is written otherwise is dropped after the step.
+        read_only: bool,
+    },
+    /// A directory on a disk that outlives the VM.
+    Cache {
+        /// Where it is mounted.
+        target: String,
+        /// The disk's serial.
+        disk: String,
+        /// Whether nothing can be written.
+        read_only: bool,
+        /// The resource that is an archive of what a new one begins with.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seed: Option<String>,
+        /// Mode and owner of a new one.
+        #[serde(flatten)]
+        access: Access,
+    },
+    /// An empty file system in memory.
+    Tmpfs {
+        /// Where it is mounted.
+        target: String,
+        /// The most bytes that it holds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        size: Option<u64>,
+        /// Whether nothing can be written.
+        read_only: bool,
+    },
+    /// A file in memory: a secret, or a bundle of certificates.
+    File {
+        /// Where it is mounted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<String>,
+        /// The environment variable that holds its content.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        variable: Option<String>,
+        /// The resource that is its content.
+        resource: String,
+        /// Mode and owner.
+        #[serde(flatten)]
+        access: Access,
+    },
+    /// A socket, whose connections the agent passes on to the host (`Bootstrap.Agent`).
+    Agent {
+        /// Where it is.
+        target: String,
+        /// Which agent; none of the host's, and nothing listens, if empty. `SSH_AUTH_SOCK` is set
+        /// to the first one's target in any case.
+        id: String,
+        /// Mode and owner.
+        #[serde(flatten)]
+        access: Access,
+    },
+}
+
+/// The name of the one entry of an archive that is a single file.
+pub const SINGLE: &str = "file";
+
+/// Mode and owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Access {
+    /// Permission bits.
+    pub mode: u16,
+    /// The owner.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
 }
 
 /// A finished layer to lay on.

@@ -252,6 +252,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 
 #[tonic::async_trait]
 impl v1::bootstrap_server::Bootstrap for Service {
+    type AgentStream = futures::stream::Empty<Result<v1::AgentData, Status>>;
     type ResourceChunkStream = Chunks;
 
     async fn commands(
@@ -306,6 +307,13 @@ impl v1::bootstrap_server::Bootstrap for Service {
             }
             Err(ReceiveError::Broken(status)) => Err(status),
         }
+    }
+
+    async fn agent(
+        &self,
+        _: Request<Streaming<v1::AgentData>>,
+    ) -> Result<Response<Self::AgentStream>, Status> {
+        Err(Status::not_found("this build was given no agent"))
     }
 
     async fn finished(

@@ -61,6 +61,7 @@ impl Host {
 
 #[tonic::async_trait]
 impl Bootstrap for Host {
+    type AgentStream = tokio_stream::Empty<Result<AgentData, Status>>;
     type ResourceChunkStream = tokio_stream::Iter<std::vec::IntoIter<Result<Chunk, Status>>>;
 
     async fn commands(
@@ -121,6 +122,13 @@ impl Bootstrap for Host {
         Ok(self.lines("err", request.into_inner()))
     }
 
+    async fn agent(
+        &self,
+        _: Request<Streaming<AgentData>>,
+    ) -> Result<Response<Self::AgentStream>, Status> {
+        Err(Status::not_found("there is no agent"))
+    }
+
     async fn ping(&self, request: Request<PingRequest>) -> Result<Response<PingResponse>, Status> {
         self.note(|record| record.pings += 1);
         Ok(Response::new(PingResponse {
@@ -163,7 +171,11 @@ fn run(index: u32, text: &str) -> Run {
         build_args: vec![("BOTH".to_owned(), "arg".to_owned())],
         workdir: "/".to_owned(),
         user: String::new(),
+        hostname: String::new(),
+        offline: false,
+        privileged: false,
         files: Vec::new(),
+        mounts: Vec::new(),
     }
 }
 

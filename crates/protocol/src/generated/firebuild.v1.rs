@@ -41,6 +41,18 @@ pub struct LayerChunk {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LayerReceipt {}
+/// Bytes of a connection to an SSH agent, in either direction.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AgentData {
+    /// The command whose connection it is. Set in the guest's first message, like `id`.
+    #[prost(uint32, tag = "1")]
+    pub command: u32,
+    /// Which agent, as the command's mount names it.
+    #[prost(string, tag = "2")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub data: ::prost::bytes::Bytes,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CommandResult {
     #[prost(uint32, tag = "1")]
@@ -442,6 +454,32 @@ pub mod bootstrap_client {
                 .insert(GrpcMethod::new("firebuild.v1.Bootstrap", "StdErr"));
             self.inner.unary(req, path, codec).await
         }
+        /// A connection of the running command to an agent's socket, whose messages the host passes on to
+        /// the SSH agent that the first message names. Several may be open at once.
+        pub async fn agent(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::AgentData>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::AgentData>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/firebuild.v1.Bootstrap/Agent",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("firebuild.v1.Bootstrap", "Agent"));
+            self.inner.streaming(req, path, codec).await
+        }
         /// Tells the builder that the guest is alive while a command is silent.
         pub async fn ping(
             &mut self,
@@ -566,6 +604,18 @@ pub mod bootstrap_server {
             &self,
             request: tonic::Request<super::LogMessage>,
         ) -> std::result::Result<tonic::Response<super::Empty>, tonic::Status>;
+        /// Server streaming response type for the Agent method.
+        type AgentStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::AgentData, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// A connection of the running command to an agent's socket, whose messages the host passes on to
+        /// the SSH agent that the first message names. Several may be open at once.
+        async fn agent(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::AgentData>>,
+        ) -> std::result::Result<tonic::Response<Self::AgentStream>, tonic::Status>;
         /// Tells the builder that the guest is alive while a command is silent.
         async fn ping(
             &self,
@@ -921,6 +971,50 @@ pub mod bootstrap_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/firebuild.v1.Bootstrap/Agent" => {
+                    #[allow(non_camel_case_types)]
+                    struct AgentSvc<T: Bootstrap>(pub Arc<T>);
+                    impl<T: Bootstrap> tonic::server::StreamingService<super::AgentData>
+                    for AgentSvc<T> {
+                        type Response = super::AgentData;
+                        type ResponseStream = T::AgentStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<tonic::Streaming<super::AgentData>>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Bootstrap>::agent(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AgentSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
