@@ -12,8 +12,8 @@ use firebuild_protocol::command::{Command, File, Form, Lay, Run};
 use firebuild_protocol::v1::bootstrap_server::{Bootstrap, BootstrapServer};
 use firebuild_protocol::v1::exit::How;
 use firebuild_protocol::v1::{
-    AbortRequest, Chunk, CommandResult, CommandsRequest, CommandsResponse, Empty, LayerChunk,
-    LayerReceipt, LogMessage, PingRequest, PingResponse, ResourceRequest,
+    AbortRequest, AgentData, Chunk, CommandResult, CommandsRequest, CommandsResponse, Empty,
+    LayerChunk, LayerReceipt, LogMessage, PingRequest, PingResponse, ResourceRequest,
 };
 use tonic::{Request, Response, Status, Streaming};
 
