@@ -50,7 +50,6 @@ impl Credentials {
     }
 
     /// The value of the header `Authorization` for a repository.
-    #[cfg_attr(not(test), expect(dead_code, reason = "repositories come next"))]
     pub(super) fn git(&self, url: &Url) -> Option<String> {
         let names = address::hosts(url).map(|host| format!(".{host}"));
         names.chain([String::new()]).find_map(|host| {
@@ -68,7 +67,7 @@ impl fmt::Debug for Credentials {
 }
 
 /// The value of `Authorization` in the scheme of RFC 7617.
-fn basic(user: &str, password: &str) -> String {
+pub(super) fn basic(user: &str, password: &str) -> String {
     let text = format!("{user}:{password}");
     format!("Basic {}", STANDARD.encode(text))
 }

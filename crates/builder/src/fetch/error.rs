@@ -7,6 +7,8 @@ use std::time::Duration;
 use firebuild_core::{ByteSize, Digest};
 use tokio_rustls::rustls;
 
+use super::GitFailure;
+
 /// Why a file, a repository or a context could not be fetched.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -109,6 +111,81 @@ pub enum FetchError {
         /// What came.
         actual: Digest,
     },
+    /// The program `git` is not there.
+    #[error("the program `git`, which fetches repositories, is not installed")]
+    NoGit,
+    /// There is no such repository.
+    #[error("there is no repository `{address}`")]
+    NoRepository {
+        /// What was asked for.
+        address: String,
+        /// What git says.
+        #[source]
+        source: GitFailure,
+    },
+    /// The repository is not for everybody.
+    #[error("repository `{address}` is not there, or wants credentials")]
+    Denied {
+        /// What was asked for.
+        address: String,
+        /// What git says.
+        #[source]
+        source: GitFailure,
+    },
+    /// The user's ssh does not know the server.
+    #[error("the server of repository `{address}` is not known to ssh")]
+    HostKey {
+        /// What was asked for.
+        address: String,
+        /// What ssh says.
+        #[source]
+        source: GitFailure,
+    },
+    /// Git failed in some other way.
+    #[error("repository `{address}` could not be {doing}")]
+    Git {
+        /// What was asked for.
+        address: String,
+        /// What was being done: the end of a sentence.
+        doing: &'static str,
+        /// What git says.
+        #[source]
+        source: GitFailure,
+    },
+    /// The repository has no such branch, tag or commit.
+    #[error("repository `{address}` has no branch, tag or commit `{reference}`{}", suggestion(.near.as_ref()))]
+    NoReference {
+        /// What was asked for.
+        address: String,
+        /// The reference.
+        reference: String,
+        /// The name there that is most like it.
+        near: Option<String>,
+    },
+    /// The reference leads to another commit than expected.
+    #[error("repository `{address}` is at commit {actual}, but {expected} was expected")]
+    OtherCommit {
+        /// What was asked for.
+        address: String,
+        /// What was written in the Dockerfile.
+        expected: String,
+        /// What is there.
+        actual: String,
+    },
+    /// A directory that is not in the repository.
+    #[error("repository `{address}` has no directory `{path}`")]
+    Subdirectory {
+        /// What was asked for.
+        address: String,
+        /// The directory.
+        path: String,
+        /// Why.
+        #[source]
+        source: Cause,
+    },
+    /// What came makes no file tree.
+    #[error("the files of a repository cannot be kept")]
+    Archive(#[source] Box<firebuild_oci::Error>),
     /// What was fetched could not be kept.
     #[error("what was fetched could not be kept")]
     Store(#[from] firebuild_store::Error),
@@ -126,6 +203,11 @@ impl FetchError {
             Self::Status {
                 status: 401 | 403, ..
             } => "give credentials as a secret: `--secret id=HTTP_AUTH_TOKEN_<host>,src=FILE`",
+            Self::NoGit => "install it, as Debian does with `apt install git`",
+            Self::Denied { .. } => {
+                "give credentials as a secret: `--secret id=GIT_AUTH_TOKEN,src=FILE`; for ssh, see that your agent has the key"
+            }
+            Self::HostKey { .. } => "connect once with `ssh` to learn its key, and compare it",
             Self::Checksum { .. } => {
                 "if the new content is right, change `--checksum`; else somebody changed what is there"
             }
@@ -213,6 +295,10 @@ impl fmt::Display for Cause {
 }
 
 impl Error for Cause {}
+
+fn suggestion(near: Option<&String>) -> String {
+    near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
+}
 
 /// What the common codes of answers mean, as a sentence's end.
 fn reason(status: u16) -> &'static str {

@@ -12,9 +12,10 @@ mod address;
 mod body;
 mod credentials;
 mod error;
+mod git;
 mod http;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod trust;
@@ -26,8 +27,10 @@ use std::time::Duration;
 use firebuild_core::{ByteSize, Digest};
 use tokio::sync::OnceCell;
 
+pub(crate) use address::shown;
 pub use credentials::Credentials;
 pub use error::{Cause, FetchError};
+pub use git::{Checkout, GitFailure};
 pub use http::Download;
 pub use trust::Trust;
 
@@ -42,6 +45,8 @@ pub struct Bounds {
     pub silence: Duration,
     /// How long to wait before the one second try.
     pub pause: Duration,
+    /// Whether repositories may be directories of this host (`file://`), as only tests want it.
+    pub local: bool,
 }
 
 impl Default for Bounds {
@@ -51,6 +56,7 @@ impl Default for Bounds {
             connect: Duration::from_secs(30),
             silence: Duration::from_secs(60),
             pause: Duration::from_secs(1),
+            local: false,
         }
     }
 }
@@ -65,6 +71,7 @@ pub struct Fetcher {
     client: std::sync::OnceLock<reqwest::Client>,
     /// What was fetched by this one already.
     downloads: Once<Download>,
+    checkouts: Once<Checkout>,
 }
 
 /// Values by key, each made at most once, also by several at a time.

@@ -4,6 +4,8 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -14,10 +16,12 @@ use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 /// What a client asked for.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
+    pub(crate) method: String,
     /// With the query.
     pub(crate) path: String,
     /// Names in lower case.
     headers: Vec<(String, String)>,
+    body: Vec<u8>,
 }
 
 impl Asked {
@@ -204,13 +208,21 @@ fn converse(mut stream: impl Read + Write, log: &Mutex<Vec<Asked>>, handler: &Ha
     }
     let text = String::from_utf8(head).unwrap();
     let mut lines = text.lines();
-    let path = lines.next().unwrap().split(' ').nth(1).unwrap().to_owned();
+    let mut first = lines.next().unwrap().split(' ').map(str::to_owned);
+    let (method, path) = (first.next().unwrap(), first.next().unwrap());
     let headers = lines.filter_map(|line| line.split_once(": "));
     let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()));
-    let asked = Asked {
+    let mut asked = Asked {
+        method,
         path,
         headers: headers.collect(),
+        body: Vec::new(),
     };
+    let length = asked.header("content-length");
+    asked.body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+    if stream.read_exact(&mut asked.body).is_err() {
+        return;
+    }
     log.lock().unwrap().push(asked.clone());
     let answer = handler(&asked);
     if stream
@@ -221,4 +233,45 @@ fn converse(mut stream: impl Read + Write, log: &Mutex<Vec<Asked>>, handler: &Ha
     {
         let _ = stream.read(&mut byte);
     }
+}
+
+/// What `git http-backend` answers for the repositories in a directory.
+pub(crate) fn git_backend(repositories: &Path, asked: &Asked) -> Answer {
+    let (path, query) = asked.path.split_once('?').unwrap_or((&asked.path, ""));
+    let mut command = Command::new("git");
+    command
+        .arg("http-backend")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_PROJECT_ROOT", repositories)
+        .env("GIT_HTTP_EXPORT_ALL", "1")
+        .env("REQUEST_METHOD", &asked.method)
+        .env("PATH_INFO", path)
+        .env("QUERY_STRING", query)
+        .env("CONTENT_LENGTH", asked.body.len().to_string());
+    for (variable, header) in [
+        ("CONTENT_TYPE", "content-type"),
+        ("GIT_PROTOCOL", "git-protocol"),
+        ("HTTP_CONTENT_ENCODING", "content-encoding"),
+    ] {
+        command.envs(asked.header(header).map(|value| (variable, value)));
+    }
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(&asked.body).unwrap();
+    let output = child.wait_with_output().unwrap().stdout;
+    let end = output
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .unwrap();
+    let head = String::from_utf8(output[..end].to_vec()).unwrap();
+    let headers: Vec<(&str, &str)> = head
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .collect();
+    let status = headers.iter().find(|(name, _)| *name == "Status");
+    let status = status.map_or("200 OK", |(_, status)| status);
+    Answer::new(status, &headers, &output[end + 4..])
 }

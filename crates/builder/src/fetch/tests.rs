@@ -29,6 +29,7 @@ fn bounds() -> Bounds {
         connect: Duration::from_secs(10),
         silence: Duration::from_millis(300),
         pause: Duration::from_millis(1),
+        local: false,
     }
 }
 
