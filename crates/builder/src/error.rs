@@ -17,6 +17,12 @@ pub enum Error {
     /// The build context could not be read.
     #[error("cannot read the build context")]
     Context(#[source] std::io::Error),
+    /// A context, or the Dockerfile in it, could not be had.
+    #[error(transparent)]
+    Contexts(#[from] crate::contexts::ContextError),
+    /// Something that comes from elsewhere could not be fetched.
+    #[error(transparent)]
+    Fetch(#[from] crate::fetch::FetchError),
     /// An image is not in the store.
     #[error("image `{familiar}` is not in the store; looked for `{reference}`", familiar = .reference.familiar())]
     NoImage {
@@ -156,6 +162,8 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoImage { reference } => Some(missing_image_hint(reference)),
+            Self::Contexts(error) => error.hint(),
+            Self::Fetch(error) => error.hint(),
             _ => None,
         }
     }

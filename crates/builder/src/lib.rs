@@ -1,6 +1,7 @@
 //! Executes a plan: cache, host-side copies, build VMs.
 //!
 //! * [`build`](mod@build): from a plan to an image in the store.
+//! * [`contexts`]: where a build's files come from.
 //! * [`copy`](mod@copy): what COPY means.
 //! * [`archive`]: what ADD unpacks, and contexts that come as one.
 //! * [`base`]: base images from a distribution's packages.
@@ -14,6 +15,7 @@ mod bootstrap;
 pub mod build;
 mod cache;
 mod context;
+pub mod contexts;
 pub mod copy;
 mod error;
 mod execute;

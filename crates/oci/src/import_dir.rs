@@ -20,9 +20,11 @@ use crate::{Image, ImportLimits, apply, import_layer};
 /// How deep indexes may lie in indexes.
 const DEEPEST: usize = 4;
 
-/// Imports an image from the OCI image layout in `directory` and names it `reference`.
+/// Imports an image from the OCI image layout in `directory` and gives it these names; without
+/// any it is known by its digest only.
 ///
-/// `name` is the image's name in the layout; without one the layout must have one image. Of an
+/// `name` is the image's name in the layout or its digest there; without one the layout must have
+/// one image. Of an
 /// image for several platforms the host's is taken. Every blob's digest, length and, for a layer,
 /// diff id is verified; layers are stored uncompressed, so the image gets a manifest of its own,
 /// while its configuration stays byte for byte what it was.
@@ -35,7 +37,7 @@ pub fn import_oci_dir(
     store: &Store,
     directory: &Path,
     name: Option<&str>,
-    reference: &Reference,
+    references: &[Reference],
 ) -> Result<Image> {
     let layout = Layout {
         directory,
@@ -60,8 +62,7 @@ pub fn import_oci_dir(
         .iter()
         .filter_map(|diff_id| blobs.get(diff_id).copied())
         .collect();
-    let names = std::slice::from_ref(reference);
-    write_manifest(&lease, &config_bytes, config, &layers, names)
+    write_manifest(&lease, &config_bytes, config, &layers, references)
 }
 
 struct Layout<'a> {
@@ -90,7 +91,10 @@ impl Layout<'_> {
                     .get(key)
                     .is_some_and(|value| value == name)
             };
-            entries.retain(|entry| named(REF_NAME, entry) || named(FULL_NAME, entry));
+            let digest = name.parse::<Digest>().ok();
+            entries.retain(|entry| {
+                named(REF_NAME, entry) || named(FULL_NAME, entry) || digest == Some(entry.digest)
+            });
         }
         let count = entries.len();
         match entries.pop() {

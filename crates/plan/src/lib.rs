@@ -38,3 +38,6 @@ pub use firebuild_dockerfile::dockerignore as ignore;
 pub use firebuild_dockerfile::{
     Network, Security, chmod::ModeChange, mount::Sharing, source::GitSource,
 };
+
+/// What an address says: a file to download, a repository, or a path.
+pub use firebuild_dockerfile::source::{ParseSourceError, SourceKind, classify};

@@ -162,7 +162,7 @@ fn an_image_goes_round_through_skopeo() {
         let index = fs_err::read_to_string(copied.join("index.json")).unwrap();
         assert!(index.contains("other"));
         let (_second, second) = self::store();
-        let imported = import_oci_dir(&second, &copied, None, &reference("copy")).unwrap();
+        let imported = import_oci_dir(&second, &copied, None, &[reference("copy")]).unwrap();
         assert_eq!(imported.layers, made.layers, "{format}");
         assert_eq!(imported.config_digest, made.config_digest);
         assert_eq!(
