@@ -7,7 +7,7 @@ use crate::traces::assert_gone;
 pub(crate) fn build_vm(messages: &str) -> &str {
     messages
         .lines()
-        .find_map(|line| line.strip_prefix("starting build VM "))
+        .find_map(|line| Some(line.split_once("starting build VM ")?.1))
         .unwrap()
 }
 

@@ -90,7 +90,7 @@ pub fn bootstrap(
     store: &Store,
     wanted: &Bootstrap,
     tag: &Reference,
-    progress: &mut dyn Progress,
+    progress: &dyn Progress,
 ) -> Result<Digest, Error> {
     let failed = |source| Error::Bootstrap {
         distribution: format!("Debian {}", wanted.suite),
@@ -163,7 +163,7 @@ fn receive(
     lease: &Lease,
     child: &mut Child,
     mut stdout: impl Read + Send,
-    progress: &mut dyn Progress,
+    progress: &dyn Progress,
 ) -> Result<StagedBlob, Problem> {
     let stderr = child.stderr.take();
     let (archive, last) = std::thread::scope(|scope| {
@@ -178,7 +178,10 @@ fn receive(
             .into_iter()
             .flat_map(|stderr| stderr.lines().map_while(Result::ok))
         {
-            progress.event(Event::Note { text: &line });
+            progress.event(Event::Note {
+                stage: None,
+                text: &line,
+            });
             last.push_back(line);
             if last.len() > SHOWN_LINES {
                 last.pop_front();

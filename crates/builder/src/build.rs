@@ -1,5 +1,7 @@
 //! From a plan to an image in the store.
 
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,10 +24,36 @@ pub struct Request<'a> {
     pub ignore: &'a Patterns,
     /// The names that the image gets.
     pub tags: &'a [Reference],
-    /// Take no result from the cache.
-    pub no_cache: bool,
+    /// What is done anew although its result is known.
+    pub no_cache: NoCache,
+    /// How many VMs may run at once; as many as the host has room for, if none.
+    pub jobs: Option<NonZeroUsize>,
     /// How build VMs are made.
     pub vm: VmOptions,
+}
+
+/// What is done anew although its result is known.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum NoCache {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Everything.
+    All,
+    /// The stages of these names, in any case of letters.
+    Stages(BTreeSet<String>),
+}
+
+impl NoCache {
+    /// Whether it covers the stage `name`.
+    #[must_use]
+    pub fn covers(&self, name: &str) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::All => true,
+            Self::Stages(names) => names.iter().any(|one| one.eq_ignore_ascii_case(name)),
+        }
+    }
 }
 
 /// A finished build.
@@ -37,6 +65,8 @@ pub struct Built {
     pub size: ByteSize,
     /// How long it took.
     pub duration: Duration,
+    /// What the steps with a known result took together when they were executed.
+    pub saved: Duration,
 }
 
 /// Executes a plan. The image is in the store under every tag, or under none.
@@ -50,13 +80,12 @@ pub async fn build(
     store: &Store,
     plan: &Plan,
     request: &Request<'_>,
-    progress: &mut dyn Progress,
+    progress: &dyn Progress,
 ) -> Result<Built, Error> {
     let started = std::time::Instant::now();
     let lease = store.lease()?;
-    let mut state = Execution::new(lease.clone(), store, plan, request, progress)
-        .run()
-        .await?;
+    let execution = Execution::new(lease.clone(), plan, request, progress);
+    let (mut state, saved) = execution.run().await?;
     state.config.config.labels.extend(plan.labels.clone());
     let size = ByteSize(state.layers.iter().map(|layer| layer.size).sum());
     let digest = image::save(&lease, state, request.tags)?;
@@ -64,5 +93,6 @@ pub async fn build(
         digest,
         size,
         duration: started.elapsed(),
+        saved,
     })
 }

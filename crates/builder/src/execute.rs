@@ -1,157 +1,280 @@
-//! Walks a plan: each stage in turn, each operation from the cache or for real.
+//! Executes a plan: all its stages at once, each operation from the cache or for real.
 //!
-//! A stage's first RUN that the cache does not know starts the stage's VM; later ones go on in it,
-//! with what came between laid on. The VM ends with its stage, however that ends.
+//! A stage waits for others where it needs them, and not before. Its first RUN that the cache does
+//! not know starts its VM; later ones go on in it, with what came between laid on. The VM ends with
+//! the stage's last RUN, or [earlier](crate::schedule) when the stage has to wait.
+//!
+//! The first stage that fails ends the others. Their VMs are ended, and what they finished stays in
+//! the cache.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use firebuild_core::{ImageConfig, Reference};
-use firebuild_plan::{Base, Plan, Stage};
-use firebuild_store::{Lease, Store};
+use firebuild_plan::{Base, Plan, Source};
+use firebuild_store::Lease;
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
 
 use crate::build::Request;
-use crate::cache::Cache;
-use crate::error::Error;
-use crate::image;
-use crate::progress::{Event, Place, Progress};
+use crate::cache::{Outcome, Results};
+use crate::current::Current;
+use crate::error::{Error, StepError};
+use crate::progress::{Event, Place, Progress, StageRef};
+use crate::schedule::{self, Schedule};
 use crate::sources::Files;
-use crate::stage::StageState;
-use crate::vm::BuildVm;
+use crate::stage::{Finished, Merged, StageState};
+use crate::threads::Threads;
+use crate::{context, image};
 
-/// A plan on its way.
+/// A plan on its way: what its stages share.
 pub(crate) struct Execution<'a> {
-    pub(crate) cache: Cache<'a>,
     pub(crate) lease: Lease,
-    plan: &'a Plan,
+    pub(crate) plan: &'a Plan,
     pub(crate) request: &'a Request<'a>,
-    pub(crate) progress: &'a mut dyn Progress,
+    pub(crate) progress: &'a dyn Progress,
+    pub(crate) threads: Threads,
+    pub(crate) schedule: Schedule<Finished>,
+    pub(crate) results: Results,
+    /// Cancelled when the build is to end before it is done.
+    pub(crate) stop: CancellationToken,
+    /// What ended it: the first error.
+    failure: Mutex<Option<Error>>,
     /// The build context, once something was copied from it.
-    pub(crate) context: Option<Files>,
-    /// The stages that are done.
-    pub(crate) stages: Vec<StageState>,
+    context: OnceCell<Arc<Files>>,
     /// Images that are only copied from.
-    pub(crate) images: BTreeMap<Reference, StageState>,
+    images: Mutex<BTreeMap<Reference, Arc<OnceCell<Finished>>>>,
     /// Whether it was said what VMs run in.
-    pub(crate) announced: bool,
-}
-
-/// A stage in the making and its VM, if one was needed.
-pub(crate) struct Current<'a> {
-    stage: &'a Stage,
-    pub(crate) state: StageState,
-    pub(crate) vm: Option<BuildVm>,
+    announced: AtomicBool,
+    /// What the cache saved so far.
+    saved: Mutex<Duration>,
+    jobs: usize,
 }
 
 impl<'a> Execution<'a> {
     pub(crate) fn new(
         lease: Lease,
-        store: &'a Store,
         plan: &'a Plan,
         request: &'a Request<'a>,
-        progress: &'a mut dyn Progress,
+        progress: &'a dyn Progress,
     ) -> Self {
-        let ignored = request.no_cache;
+        let (cpus, memory) = (request.vm.cpus, request.vm.memory);
+        let jobs = request.jobs;
+        let jobs = jobs.unwrap_or_else(|| schedule::default_jobs(cpus, memory));
         Self {
-            cache: Cache { store, ignored },
             lease,
             plan,
             request,
             progress,
-            context: None,
-            stages: Vec::new(),
-            images: BTreeMap::new(),
-            announced: false,
+            threads: Threads::new(),
+            schedule: Schedule::new(plan.stages.len(), jobs),
+            results: Results::default(),
+            stop: CancellationToken::new(),
+            failure: Mutex::default(),
+            context: OnceCell::new(),
+            images: Mutex::default(),
+            announced: AtomicBool::new(false),
+            saved: Mutex::default(),
+            jobs: jobs.get(),
         }
     }
 
-    /// Builds every stage; the result is the target's.
-    pub(crate) async fn run(mut self) -> Result<StageState, Error> {
-        for stage in &self.plan.stages {
-            let state = self.stage(stage).await?;
-            self.stages.push(state);
-        }
-        Ok(self.stages.swap_remove(self.plan.target))
-    }
-
-    async fn stage(&mut self, stage: &'a Stage) -> Result<StageState, Error> {
-        let started = Instant::now();
-        let place = Place {
-            stage: &stage.name,
-            step: 1,
-            steps: stage.steps.len() + 1,
-        };
-        self.progress.event(Event::Step {
-            place,
-            text: &stage.origin.text,
+    /// Builds every stage; the result is the target's, and what the cache saved.
+    pub(crate) async fn run(self) -> Result<(StageState, Duration), Error> {
+        let stages = &self.plan.stages;
+        self.progress.event(Event::Build {
+            stages: stages.len(),
+            steps: stages.iter().map(|stage| stage.steps.len() + 1).sum(),
+            jobs: self.jobs,
         });
-        let state = self.base(stage)?;
-        self.progress.event(Event::Done {
-            place,
-            duration: started.elapsed(),
-            size: None,
-        });
-        let mut current = Current {
-            stage,
-            state,
-            vm: None,
-        };
-        let result = self.steps(&mut current).await;
-        match current.vm.take() {
-            Some(vm) if result.is_ok() => vm.finish().await?,
-            Some(vm) => vm.abandon().await,
-            None => {}
+        // If this future is dropped, work on other threads is to end as well.
+        let stop = self.stop.clone().drop_guard();
+        let all: FuturesUnordered<_> = (0..stages.len()).map(|index| self.stage(index)).collect();
+        all.collect::<()>().await;
+        self.threads.idle().await;
+        drop(stop);
+        let failure = self.failure.into_inner();
+        if let Some(error) = failure.unwrap_or_else(PoisonError::into_inner) {
+            return Err(error);
         }
-        result.map(|()| current.state)
+        let saved = self.saved.into_inner();
+        let saved = saved.unwrap_or_else(PoisonError::into_inner);
+        match self.schedule.finished(self.plan.target) {
+            Some(target) => Ok((target.state.clone(), saved)),
+            // Without a failure every stage is finished.
+            None => Err(Error::Unsupported("a plan without its target")),
+        }
     }
 
-    async fn steps(&mut self, current: &mut Current<'a>) -> Result<(), Error> {
-        let stage = current.stage;
-        for (index, step) in stage.steps.iter().enumerate() {
-            let started = Instant::now();
-            let place = Place {
-                stage: &stage.name,
-                step: index + 2,
-                steps: stage.steps.len() + 1,
-            };
-            self.progress.event(Event::Step {
-                place,
-                text: &step.origin.text,
+    /// How events call a stage.
+    pub(crate) fn name(&self, index: usize) -> StageRef<'a> {
+        StageRef {
+            index,
+            name: &self.plan.stages[index].name,
+        }
+    }
+
+    /// Says once in a build what its VMs run in, and why.
+    pub(crate) fn announce(&self) -> Result<(), StepError> {
+        if !self.announced.swap(true, Ordering::Relaxed) {
+            let vmm = self.request.vm.host.vmm()?;
+            let facts = vmm.facts();
+            self.progress.event(Event::Note {
+                stage: None,
+                text: &format!("build VMs run in {}: {}", facts.name, facts.reason),
             });
-            let outcome = self
-                .step(current, step, place)
-                .await
-                .map_err(|source| Error::Step {
-                    stage: stage.name.clone(),
-                    origin: Box::new(step.origin.clone()),
-                    source: Box::new(source),
-                })?;
-            self.progress.event(if outcome.cached {
-                Event::Cached { place }
-            } else {
-                Event::Done {
-                    place,
-                    duration: started.elapsed(),
-                    size: outcome.layer.map(|layer| layer.size),
-                }
-            });
-            current
-                .state
-                .push(outcome.layer, outcome.created, step.history.as_deref());
         }
         Ok(())
     }
 
-    fn base(&self, stage: &Stage) -> Result<StageState, Error> {
-        match &stage.base {
-            Base::Scratch => Ok(StageState::new(
-                Vec::new(),
-                ImageConfig::scratch(self.plan.platform.clone()),
-                0,
-            )),
-            Base::Stage(index) => Ok(StageState::from_stage(&self.stages[*index])),
-            Base::Image(reference) => image::state(self.cache.store, reference),
-            Base::Context(_) => Err(Error::Unsupported("a named context as a base")),
+    /// Builds one stage, as far as no other fails.
+    async fn stage(&self, index: usize) {
+        let (began, stage) = (Instant::now(), self.name(index));
+        self.progress.event(Event::StageStarted { stage });
+        let state = StageState::new(
+            Vec::new(),
+            ImageConfig::scratch(self.plan.platform.clone()),
+            0,
+        );
+        let mut current = Current::new(self, index, state);
+        let result = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => None,
+            result = steps(&mut current) => Some(result),
+        };
+        let duration = began.elapsed();
+        match result {
+            Some(Ok(())) => self.progress.event(Event::StageDone { stage, duration }),
+            Some(Err(error)) => self.fail(error),
+            None => {}
+        }
+        if let Some(vm) = current.vm.take() {
+            vm.abandon().await;
         }
     }
+
+    /// Ends the build. The first error is the one that counts.
+    fn fail(&self, error: Error) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert(error);
+        self.stop.cancel();
+    }
+
+    fn save(&self, time: Duration) {
+        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) += time;
+    }
+
+    /// The build context, scanned when it is asked for the first time.
+    async fn context(&self) -> Result<Arc<Files>, Error> {
+        let scan = async || {
+            let (directory, ignore) =
+                (self.request.context.to_owned(), self.request.ignore.clone());
+            let scan = move || context::scan(&directory, &ignore).map(Arc::new);
+            self.threads.run(scan).await
+        };
+        self.context.get_or_try_init(scan).await.cloned()
+    }
+
+    /// The files of an image of the store.
+    async fn image(&self, reference: &Reference) -> Result<Arc<Files>, Error> {
+        let cell = {
+            let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(images.entry(reference.clone()).or_default())
+        };
+        let store = self.lease.store();
+        let load = async || {
+            let state = image::state(store, reference)?;
+            Ok::<_, Error>(Finished::new(state, Merged::default()))
+        };
+        let image = cell.get_or_try_init(load).await?;
+        image.files(&self.threads, store).await
+    }
+}
+
+impl Current<'_> {
+    /// What a step reads from, once it is there.
+    pub(crate) async fn source(&mut self, from: &Source) -> Result<Arc<Files>, Error> {
+        match from {
+            Source::Context => self.build.context().await,
+            Source::Stage(index) => {
+                let stage = self.finished(*index).await?;
+                stage.files(&self.build.threads, self.store()).await
+            }
+            Source::Image(reference) => self.build.image(reference).await,
+            Source::Named(_) | Source::Empty => Err(Error::Unsupported("a named context")),
+        }
+    }
+
+    async fn base(&mut self) -> Result<(), Error> {
+        match &self.stage().base {
+            // That is what the stage has.
+            Base::Scratch => {}
+            Base::Stage(index) => {
+                let parent = self.finished(*index).await?;
+                self.state = StageState::from_stage(&parent.state);
+            }
+            Base::Image(reference) => self.state = image::state(self.store(), reference)?,
+            Base::Context(_) => return Err(Error::Unsupported("a named context as a base")),
+        }
+        Ok(())
+    }
+
+    /// Says how a step ended.
+    fn ended(&self, place: Place<'_>, outcome: &Outcome) {
+        let size = outcome.layer.map(|layer| layer.size);
+        self.tell(match outcome.cached {
+            Some(saved) => {
+                self.build.save(saved);
+                Event::Cached { place, saved, size }
+            }
+            None => Event::Done {
+                place,
+                duration: self.worked(),
+                size,
+            },
+        });
+    }
+}
+
+/// Does everything that makes a stage, and lets the others have it.
+async fn steps(current: &mut Current<'_>) -> Result<(), Error> {
+    let stage = current.stage();
+    let place = current.begin(1);
+    current.tell(Event::Step {
+        place,
+        line: stage.origin.line,
+        text: &stage.origin.text,
+    });
+    current.base().await?;
+    current.ended(place, &Outcome::NOTHING);
+    for (index, step) in stage.steps.iter().enumerate() {
+        let place = current.begin(index + 2);
+        current.tell(Event::Step {
+            place,
+            line: step.origin.line,
+            text: &step.origin.text,
+        });
+        let outcome = match current.step(step, place).await {
+            Ok(outcome) => outcome,
+            Err(source) => {
+                let duration = current.worked();
+                current.tell(Event::Failed { place, duration });
+                return Err(Error::Step {
+                    stage: stage.name.clone(),
+                    origin: Box::new(step.origin.clone()),
+                    source: Box::new(source),
+                });
+            }
+        };
+        current.ended(place, &outcome);
+        let history = step.history.as_deref();
+        current.state.push(outcome.layer, outcome.created, history);
+        current.end_unneeded(index).await?;
+    }
+    let finished = Arc::new(current.finish());
+    current.build.schedule.finish(current.index, finished);
+    Ok(())
 }

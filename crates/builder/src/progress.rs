@@ -1,33 +1,120 @@
 //! What a build says while it works. How that looks is the caller's business.
+//!
+//! Stages are built at the same time, so events of several stages come mixed; each says which
+//! stage it belongs to.
 
 use std::time::Duration;
 
 pub use crate::bootstrap::Output;
 
-/// Takes what a build says.
-pub trait Progress {
+/// Takes what a build says. Several stages speak at once.
+pub trait Progress: Send + Sync {
     /// Something happened.
-    fn event(&mut self, event: Event<'_>);
+    fn event(&self, event: Event<'_>);
+}
+
+/// A stage of the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StageRef<'a> {
+    /// Its position in the plan.
+    pub index: usize,
+    /// Its name.
+    pub name: &'a str,
 }
 
 /// Where a step stands in the build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place<'a> {
-    /// The stage's name.
-    pub stage: &'a str,
+    /// Its stage.
+    pub stage: StageRef<'a>,
     /// The step's number in its stage, from 1; the base is step 1.
     pub step: usize,
     /// How many steps the stage has.
     pub steps: usize,
 }
 
+/// What a stage waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait<'a> {
+    /// Another stage, whose files it needs.
+    Stage(StageRef<'a>),
+    /// Another stage that executes the same step on the same files at the moment.
+    Step,
+    /// The end of another VM: no more may run at once.
+    Slot,
+}
+
 /// Something that happened.
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
+    /// The build begins.
+    Build {
+        /// How many stages it has.
+        stages: usize,
+        /// How many steps they have together, bases included.
+        steps: usize,
+        /// How many VMs may run at once.
+        jobs: usize,
+    },
+    /// A stage begins.
+    StageStarted {
+        /// Which.
+        stage: StageRef<'a>,
+    },
+    /// A stage is done.
+    StageDone {
+        /// Which.
+        stage: StageRef<'a>,
+        /// Since it began.
+        duration: Duration,
+    },
+    /// A stage can not go on for now.
+    Waiting {
+        /// Which.
+        stage: StageRef<'a>,
+        /// For what.
+        wait: Wait<'a>,
+    },
+    /// It goes on.
+    Waited {
+        /// Which.
+        stage: StageRef<'a>,
+        /// For what it waited.
+        wait: Wait<'a>,
+        /// How long.
+        duration: Duration,
+    },
+    /// A stage's VM starts.
+    VmStarting {
+        /// Whose.
+        stage: StageRef<'a>,
+        /// The VM's id.
+        id: &'a str,
+    },
+    /// A stage's VM has booted, and its agent has called.
+    VmReady {
+        /// Whose.
+        stage: StageRef<'a>,
+        /// The VM's id.
+        id: &'a str,
+        /// How long that took.
+        duration: Duration,
+    },
+    /// A stage's VM has ended.
+    VmEnded {
+        /// Whose.
+        stage: StageRef<'a>,
+        /// The VM's id.
+        id: &'a str,
+        /// Since it started.
+        duration: Duration,
+    },
     /// A step begins.
     Step {
         /// Which.
         place: Place<'a>,
+        /// The line that it is written on, from 1.
+        line: u32,
         /// Its text.
         text: &'a str,
     },
@@ -35,15 +122,26 @@ pub enum Event<'a> {
     Cached {
         /// Which.
         place: Place<'a>,
+        /// How long it took when it was executed, as far as that was noted.
+        saved: Duration,
+        /// The size of what it adds, in bytes; none if it adds no layer.
+        size: Option<u64>,
     },
     /// A step is done.
     Done {
         /// Which.
         place: Place<'a>,
-        /// How long it took.
+        /// How long it took, without what it [waited](Wait).
         duration: Duration,
         /// The size of what it added, in bytes; none if it added no layer.
         size: Option<u64>,
+    },
+    /// A step failed, and with it the build: the build's error says why.
+    Failed {
+        /// Which.
+        place: Place<'a>,
+        /// How long it took, without what it [waited](Wait).
+        duration: Duration,
     },
     /// A step's process wrote a line.
     Line {
@@ -54,13 +152,17 @@ pub enum Event<'a> {
         /// The line without its line feed.
         line: &'a [u8],
     },
-    /// Something else worth knowing, such as that a VM starts.
+    /// Something else worth knowing.
     Note {
+        /// The stage that it is about, if it is about one.
+        stage: Option<StageRef<'a>>,
         /// One line.
         text: &'a str,
     },
     /// Something that is probably not meant.
     Warning {
+        /// The stage that it is about, if it is about one.
+        stage: Option<StageRef<'a>>,
         /// One line.
         text: &'a str,
     },

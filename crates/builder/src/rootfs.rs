@@ -10,10 +10,14 @@ use firebuild_plan::key::Chain;
 use firebuild_store::Store;
 
 use crate::Error;
-use crate::stage::{Layer, StageState};
+use crate::stage::Layer;
 
 /// Counts up when the writer's output changes.
 const VERSION: u32 = 1;
+
+/// Layers above a root file system that exists already are laid on in the guest up to this size
+/// together; beyond it, a new root file system is quicker.
+const LAID_ON_LIMIT: u64 = 16 << 20;
 
 /// A root file system image in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,15 +40,14 @@ pub(crate) fn key(layers: &[Layer]) -> Digest {
 /// [`Error::NoImage`], [`Error::RootFs`], and those of the store.
 pub fn of_image(store: &Store, reference: &firebuild_core::Reference) -> Result<RootFs, Error> {
     let state = crate::image::state(store, reference)?;
-    let layers = state.layers.len();
-    of_layers(store, &state, layers)
+    of_layers(store, &state.layers)
 }
 
-/// The root file system of a stage's first `count` layers.
-pub(crate) fn of_layers(store: &Store, state: &StageState, count: usize) -> Result<RootFs, Error> {
-    let key = key(&state.layers[..count]);
+/// The root file system of these layers.
+pub(crate) fn of_layers(store: &Store, layers: &[Layer]) -> Result<RootFs, Error> {
+    let key = key(layers);
     let path = store.rootfs(&key, |output| {
-        let digests = state.layers[..count].iter().map(|layer| &layer.digest);
+        let digests = layers.iter().map(|layer| &layer.digest);
         let (tree, sources) = firebuild_oci::image_tree(store, digests)?;
         let options = ext4::Options {
             identity: key.bytes().to_vec(),
@@ -54,6 +57,24 @@ pub(crate) fn of_layers(store: &Store, state: &StageState, count: usize) -> Resu
         Ok::<(), Error>(())
     })?;
     Ok(RootFs { key, path })
+}
+
+/// How many of the layers a root file system that exists has, if the rest is little; else all.
+pub(crate) fn ready(store: &Store, layers: &[Layer]) -> usize {
+    let mut above = 0;
+    for count in (0..=layers.len()).rev() {
+        if store.rootfs_path(&key(&layers[..count])).exists() {
+            return count;
+        }
+        let Some(layer) = count.checked_sub(1).and_then(|top| layers.get(top)) else {
+            break;
+        };
+        above += layer.size;
+        if above > LAID_ON_LIMIT {
+            break;
+        }
+    }
+    layers.len()
 }
 
 /// Removes what nothing needs any more: layers that no image and no record of the cache has, and

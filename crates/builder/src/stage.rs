@@ -1,16 +1,18 @@
-//! One stage while it is built: its layers, its configuration, and its files as a tree.
+//! A stage: its layers, its configuration, and its files as a tree.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use firebuild_core::config::History;
 use firebuild_core::layer::LayerWriter;
 use firebuild_core::{Digest, ImageConfig};
 use firebuild_plan::key::Chain;
 use firebuild_store::Store;
+use tokio::sync::OnceCell;
 
 use crate::Error;
 use crate::image;
 use crate::sources::Files;
+use crate::threads::Threads;
 
 /// A layer of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,16 +38,13 @@ impl Layer {
 }
 
 /// What a stage has become so far.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct StageState {
     pub(crate) layers: Vec<Layer>,
     pub(crate) chain: Chain,
     pub(crate) config: ImageConfig,
     /// When its newest part was made, in seconds since 1970.
     pub(crate) created: u64,
-    files: Files,
-    /// How many of the layers are in `files`.
-    applied: usize,
 }
 
 impl StageState {
@@ -58,8 +57,6 @@ impl StageState {
             layers,
             config,
             created,
-            files: Files::default(),
-            applied: 0,
         }
     }
 
@@ -87,22 +84,32 @@ impl StageState {
             ..History::default()
         });
     }
+}
 
-    /// The files of all layers so far.
-    pub(crate) fn files(&mut self, store: &Store) -> Result<&Files, Error> {
-        while let Some(layer) = self.layers.get(self.applied).copied() {
-            self.apply(store, layer)?;
+/// The files of a stage's first layers, as far as they were asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Merged {
+    files: Files,
+    /// How many layers are in `files`.
+    applied: usize,
+}
+
+impl Merged {
+    /// The files of `layers`, of which those that are here already are the first.
+    pub(crate) fn load(&mut self, store: &Store, layers: &[Layer]) -> Result<&Files, Error> {
+        for layer in layers.get(self.applied..).unwrap_or_default() {
+            self.apply(store, *layer)?;
         }
         Ok(&self.files)
     }
 
-    /// Lays the next layer on the files that [`Self::files`] was asked for, as [`Self::push`] will
-    /// do with the stage. A guest's layer is only believed if that is possible.
+    /// Lays one more layer on, as [`StageState::push`] will do with the stage. A guest's layer is
+    /// only believed if that is possible.
     pub(crate) fn lay(&mut self, store: &Store, layer: Layer) -> Result<(), Error> {
-        if let Some(layer) = layer.unless_empty() {
-            self.apply(store, layer)?;
+        match layer.unless_empty() {
+            Some(layer) => self.apply(store, layer),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn apply(&mut self, store: &Store, layer: Layer) -> Result<(), Error> {
@@ -112,9 +119,42 @@ impl StageState {
         self.applied += 1;
         Ok(())
     }
+}
 
-    /// The files of the layers that [`Self::files`] was last asked for.
-    pub(crate) fn loaded_files(&mut self) -> &mut Files {
-        &mut self.files
+/// A finished stage, or an image: it does not change any more, and any number of others read it.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) state: StageState,
+    /// What was loaded while it was built; taken by whoever loads the rest.
+    begun: Mutex<Merged>,
+    files: OnceCell<Arc<Files>>,
+}
+
+impl Finished {
+    pub(crate) fn new(state: StageState, merged: Merged) -> Self {
+        Self {
+            state,
+            begun: Mutex::new(merged),
+            files: OnceCell::new(),
+        }
+    }
+
+    /// Its files, loaded when they are asked for the first time.
+    pub(crate) async fn files(
+        &self,
+        threads: &Threads,
+        store: &Store,
+    ) -> Result<Arc<Files>, Error> {
+        let load = async || {
+            let mut merged =
+                std::mem::take(&mut *self.begun.lock().unwrap_or_else(PoisonError::into_inner));
+            let (store, layers) = (store.clone(), self.state.layers.clone());
+            let load = move || {
+                merged.load(&store, &layers)?;
+                Ok(Arc::new(merged.files))
+            };
+            threads.run(load).await
+        };
+        self.files.get_or_try_init(load).await.cloned()
     }
 }

@@ -1,7 +1,7 @@
 //! A stage's build VM: started when the first command needs it, kept for the next ones.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use firebuild_core::ByteSize;
 use firebuild_machine::spec::CertificateFiles;
@@ -11,23 +11,21 @@ use firebuild_plan::{Origin, Run};
 use firebuild_protocol::command::{self, Command};
 use firebuild_protocol::v1::bootstrap_server::BootstrapServer;
 use firebuild_protocol::v1::exit::How;
-use firebuild_store::{KernelId, Lease, Store};
+use firebuild_store::{KernelId, Store};
 
 use crate::bootstrap::{self, Conversation, Output, Turns};
 use crate::error::{Exit, StepError};
-use crate::progress::{Event, Place, Progress};
-use crate::rootfs;
-use crate::stage::{Layer, StageState};
+use crate::execute::Execution;
+use crate::progress::{Event, Place, Progress, StageRef};
+use crate::rootfs::RootFs;
+use crate::schedule::{Held, Slot};
+use crate::stage::Layer;
 
 /// How many of a failed command's last lines its error keeps.
 const TAIL_LINES: usize = 20;
 
 /// The longest part of such a line that is kept, in bytes.
 const TAIL_LINE: usize = 4096;
-
-/// Layers above a root file system that exists already are laid on in the guest up to this size
-/// together; beyond it, a new root file system is quicker.
-const LAID_ON_LIMIT: u64 = 16 << 20;
 
 /// How long the agent may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(10);
@@ -67,27 +65,31 @@ impl KernelChoice {
 }
 
 /// A build VM and the conversation with its agent.
-#[derive(Debug)]
-pub(crate) struct BuildVm {
+pub(crate) struct BuildVm<'a> {
+    progress: &'a dyn Progress,
+    stage: StageRef<'a>,
+    started: Instant,
     machine: Machine,
     conversation: Conversation,
     /// How many of the stage's layers the guest has.
     laid: usize,
     /// The number of the next command.
     next: u32,
+    /// Dropped after the machine.
+    _slot: Slot,
 }
 
-impl BuildVm {
-    /// Starts a VM on the files of a stage as it is so far.
+impl<'a> BuildVm<'a> {
+    /// Starts a stage's VM on a root file system and the number of the stage's layers in it.
     pub(crate) async fn start(
-        lease: &Lease,
-        options: &VmOptions,
-        state: &StageState,
-        progress: &mut dyn Progress,
+        build: &'a Execution<'a>,
+        stage: StageRef<'a>,
+        (root, laid): (RootFs, usize),
+        slot: Slot,
     ) -> Result<Self, StepError> {
-        let store = lease.store();
-        let laid = ready(store, &state.layers);
-        let root = rootfs::of_layers(store, state, laid)?;
+        let (options, progress) = (&build.request.vm, build.progress);
+        let started = Instant::now();
+        let store = build.lease.store();
         let spec = MachineSpec {
             purpose: Purpose::Build,
             name: None,
@@ -105,22 +107,30 @@ impl BuildVm {
             remove: true,
             certificates: options.certificates.clone(),
         };
-        let (service, conversation) = bootstrap::conversation(lease.clone(), options.disk.0);
+        let (service, conversation) = bootstrap::conversation(build.lease.clone(), options.disk.0);
         let server = BootstrapServer::new(service)
             .max_decoding_message_size(firebuild_protocol::MESSAGE_LIMIT);
         let server = Turns::new(server);
         let mut machine = Machine::create(&options.host, spec)?;
-        progress.event(Event::Note {
-            text: &format!("starting build VM {}", machine.id()),
-        });
+        let id = machine.id().to_string();
+        progress.event(Event::VmStarting { stage, id: &id });
         machine.start(server).await?;
         machine.connected().await?;
         machine.mark_running()?;
+        progress.event(Event::VmReady {
+            stage,
+            id: &id,
+            duration: started.elapsed(),
+        });
         Ok(Self {
+            progress,
+            stage,
+            started,
             machine,
             conversation,
             laid,
             next: 0,
+            _slot: slot,
         })
     }
 
@@ -162,7 +172,6 @@ impl BuildVm {
         run: &Run,
         origin: &Origin,
         place: Place<'_>,
-        progress: &mut dyn Progress,
     ) -> Result<Layer, StepError> {
         let index = self.number();
         self.conversation
@@ -176,7 +185,7 @@ impl BuildVm {
                     lines,
                 } if command == index => {
                     for line in lines {
-                        progress.event(Event::Line {
+                        self.progress.event(Event::Line {
                             place,
                             output: stream,
                             line: &line,
@@ -217,23 +226,27 @@ impl BuildVm {
         };
         // A guest that does not say it is stopped all the same.
         let _ = tokio::time::timeout(GOODBYE, goodbye).await;
-        self.machine
-            .release(State::Stopped {
-                exit: firebuild_machine::record::Exit::Status(0),
-            })
-            .await
-            .map_err(|(_, error)| error)?;
-        Ok(())
+        self.release(State::Stopped {
+            exit: firebuild_machine::record::Exit::Status(0),
+        })
+        .await
     }
 
     /// Stops the VM of a build that failed. That error is the one that counts.
     pub(crate) async fn abandon(self) {
-        let _ = self
-            .machine
-            .release(State::Failed {
-                reason: firebuild_machine::Report::new("the build failed"),
-            })
-            .await;
+        let reason = firebuild_machine::Report::new("the build failed");
+        let _ = self.release(State::Failed { reason }).await;
+    }
+
+    async fn release(self, end: State) -> Result<(), crate::Error> {
+        let id = self.machine.id().to_string();
+        let released = self.machine.release(end).await;
+        self.progress.event(Event::VmEnded {
+            stage: self.stage,
+            id: &id,
+            duration: self.started.elapsed(),
+        });
+        released.map(drop).map_err(|(_, error)| error.into())
     }
 
     fn number(&mut self) -> u32 {
@@ -255,22 +268,12 @@ impl BuildVm {
     }
 }
 
-/// How many of the layers a root file system that exists has, if the rest is little; else all.
-fn ready(store: &Store, layers: &[Layer]) -> usize {
-    let mut above = 0;
-    for count in (0..=layers.len()).rev() {
-        if store.rootfs_path(&rootfs::key(&layers[..count])).exists() {
-            return count;
-        }
-        let Some(layer) = count.checked_sub(1).and_then(|top| layers.get(top)) else {
-            break;
-        };
-        above += layer.size;
-        if above > LAID_ON_LIMIT {
-            break;
-        }
+impl Held for BuildVm<'_> {
+    type Error = crate::Error;
+
+    async fn give_back(self) -> Result<(), crate::Error> {
+        self.finish().await
     }
-    layers.len()
 }
 
 fn wire(index: u32, run: &Run, origin: &Origin) -> command::Run {

@@ -1,9 +1,11 @@
 //! How a build's progress looks.
 
+use std::borrow::Cow;
 use std::io::IsTerminal as _;
+use std::time::Duration;
 
 use clap::ValueEnum;
-use firebuild_builder::progress::{Event, Output, Place, Progress};
+use firebuild_builder::progress::{Event, Output, Place, Progress, StageRef, Wait};
 use firebuild_core::ByteSize;
 use serde::Serialize;
 
@@ -40,20 +42,35 @@ struct Lines {
 impl Lines {
     fn line(&self, place: Place<'_>, text: &str) {
         let Place { stage, step, steps } = place;
+        self.marked(&format!("{} {step}/{steps}", stage.name), text);
+    }
+
+    fn stage(&self, stage: StageRef<'_>, text: &str) {
+        self.marked(stage.name, text);
+    }
+
+    fn about(&self, stage: Option<StageRef<'_>>, text: &str) {
+        match stage {
+            Some(stage) => self.stage(stage, text),
+            None => terminal::say(text),
+        }
+    }
+
+    fn marked(&self, mark: &str, text: &str) {
         let (dim, plain) = if self.colours {
             ("\x1b[2m", "\x1b[0m")
         } else {
             ("", "")
         };
-        terminal::say(format_args!("{dim}[{stage} {step}/{steps}]{plain} {text}"));
+        terminal::say(format_args!("{dim}[{mark}]{plain} {text}"));
     }
 }
 
 impl Progress for Lines {
-    fn event(&mut self, event: Event<'_>) {
+    fn event(&self, event: Event<'_>) {
         match event {
-            Event::Step { place, text } => self.line(place, text),
-            Event::Cached { place } => self.line(place, "cached"),
+            Event::Step { place, text, .. } => self.line(place, text),
+            Event::Cached { place, .. } => self.line(place, "cached"),
             Event::Done {
                 place,
                 duration,
@@ -68,11 +85,30 @@ impl Progress for Lines {
                     ),
                 );
             }
-            Event::Done { .. } => {}
+            Event::Failed { place, .. } => self.line(place, "failed"),
             Event::Line { place, line, .. } => self.line(place, &printable(line)),
-            Event::Note { text } => terminal::say(text),
-            Event::Warning { text } => terminal::say(format_args!("warning: {text}")),
+            Event::Waiting { stage, wait } => self.stage(stage, &waiting(wait)),
+            Event::VmStarting { stage, id } => {
+                self.stage(stage, &format!("starting build VM {id}"));
+            }
+            Event::Note { stage, text } => self.about(stage, text),
+            Event::Warning { stage, text } => self.about(stage, &format!("warning: {text}")),
+            Event::Build { .. }
+            | Event::StageStarted { .. }
+            | Event::StageDone { .. }
+            | Event::Waited { .. }
+            | Event::VmReady { .. }
+            | Event::VmEnded { .. }
+            | Event::Done { size: None, .. } => {}
         }
+    }
+}
+
+fn waiting(wait: Wait<'_>) -> String {
+    match wait {
+        Wait::Stage(other) => format!("waiting for stage `{}`", other.name),
+        Wait::Step => "waiting for another stage's same step".to_owned(),
+        Wait::Slot => "waiting until another build VM ends".to_owned(),
     }
 }
 
@@ -98,7 +134,7 @@ fn printable(line: &[u8]) -> String {
 /// One JSON object for everything that happens.
 struct Json;
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Record<'a> {
     event: &'static str,
@@ -109,29 +145,58 @@ struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     steps: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<String>,
+    text: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     seconds: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<u64>,
 }
 
+impl<'a> Record<'a> {
+    fn new(event: &'static str) -> Self {
+        Self {
+            event,
+            ..Self::default()
+        }
+    }
+
+    fn at(self, place: Place<'a>) -> Self {
+        Self {
+            stage: Some(place.stage.name),
+            step: Some(place.step),
+            steps: Some(place.steps),
+            ..self
+        }
+    }
+
+    fn text(self, text: impl Into<Cow<'a, str>>) -> Self {
+        Self {
+            text: Some(text.into()),
+            ..self
+        }
+    }
+
+    fn took(self, duration: Duration, size: Option<u64>) -> Self {
+        Self {
+            seconds: Some(duration.as_secs_f64()),
+            size,
+            ..self
+        }
+    }
+}
+
 impl Progress for Json {
-    fn event(&mut self, event: Event<'_>) {
-        let (name, place, text, seconds, size) = match event {
-            Event::Step { place, text } => ("step", Some(place), Some(text.to_owned()), None, None),
-            Event::Cached { place } => ("cached", Some(place), None, None, None),
+    fn event(&self, event: Event<'_>) {
+        let record = match event {
+            Event::Step { place, text, .. } => Record::new("step").at(place).text(text),
+            Event::Cached { place, saved, size } => {
+                Record::new("cached").at(place).took(saved, size)
+            }
             Event::Done {
                 place,
                 duration,
                 size,
-            } => (
-                "done",
-                Some(place),
-                None,
-                Some(duration.as_secs_f64()),
-                size,
-            ),
+            } => Record::new("done").at(place).took(duration, size),
             Event::Line {
                 place,
                 output,
@@ -142,25 +207,13 @@ impl Progress for Json {
                 } else {
                     "stderr"
                 };
-                (
-                    name,
-                    Some(place),
-                    Some(String::from_utf8_lossy(line).into_owned()),
-                    None,
-                    None,
-                )
+                Record::new(name)
+                    .at(place)
+                    .text(String::from_utf8_lossy(line))
             }
-            Event::Note { text } => ("note", None, Some(text.to_owned()), None, None),
-            Event::Warning { text } => ("warning", None, Some(text.to_owned()), None, None),
-        };
-        let record = Record {
-            event: name,
-            stage: place.map(|place| place.stage),
-            step: place.map(|place| place.step),
-            steps: place.map(|place| place.steps),
-            text,
-            seconds,
-            size,
+            Event::Note { text, .. } => Record::new("note").text(text),
+            Event::Warning { text, .. } => Record::new("warning").text(text),
+            _ => return,
         };
         // Strings and numbers always serialise.
         terminal::say(serde_json::to_string(&record).unwrap_or_default());

@@ -4,23 +4,24 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use firebuild_core::tree::{Content, Segment};
 use fs_err::os::unix::fs::OpenOptionsExt;
 use rustix::fs::OFlags;
 
-/// Files that are read by position, numbered from 0.
-#[derive(Debug, Default)]
+/// Files that are read by position, numbered from 0. A clone has the same files, open once.
+#[derive(Debug, Clone, Default)]
 pub struct Sources {
     files: Vec<Source>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Source {
     /// A layer's blob, or any other file that is open.
-    Open(File),
+    Open(Arc<File>),
     /// A file of the host, opened when it is read: a build context may have a hundred thousand.
-    Path(PathBuf),
+    Path(Arc<Path>),
 }
 
 impl Sources {
@@ -32,13 +33,13 @@ impl Sources {
 
     /// Adds an open file. Returns its number.
     pub fn add_file(&mut self, file: File) -> u32 {
-        self.add(Source::Open(file))
+        self.add(Source::Open(file.into()))
     }
 
     /// Adds a host file that is one file's whole content. It is opened when it is read, and must
     /// then be a regular file of that content's length. Returns its number.
     pub fn add_path(&mut self, path: PathBuf) -> u32 {
-        self.add(Source::Path(path))
+        self.add(Source::Path(path.into()))
     }
 
     /// Adds all of another's files. Returns what is to be added to the other's numbers.

@@ -27,6 +27,9 @@ pub struct CacheRecord {
     pub size: u64,
     /// When it was made, in seconds since 1970.
     pub created: u64,
+    /// How long that took, in milliseconds, without waiting for others: what a hit saves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
     /// What was done, for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,

@@ -1,34 +1,34 @@
 //! Copies files, resolved on the host without a VM.
 //!
 //! What is copied is read twice: once to know whether it was copied before, once to be written.
-//! That holds up the thread that the build runs on, and with it the answers to a build VM that runs
-//! at the time. Its agent waits for them for half a minute and more, which is gigabytes; a build
-//! with longer copies after a RUN should be given a runtime with a second thread.
 
-use std::collections::btree_map::Entry;
 use std::io::Read as _;
+use std::sync::Arc;
 
 use firebuild_core::tree::{Content, Kind, Metadata, Node, Tree};
 use firebuild_core::user;
 use firebuild_oci::Sources;
-use firebuild_plan::{Copy, Item, Source, Step, Unpack, key};
+use firebuild_plan::{Copy, Item, Step, Unpack, key};
 
-use super::{user_files, write};
-use crate::cache::Outcome;
+use super::user_files;
+use crate::cache::{Known, Outcome};
 use crate::copy::{self, CopyError, Match};
-use crate::error::{Error, StepError};
-use crate::execute::{Current, Execution};
+use crate::current::{Below, Current};
+use crate::error::StepError;
 use crate::sources::Files;
-use crate::{context, fingerprint, image, sources};
+use crate::stage::Layer;
+use crate::{fingerprint, sources};
 
-impl<'a> Execution<'a> {
-    pub(super) fn copy(
-        &mut self,
-        current: &mut Current<'a>,
-        copy: &Copy,
-        step: &Step,
-    ) -> Result<Outcome, StepError> {
-        let (cache, lease) = (self.cache, self.lease.clone());
+/// What is copied: the files that the operation's paths are in, and its here-documents.
+struct Material {
+    files: Arc<Files>,
+    inline: Tree,
+    /// Those of the files, and the here-documents' if there are any.
+    sources: Option<Sources>,
+}
+
+impl Current<'_> {
+    pub(super) async fn copy(&mut self, copy: &Copy, step: &Step) -> Result<Outcome, StepError> {
         if copy.parents || copy.mode.is_some() || !copy.exclude.is_empty() || copy.link {
             return Err(StepError::Unsupported("this flag of a copy"));
         }
@@ -36,22 +36,64 @@ impl<'a> Execution<'a> {
         if copy.items.iter().any(remote) {
             return Err(StepError::Unsupported("a source from elsewhere"));
         }
-        let from = self.load(&copy.from)?;
-        let inline = inline(&copy.items, &mut from.sources)?;
-        let sources = copied(copy, &from.tree, &inline)?;
-        if copy.unpack != Unpack::Never {
-            refuse_archives(&sources, &from.sources)?;
-        }
-        let content = fingerprint::of(&sources, &from.sources).map_err(StepError::Read)?;
-        let key = key::copy(&current.state.chain, copy, &content);
-        if let Some(outcome) = cache.get(&key)? {
-            return Ok(outcome);
-        }
-        let lower = current.state.files(cache.store)?;
+        let files = self.source(&copy.from).await?;
+        let (copy, chain) = (Arc::new(copy.clone()), self.state.chain);
+        let hashed = Arc::clone(&copy);
+        let hash = move |_: &mut Below| {
+            let material = Material::new(&hashed, files)?;
+            let sources = material.matches(&hashed)?;
+            if hashed.unpack != Unpack::Never {
+                refuse_archives(&sources, material.sources())?;
+            }
+            let content = fingerprint::of(&sources, material.sources());
+            let content = content.map_err(StepError::Read)?;
+            Ok((key::copy(&chain, &hashed, &content), material))
+        };
+        let (key, material) = self.work(hash).await?;
+        let claim = match self.known(key).await? {
+            Known::Yes(outcome) => return Ok(outcome),
+            Known::No(claim) => claim,
+        };
+        let write = move |below: &mut Below| material.write(&copy, below);
+        let layer = self.work(write).await?;
+        Ok(self.keep(claim, layer, step).await?)
+    }
+}
+
+impl Material {
+    fn new(copy: &Copy, files: Arc<Files>) -> Result<Self, StepError> {
+        let written = |item: &Item| matches!(item, Item::Inline { .. });
+        let mut sources = copy
+            .items
+            .iter()
+            .any(written)
+            .then(|| files.sources.clone());
+        let inline = match &mut sources {
+            Some(sources) => inline(&copy.items, sources)?,
+            None => Tree::default(),
+        };
+        Ok(Self {
+            files,
+            inline,
+            sources,
+        })
+    }
+
+    fn sources(&self) -> &Sources {
+        self.sources.as_ref().unwrap_or(&self.files.sources)
+    }
+
+    fn matches(&self, copy: &Copy) -> Result<Vec<Match<'_>>, CopyError> {
+        copied(copy, &self.files.tree, &self.inline)
+    }
+
+    fn write(&self, copy: &Copy, below: &mut Below) -> Result<Layer, StepError> {
+        let lower = below.files()?;
         let owner = copy.owner.as_ref().map(|owner| {
             let (passwd, group) = user_files(lower);
             user::owner(owner, &passwd, &group)
         });
+        let sources = self.matches(copy)?;
         let parts: Vec<_> = sources.iter().map(copy::Part::Match).collect();
         let request = copy::Request {
             parts: &parts,
@@ -60,36 +102,7 @@ impl<'a> Execution<'a> {
             mode: None,
         };
         let upper = copy::copy(&lower.tree, &request)?;
-        let layer = write(&lease, upper, &from.sources)?;
-        Ok(cache.put(&key, layer, step)?)
-    }
-
-    /// What is copied from, loaded if it was not.
-    fn load(&mut self, from: &Source) -> Result<&mut Files, Error> {
-        match from {
-            Source::Context => {
-                if self.context.is_none() {
-                    self.context = Some(context::scan(self.request.context, self.request.ignore)?);
-                }
-                Ok(self.context.get_or_insert_default())
-            }
-            Source::Stage(index) => {
-                let stage = &mut self.stages[*index];
-                stage.files(self.cache.store)?;
-                Ok(stage.loaded_files())
-            }
-            Source::Image(reference) => {
-                let state = match self.images.entry(reference.clone()) {
-                    Entry::Occupied(entry) => entry.into_mut(),
-                    Entry::Vacant(entry) => {
-                        entry.insert(image::state(self.cache.store, reference)?)
-                    }
-                };
-                state.files(self.cache.store)?;
-                Ok(state.loaded_files())
-            }
-            Source::Named(_) | Source::Empty => Err(Error::Unsupported("a named context")),
-        }
+        below.write(upper, self.sources())
     }
 }
 
@@ -124,7 +137,7 @@ fn copied<'t>(copy: &Copy, from: &'t Tree, inline: &'t Tree) -> Result<Vec<Match
         match item {
             Item::Path(path) => sources.extend(copy::matches(from, path.as_bytes(), &all)?),
             Item::Inline { name, .. } => {
-                sources.extend(copy::matches(inline, name.as_bytes(), &all)?)
+                sources.extend(copy::matches(inline, name.as_bytes(), &all)?);
             }
             Item::Http { .. } | Item::Git { .. } => {}
         }

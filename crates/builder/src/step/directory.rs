@@ -6,43 +6,47 @@ use firebuild_oci::Sources;
 use firebuild_plan::{Directory, Step, key};
 use firebuild_store::Lease;
 
-use super::{user_files, write};
-use crate::cache::Outcome;
+use super::user_files;
+use crate::cache::{Known, Outcome};
 use crate::copy;
+use crate::current::{Below, Current};
 use crate::error::StepError;
-use crate::execute::{Current, Execution};
 use crate::stage::Layer;
 use crate::time;
 
-impl<'a> Execution<'a> {
-    pub(super) fn directory(
+impl Current<'_> {
+    pub(super) async fn directory(
         &mut self,
-        current: &mut Current<'a>,
         directory: &Directory,
         step: &Step,
     ) -> Result<Outcome, StepError> {
-        let key = key::directory(&current.state.chain, directory);
-        if let Some(outcome) = self.cache.get(&key)? {
-            return Ok(outcome);
-        }
-        let merged = current.state.files(self.cache.store)?;
-        let (passwd, group) = user_files(merged);
-        let user = user::process_user(&directory.user, &passwd, &group)?;
-        // A number alone owns what it makes with its own group, as in BuildKit.
-        let (uid, gid) =
-            user::owner(&directory.user, &passwd, &group).unwrap_or((user.uid, user.gid));
-        let made = Metadata {
-            uid,
-            gid,
-            mtime: now(),
-            ..Metadata::root_owned(0o755)
+        let key = key::directory(&self.state.chain, directory);
+        let claim = match self.known(key).await? {
+            Known::Yes(outcome) => return Ok(outcome),
+            Known::No(claim) => claim,
         };
-        let upper = copy::make_directory(&merged.tree, directory.path.as_bytes(), &made)?;
-        let layer = match upper {
-            Some(upper) => write(&self.lease, upper, &Sources::default())?,
-            None => write_empty(&self.lease)?,
-        };
-        Ok(self.cache.put(&key, layer, step)?)
+        let directory = directory.clone();
+        let layer = self.work(move |below| make(below, &directory)).await?;
+        Ok(self.keep(claim, layer, step).await?)
+    }
+}
+
+fn make(below: &mut Below, directory: &Directory) -> Result<Layer, StepError> {
+    let merged = below.files()?;
+    let (passwd, group) = user_files(merged);
+    let user = user::process_user(&directory.user, &passwd, &group)?;
+    // A number alone owns what it makes with its own group, as in BuildKit.
+    let (uid, gid) = user::owner(&directory.user, &passwd, &group).unwrap_or((user.uid, user.gid));
+    let made = Metadata {
+        uid,
+        gid,
+        mtime: now(),
+        ..Metadata::root_owned(0o755)
+    };
+    let upper = copy::make_directory(&merged.tree, directory.path.as_bytes(), &made)?;
+    match upper {
+        Some(upper) => below.write(upper, &Sources::default()),
+        None => write_empty(&below.lease),
     }
 }
 

@@ -10,51 +10,33 @@ mod run;
 
 use std::io::Read as _;
 
-use firebuild_core::tree::{Kind, Tree};
+use firebuild_core::tree::Kind;
 use firebuild_core::user;
-use firebuild_oci::{Changes, Sources};
 use firebuild_plan::{Operation, Step};
-use firebuild_store::Lease;
 
 use crate::cache::Outcome;
+use crate::current::Current;
 use crate::error::StepError;
-use crate::execute::{Current, Execution};
 use crate::progress::Place;
 use crate::sources::Files;
-use crate::stage::Layer;
 
-impl<'a> Execution<'a> {
+impl Current<'_> {
     /// Does one step, or finds its result in the cache.
     pub(crate) async fn step(
         &mut self,
-        current: &mut Current<'a>,
         step: &Step,
         place: Place<'_>,
     ) -> Result<Outcome, StepError> {
         for change in step.operation.changes() {
-            change.apply(&mut current.state.config);
+            change.apply(&mut self.state.config);
         }
         match &step.operation {
-            Operation::Configure(_) => Ok(Outcome {
-                layer: None,
-                created: 0,
-                cached: false,
-            }),
-            Operation::Directory(directory) => self.directory(current, directory, step),
-            Operation::Copy(copy) => self.copy(current, copy, step),
-            Operation::Run(run) => self.process(current, run, step, place).await,
+            Operation::Configure(_) => Ok(Outcome::NOTHING),
+            Operation::Directory(directory) => self.directory(directory, step).await,
+            Operation::Copy(copy) => self.copy(copy, step).await,
+            Operation::Run(run) => self.process(run, step, place).await,
         }
     }
-}
-
-/// Makes a tree a layer of the store.
-fn write(lease: &Lease, upper: Tree, sources: &Sources) -> Result<Layer, StepError> {
-    let writer = Changes::whole(upper).write(sources, lease.blob_writer()?)?;
-    let blob = writer.commit(None)?;
-    Ok(Layer {
-        digest: blob.digest,
-        size: blob.size,
-    })
 }
 
 /// The image's `/etc/passwd` and `/etc/group`; empty where they are missing, no regular files, or

@@ -4,16 +4,14 @@
 use firebuild_plan::{Network, Run, Security, Step, key};
 
 use crate::bootstrap;
-use crate::cache::Outcome;
+use crate::cache::{Known, Outcome};
+use crate::current::{Below, Current};
 use crate::error::StepError;
-use crate::execute::{Current, Execution};
-use crate::progress::{Event, Place};
-use crate::vm::BuildVm;
+use crate::progress::Place;
 
-impl<'a> Execution<'a> {
+impl Current<'_> {
     pub(super) async fn process(
         &mut self,
-        current: &mut Current<'a>,
         run: &Run,
         step: &Step,
         place: Place<'_>,
@@ -26,43 +24,22 @@ impl<'a> Execution<'a> {
                 "another network or security of a RUN",
             ));
         }
-        let key = key::run(&current.state.chain, run, &[]);
-        if let Some(outcome) = self.cache.get(&key)? {
-            return Ok(outcome);
-        }
-        let store = self.cache.store;
-        let vm = match &mut current.vm {
-            Some(vm) => vm,
-            none => {
-                self.announce()?;
-                let options = &self.request.vm;
-                let vm =
-                    BuildVm::start(&self.lease, options, &current.state, self.progress).await?;
-                none.insert(vm)
-            }
+        let key = key::run(&self.state.chain, run, &[]);
+        let claim = match self.known(key).await? {
+            Known::Yes(outcome) => return Ok(outcome),
+            Known::No(claim) => claim,
         };
-        vm.lay_on(store, &current.state.layers, &step.origin)
-            .await?;
-        let layer = vm.run(run, &step.origin, place, self.progress).await?;
+        let (store, layers) = (self.store(), self.state.layers.clone());
+        let vm = self.running().await?;
+        vm.lay_on(store, &layers, &step.origin).await?;
+        let layer = vm.run(run, &step.origin, place).await?;
         // A layer that is valid by itself can still be one that nothing can lay on what is below.
         // It must not get into the cache.
-        current.state.files(store)?;
-        current.state.lay(store, layer).map_err(|error| {
+        let fits = move |below: &mut Below| Ok(below.lay(layer)?);
+        self.work(fits).await.map_err(|error| {
             let why = bootstrap::chain(&error);
             StepError::Violation(format!("it sent a layer that fits nothing: {why}"))
         })?;
-        Ok(self.cache.put(&key, layer, step)?)
-    }
-
-    /// Says once in a build what its VMs run in, and why.
-    fn announce(&mut self) -> Result<(), StepError> {
-        if !std::mem::replace(&mut self.announced, true) {
-            let vmm = self.request.vm.host.vmm()?;
-            let facts = vmm.facts();
-            self.progress.event(Event::Note {
-                text: &format!("build VMs run in {}: {}", facts.name, facts.reason),
-            });
-        }
-        Ok(())
+        Ok(self.keep(claim, layer, step).await?)
     }
 }

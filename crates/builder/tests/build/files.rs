@@ -4,6 +4,7 @@
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 
+use firebuild_builder::NoCache;
 use firebuild_oci::{export_rootfs_tar, find_image};
 
 use crate::place::{Place, Told, name};
@@ -142,7 +143,7 @@ fn only_what_reads_a_changed_file_is_done_again() {
     // Another Dockerfile with the same beginning shares its layers.
     let other = "FROM scratch AS base\nCOPY ./a /\nENV X=1\nWORKDIR /w\n";
     assert_eq!(cached(&built(&place, other)), ["base 2", "base 4"]);
-    place.no_cache = true;
+    place.no_cache = NoCache::All;
     assert!(cached(&built(&place, text)).is_empty());
 }
 

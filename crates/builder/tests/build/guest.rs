@@ -166,6 +166,7 @@ async fn execute(client: &mut Client, run: &Run) -> Result<(), Failure> {
             client.abort(AbortRequest { error }).await?;
             std::future::pending().await
         }
+        "hang" => std::future::pending().await,
         "die" => Err("the disk is gone".into()),
         "silence" => {
             say(client, index, "the guest is silent from now on").await?;

@@ -14,6 +14,7 @@ mod files;
 mod guest;
 mod hostile;
 mod place;
+mod stages;
 mod steps;
 mod trust;
 

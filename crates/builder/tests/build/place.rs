@@ -1,12 +1,15 @@
 //! A host of its own for each test, whose build VMs are processes.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use firebuild_builder::progress::{Event, Progress};
-use firebuild_builder::{Built, Error, KernelChoice, Request, StoreBases, VmOptions, build};
+use firebuild_builder::progress::{Event, Progress, Wait};
+use firebuild_builder::{
+    Built, Error, KernelChoice, NoCache, Request, StoreBases, VmOptions, build,
+};
 use firebuild_core::{ByteSize, Digest, Platform, Reference};
 use firebuild_machine::host::Boot;
 use firebuild_machine::spec::CertificateFiles;
@@ -24,7 +27,8 @@ pub(crate) const GUEST: &str = "FIREBUILD_TEST_GUEST";
 pub(crate) struct Place {
     pub(crate) host: Host,
     pub(crate) certificates: Option<CertificateFiles>,
-    pub(crate) no_cache: bool,
+    pub(crate) no_cache: NoCache,
+    pub(crate) jobs: usize,
     pub(crate) connect_time: Option<Duration>,
     root: tempfile::TempDir,
 }
@@ -38,17 +42,18 @@ pub(crate) struct Told {
 /// Writes down what a build says.
 #[derive(Default)]
 struct Notes {
-    events: Vec<String>,
+    events: Mutex<Vec<String>>,
 }
 
 impl Progress for Notes {
-    fn event(&mut self, event: Event<'_>) {
-        self.events.push(match event {
-            Event::Step { place, text } => {
-                format!("{} {}/{} {text}", place.stage, place.step, place.steps)
+    fn event(&self, event: Event<'_>) {
+        let text = match event {
+            Event::Step { place, text, .. } => {
+                format!("{} {}/{} {text}", place.stage.name, place.step, place.steps)
             }
-            Event::Cached { place } => format!("{} {} cached", place.stage, place.step),
-            Event::Done { place, .. } => format!("{} {} done", place.stage, place.step),
+            Event::Cached { place, .. } => format!("{} {} cached", place.stage.name, place.step),
+            Event::Done { place, .. } => format!("{} {} done", place.stage.name, place.step),
+            Event::Failed { place, .. } => format!("{} {} failed", place.stage.name, place.step),
             Event::Line {
                 place,
                 output,
@@ -59,11 +64,32 @@ impl Progress for Notes {
                     // Time passes as soon as there is nothing else to do.
                     tokio::time::pause();
                 }
-                format!("{} {} {output:?}: {line}", place.stage, place.step)
+                format!("{} {} {output:?}: {line}", place.stage.name, place.step)
             }
-            Event::Note { text } => format!("note: {text}"),
-            Event::Warning { text } => format!("warning: {text}"),
-        });
+            Event::Build { stages, steps, .. } => format!("build {stages} {steps}"),
+            Event::StageStarted { stage } => format!("stage {} started", stage.name),
+            Event::StageDone { stage, .. } => format!("stage {} done", stage.name),
+            Event::Waiting { stage, wait } => {
+                format!("stage {} waits: {}", stage.name, name_of(wait))
+            }
+            Event::Waited { stage, wait, .. } => {
+                format!("stage {} waited: {}", stage.name, name_of(wait))
+            }
+            Event::VmStarting { stage, .. } => format!("VM of {} starts", stage.name),
+            Event::VmReady { stage, .. } => format!("VM of {} is ready", stage.name),
+            Event::VmEnded { stage, .. } => format!("VM of {} ended", stage.name),
+            Event::Note { text, .. } => format!("note: {text}"),
+            Event::Warning { text, .. } => format!("warning: {text}"),
+        };
+        self.events.lock().unwrap().push(text);
+    }
+}
+
+fn name_of(wait: Wait<'_>) -> &str {
+    match wait {
+        Wait::Stage(stage) => stage.name,
+        Wait::Step => "the same step",
+        Wait::Slot => "a slot",
     }
 }
 
@@ -84,7 +110,8 @@ impl Place {
         Self {
             host: host(root.path(), store, kind),
             certificates: None,
-            no_cache: false,
+            no_cache: NoCache::Nothing,
+            jobs: 2,
             connect_time: None,
             root,
         }
@@ -111,7 +138,8 @@ impl Place {
             context: &self.root().join("context"),
             ignore: &Patterns::parse(&ignore).unwrap(),
             tags: &[name()],
-            no_cache: self.no_cache,
+            no_cache: self.no_cache.clone(),
+            jobs: NonZeroUsize::new(self.jobs),
             vm: VmOptions {
                 host: self.host.clone(),
                 kernel: KernelChoice {
@@ -125,18 +153,18 @@ impl Place {
                 certificates: self.certificates.clone(),
             },
         };
-        let mut notes = Notes::default();
+        let notes = Notes::default();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
-        let result = runtime.block_on(build(&self.host.store, &plan, &request, &mut notes));
+        let result = runtime.block_on(build(&self.host.store, &plan, &request, &notes));
         // Whatever happened, no VM is left, and nothing half-made.
         assert!(client::list(&self.host).unwrap().is_empty());
         assert!(self.host.network.known().unwrap().is_empty());
         assert_eq!(self.entries("store/v1/tmp"), 0);
         Told {
-            events: notes.events,
+            events: notes.events.into_inner().unwrap(),
             result,
         }
     }

@@ -41,7 +41,7 @@ impl Baseos {
             slim,
         };
         let store = global.store()?;
-        let digest = firebuild_builder::base::bootstrap(&store, &wanted, &tag, &mut Notes)?;
+        let digest = firebuild_builder::base::bootstrap(&store, &wanted, &tag, &Notes)?;
         terminal::say(format_args!("made `{}`", tag.familiar()));
         terminal::print(format_args!("{digest}\n"))
     }
@@ -67,8 +67,8 @@ pub(crate) fn suite(text: &str) -> anyhow::Result<&str> {
 struct Notes;
 
 impl Progress for Notes {
-    fn event(&mut self, event: Event<'_>) {
-        if let Event::Note { text } = event {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Note { text, .. } = event {
             terminal::say(text);
         }
     }

@@ -69,6 +69,7 @@ fn what_nothing_refers_to_is_collected() {
         layer: cached.digest,
         size: cached.size,
         created: 1,
+        duration_ms: None,
         description: String::new(),
     };
     let key = Digest::of(b"key");
@@ -112,6 +113,7 @@ fn a_cache_record_without_its_layer_is_none() {
         layer: Digest::of(b"absent"),
         size: 6,
         created: 1,
+        duration_ms: None,
         description: "RUN true".to_owned(),
     };
     let key = Digest::of(b"key");

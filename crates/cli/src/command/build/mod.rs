@@ -4,11 +4,12 @@ mod cache;
 mod choices;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
-use firebuild_builder::{Built, Request, StoreBases};
+use firebuild_builder::{Built, NoCache, Request, StoreBases};
 use firebuild_core::{ImageConfig, Platform, Reference};
 use firebuild_dockerfile::Dockerfile;
 use firebuild_plan::Plan;
@@ -62,9 +63,12 @@ struct ImageBuild {
     file: Option<PathBuf>,
     #[command(flatten)]
     choices: Choices,
-    /// Do everything anew
-    #[arg(long)]
-    no_cache: bool,
+    /// Do everything anew, or only what these stages do
+    #[arg(long, value_name = "STAGE", num_args = 0.., require_equals = true, value_delimiter = ',')]
+    no_cache: Option<Vec<String>>,
+    /// How many build VMs may run at once; as many as the host has room for, if not given
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
     /// How to show what happens
     #[arg(long, value_enum, default_value_t)]
     progress: progress::Style,
@@ -142,16 +146,25 @@ impl ImageBuild {
             context: self.context(),
             ignore: &ignore,
             tags: &self.tags,
-            no_cache: self.no_cache,
+            no_cache: self.no_cache(),
+            jobs: self.jobs,
             vm: self.vm.options(&store, &self.bootstrap)?,
         };
-        let mut shown = progress::shown(self.progress);
+        let shown = progress::shown(self.progress);
         for warning in &dockerfile.warnings {
             terminal::say(picture.of_warning(warning));
         }
-        let built = block_on(interruptible(&store, &plan, &request, shown.as_mut()))?;
+        let built = block_on(interruptible(&store, &plan, &request, shown.as_ref()))?;
         let built = built.map_err(|error| picture.of_build(error))?;
         self.tell(&built)
+    }
+
+    fn no_cache(&self) -> NoCache {
+        match &self.no_cache {
+            None => NoCache::Nothing,
+            Some(stages) if stages.is_empty() => NoCache::All,
+            Some(stages) => NoCache::Stages(stages.iter().cloned().collect()),
+        }
     }
 
     fn tell(&self, built: &Built) -> anyhow::Result<()> {
@@ -242,7 +255,7 @@ async fn interruptible(
     store: &Store,
     plan: &Plan,
     request: &Request<'_>,
-    progress: &mut dyn firebuild_builder::progress::Progress,
+    progress: &dyn firebuild_builder::progress::Progress,
 ) -> Result<Built, BuildEnd> {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut interrupt), Ok(mut terminate)) = (
