@@ -12,6 +12,7 @@ mod session;
 
 mod arguments;
 mod cache;
+mod checks;
 mod copies;
 mod full_disk;
 mod images;

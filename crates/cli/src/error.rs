@@ -47,8 +47,24 @@ impl fmt::Display for Rendered {
 
 impl std::error::Error for Rendered {}
 
+/// What was asked has been answered, and the answer is no: nothing more is said, and the exit
+/// status is 1.
+#[derive(Debug)]
+pub(crate) struct Negative;
+
+impl fmt::Display for Negative {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no")
+    }
+}
+
+impl std::error::Error for Negative {}
+
 /// Prints an error and gives the exit status.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    if error.is::<Negative>() {
+        return ExitCode::FAILURE;
+    }
     if let Some(Rendered(picture)) = error.downcast_ref() {
         terminal::say(picture);
         return ExitCode::from(OWN_FAILURE);

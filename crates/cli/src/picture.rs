@@ -69,16 +69,17 @@ impl Picture<'_> {
     }
 
     /// Something that is probably not meant.
-    pub(crate) fn of_warning(&self, warning: &Warning) -> String {
+    pub(crate) fn of_warning(&self, warning: &Warning, colours: bool) -> String {
         let title = format!("{} ({})", warning.message, warning.rule);
-        self.render(Shown {
+        let shown = Shown {
             level: Level::WARNING,
             title: &title,
             span: warning.span.range(),
             label: "",
-            notes: Vec::new(),
+            notes: vec![warning.rule.url()],
             hint: None,
-        })
+        };
+        self.render(shown, colours)
     }
 
     /// The end of a build.
@@ -117,10 +118,10 @@ impl Picture<'_> {
     }
 
     fn rendered(&self, shown: Shown<'_>) -> anyhow::Error {
-        Rendered(self.render(shown)).into()
+        Rendered(self.render(shown, terminal::colours())).into()
     }
 
-    fn render(&self, shown: Shown<'_>) -> String {
+    fn render(&self, shown: Shown<'_>, colours: bool) -> String {
         // Marks are placed by bytes, so bytes that are no text must not change their number.
         let text: String = match std::str::from_utf8(self.text) {
             Ok(text) => text.to_owned(),
@@ -151,7 +152,7 @@ impl Picture<'_> {
             group = group.element(Level::HELP.with_name("hint").message(hint.as_str()));
         }
         let report: &[Group<'_>] = &[group];
-        let renderer = if terminal::colours() {
+        let renderer = if colours {
             Renderer::styled()
         } else {
             Renderer::plain()

@@ -45,6 +45,12 @@ pub(crate) fn colours() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
+/// True where standard output shows colours.
+pub(crate) fn colours_on_output() -> bool {
+    let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    wanted && io::stdout().is_terminal()
+}
+
 /// Rows of text under headings, in columns that line up.
 #[derive(Debug)]
 pub(crate) struct Table {

@@ -83,6 +83,12 @@ impl CheckOptions {
     pub fn skips(&self, rule: &str) -> bool {
         self.skip_all || self.skip.contains(rule)
     }
+
+    /// Whether an experimental rule is to be checked.
+    #[must_use]
+    pub fn enables(&self, rule: &str) -> bool {
+        self.experimental_all || self.experimental.contains(rule)
+    }
 }
 
 /// What Go's `strconv.ParseBool` accepts.

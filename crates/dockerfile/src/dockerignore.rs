@@ -107,6 +107,12 @@ impl Patterns {
         self.patterns.is_empty()
     }
 
+    /// True if a pattern takes something in again.
+    #[must_use]
+    pub fn has_exceptions(&self) -> bool {
+        self.patterns.iter().any(|pattern| pattern.negated)
+    }
+
     /// Whether a path, relative to the context's root and without `.` and `..`, is left out. The
     /// last pattern that matches counts; one that matches a directory above matches too.
     #[must_use]

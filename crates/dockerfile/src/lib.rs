@@ -67,7 +67,8 @@ pub use instruction::{
     TransferOptions, User, Volume, Workdir,
 };
 pub use invocation::Invocation;
-pub use lint::Warning;
+pub use lint::{Rule, Warning};
 pub use parse::{MAX_SIZE, parse, parse_trigger};
 pub use position::{Position, Span};
+pub use suggest::nearest;
 pub use word::Word;

@@ -8,10 +8,12 @@
 //! * [`key`]: what an operation's result depends on, as one digest: the build cache's key.
 //! * [`mount`]: what is mounted while one process runs.
 //! * [`lower`]: from a Dockerfile to a plan.
+//! * [`check`]: what is legal in a Dockerfile and probably not meant.
 //!
 //! Everything here is pure: what lowering must know of base images is asked through a trait.
 
 pub mod change;
+pub mod check;
 pub mod key;
 pub mod lower;
 pub mod mount;

@@ -2,6 +2,7 @@
 
 mod baseos;
 mod build;
+mod check;
 mod image;
 mod kernel;
 mod lifecycle;

@@ -19,7 +19,8 @@ pub struct Dockerfile {
     pub directives: Directives,
     /// The instructions in the order of the file; at least one.
     pub instructions: Vec<Instruction>,
-    /// What is legal and probably not meant.
+    /// What is legal and probably not meant, as far as the text alone tells; nothing is turned off
+    /// yet. See [`Dockerfile::asked_for`].
     pub warnings: Vec<Warning>,
 }
 

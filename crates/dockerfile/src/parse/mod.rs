@@ -57,7 +57,7 @@ pub fn parse(text: &[u8]) -> Result<Dockerfile, ParseError> {
         return Err(ParseError::new(ErrorKind::NoStages, end).expecting("FROM"));
     }
     let directives = parser.directives.directives;
-    let warnings = lint::check(&instructions, &directives, parser.warnings);
+    let warnings = lint::check(&instructions, parser.warnings);
     Ok(Dockerfile {
         directives,
         instructions,

@@ -10,6 +10,7 @@ mod ignore;
 mod lexing;
 mod lints;
 mod properties;
+mod refused;
 mod run;
 mod sizes;
 mod stages;

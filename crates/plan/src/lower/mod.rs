@@ -26,9 +26,10 @@ use firebuild_dockerfile::{
 pub use error::{LowerError, LowerErrorKind};
 pub use outline::{Outline, OutlinedStage, outline};
 pub use proxy::proxies;
-use scope::Scope;
+pub(crate) use scope::Scope;
 use stage::Lowering;
 use stages::Stages;
+pub(crate) use stages::usual;
 
 use crate::mount::Mount;
 use crate::operation::{Base, Operation, Plan, Source, Stage, VERSION};
@@ -285,7 +286,7 @@ fn sources(operation: &mut Operation) -> Vec<&mut Source> {
     }
 }
 
-fn last_name(dockerfile: &Dockerfile) -> Option<&str> {
+pub(crate) fn last_name(dockerfile: &Dockerfile) -> Option<&str> {
     let mut instructions = dockerfile.instructions.iter().rev();
     instructions.find_map(|instruction| match &instruction.kind {
         InstructionKind::From(from) => Some(from.name.as_ref().map(|name| name.text.as_str())),

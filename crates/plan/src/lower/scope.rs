@@ -87,6 +87,16 @@ impl Scope {
         }
     }
 
+    /// The variables that have a value.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.visible.keys().map(String::as_str)
+    }
+
+    /// Whether a build argument is declared in this scope, with a value or without one.
+    pub(crate) fn declares(&self, name: &str) -> bool {
+        self.arguments.iter().any(|(declared, _)| declared == name)
+    }
+
     /// `ENV name=value`.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.visible.insert(name.to_owned(), value.to_owned());

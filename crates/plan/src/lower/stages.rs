@@ -296,7 +296,7 @@ impl<'a> Stages<'a> {
 }
 
 /// The form in which names of contexts are compared: `debian` is `docker.io/library/debian:latest`.
-fn usual(name: &str) -> String {
+pub(crate) fn usual(name: &str) -> String {
     let familiar = name
         .parse::<Reference>()
         .map(|reference| reference.familiar());

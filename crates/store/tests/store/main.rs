@@ -9,7 +9,6 @@
 )]
 
 mod blobs;
-mod cache_disks;
 mod directories;
 mod images;
 mod machines;

@@ -11,17 +11,18 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use firebuild_builder::{Built, NoCache, Request, StoreBases};
 use firebuild_core::{ImageConfig, Platform, Reference};
-use firebuild_dockerfile::Dockerfile;
+use firebuild_dockerfile::{Dockerfile, ParseError};
 use firebuild_plan::Plan;
+use firebuild_plan::check::Facts;
 use firebuild_plan::ignore::Patterns;
-use firebuild_plan::lower::{self, Bases, BoxError};
+use firebuild_plan::lower::{self, Bases, BoxError, LowerErrorKind};
 use firebuild_plan::lower::{lower, outline};
 use firebuild_store::Store;
 
 use choices::{Choices, familiar};
 
 use super::machine::VmArguments;
-use super::{Format, Global, block_on};
+use super::{Format, Global, block_on, check};
 use crate::error::hinted;
 use crate::picture::Picture;
 use crate::progress;
@@ -75,6 +76,9 @@ struct ImageBuild {
     /// Only print what was understood; start no VM
     #[arg(long, value_enum, value_name = "WHAT")]
     print: Option<Printed>,
+    /// Only check the Dockerfile for what is legal and probably not meant; start no VM
+    #[arg(long, conflicts_with = "print")]
+    check: bool,
     /// How to print
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -104,8 +108,11 @@ impl ImageBuild {
             name: &name,
             text: &text,
         };
-        let dockerfile =
-            firebuild_dockerfile::parse(&text).map_err(|error| picture.of_parse(&error))?;
+        let parsed = firebuild_dockerfile::parse(&text);
+        if self.check {
+            return self.check(global, parsed, &picture);
+        }
+        let dockerfile = parsed.map_err(|error| picture.of_parse(&error))?;
         match self.print {
             Some(Printed::Instructions) => self.print(&dockerfile, &dockerfile.instructions),
             Some(Printed::Stages) => {
@@ -120,6 +127,41 @@ impl ImageBuild {
             }
             None => self.build(global, &dockerfile, &picture),
         }
+    }
+
+    /// Checks the file, with what is here of its base images.
+    fn check(
+        &self,
+        global: &Global,
+        parsed: Result<Dockerfile, ParseError>,
+        picture: &Picture<'_>,
+    ) -> anyhow::Result<()> {
+        let dockerfile = match parsed {
+            Ok(dockerfile) => dockerfile,
+            Err(error) => {
+                let failure = Some(check::Failure::Parse(error));
+                return check::print(None, failure, picture, self.format);
+            }
+        };
+        let options = self.lowering()?;
+        let store = global.store().ok();
+        let bases = Known(store.as_ref().map(StoreBases));
+        let report = firebuild_plan::check::check(
+            &dockerfile,
+            &Facts {
+                options: &options,
+                bases: &bases,
+                ignore: &self.ignore()?,
+                all_stages: true,
+            },
+        )?;
+        let failure = match lower(&dockerfile, &options, &bases) {
+            Err(error) if !matches!(error.kind, LowerErrorKind::Base(_)) => {
+                Some(check::Failure::Lower(error))
+            }
+            _ => None,
+        };
+        check::print(Some(&report), failure, picture, self.format)
     }
 
     fn print(
@@ -151,9 +193,16 @@ impl ImageBuild {
             vm: self.vm.options(&store, &self.bootstrap)?,
         };
         let shown = progress::shown(self.progress);
-        for warning in &dockerfile.warnings {
-            terminal::say(picture.of_warning(warning));
-        }
+        let report = firebuild_plan::check::check(
+            dockerfile,
+            &Facts {
+                options: &self.lowering()?,
+                bases: &StoreBases(&store),
+                ignore: &ignore,
+                all_stages: false,
+            },
+        )?;
+        check::tell(&report, picture, self.progress)?;
         let built = block_on(interruptible(&store, &plan, &request, shown.as_ref()))?;
         let built = built.map_err(|error| picture.of_build(error))?;
         self.tell(&built)
@@ -283,6 +332,18 @@ pub(crate) enum BuildEnd {
 impl From<firebuild_builder::Error> for BuildEnd {
     fn from(error: firebuild_builder::Error) -> Self {
         Self::Failed(error)
+    }
+}
+
+/// Bases for checks: those that are here.
+struct Known<'a>(Option<StoreBases<'a>>);
+
+impl Bases for Known<'_> {
+    fn config(&self, image: &Reference) -> Result<ImageConfig, BoxError> {
+        match &self.0 {
+            Some(bases) => bases.config(image),
+            None => Err("there is no store".into()),
+        }
     }
 }
 
