@@ -30,7 +30,7 @@ use crate::paths::Directories;
 use crate::record::{self, NetworkInterface, Record, State};
 use crate::spec::{CONNECT_TIME, MachineSpec, Purpose};
 use crate::vmm::ids::Ids;
-use crate::vmm::{Acceleration, Launch, Running, Vmm, VmmExit};
+use crate::vmm::{Acceleration, AttachedDisk, Launch, Running, Vmm, VmmExit};
 use crate::{Error, Host, disk, metadata, reconcile};
 
 /// How often the guest is to be heard, in milliseconds.
@@ -53,6 +53,8 @@ pub struct Machine {
     services: Option<Services>,
     running: Option<Running>,
     patience: u32,
+    /// Disks that the VM gets when it is started.
+    attached: Vec<AttachedDisk>,
 }
 
 #[derive(Debug)]
@@ -120,6 +122,7 @@ impl Machine {
             services: None,
             running: None,
             patience: 1,
+            attached: Vec::new(),
         }
     }
 
@@ -150,6 +153,12 @@ impl Machine {
     #[must_use]
     pub fn patience(&self) -> u32 {
         self.patience
+    }
+
+    /// Gives the VM one more disk, which it writes to and which outlives it. Has to be called before
+    /// [`start`](Self::start); the record does not tell of it.
+    pub fn add_disk(&mut self, disk: AttachedDisk) {
+        self.attached.push(disk);
     }
 
     /// Brings up everything, with `service` for the guest's agent to call. Has to be called within
@@ -187,6 +196,7 @@ impl Machine {
             acpi: boot.acpi,
             root,
             disk,
+            attached: std::mem::take(&mut self.attached),
             namespace,
             tap,
             mac,

@@ -10,6 +10,7 @@
 //!     blobs/sha256/HEX
 //!   cache/HEX.json             build cache: key -> layer; the file's mtime is its last use
 //!   downloads/HEX.json         what was fetched: key -> blob; the mtime as above
+//!   cache-mounts/HEX-N.img     disk N of a cache mount, by its id's digest; HEX-N.json tells the id
 //!   rootfs/HEX.img             finished root file system images, by key
 //!   kernels/ID/                a kernel and what belongs to it
 //!   machines/ID/               identity.json, record.json, lock, and what the machine has
@@ -31,6 +32,7 @@
 
 mod blob;
 mod cache;
+mod cache_disk;
 mod collect;
 mod downloads;
 mod error;
@@ -49,6 +51,7 @@ use std::sync::Arc;
 
 pub use blob::{Blob, BlobWriter, Lease, StagedBlob};
 pub use cache::{Cache, CacheEntry, CacheRecord};
+pub use cache_disk::{CacheDisk, CacheDiskEntry, CacheDisks, MOST_DISKS};
 pub use collect::Collected;
 pub use downloads::{DownloadEntry, DownloadRecord, Downloads};
 pub use error::{Error, Result};
@@ -92,6 +95,7 @@ impl Store {
             "cache",
             "downloads",
             "rootfs",
+            cache_disk::DIRECTORY,
             "kernels",
             "machines",
         ] {
@@ -126,6 +130,12 @@ impl Store {
     #[must_use]
     pub fn cache(&self) -> Cache<'_> {
         Cache::new(self)
+    }
+
+    /// The disks of cache mounts.
+    #[must_use]
+    pub fn cache_disks(&self) -> CacheDisks<'_> {
+        CacheDisks::new(self)
     }
 
     /// The kernels.

@@ -76,6 +76,8 @@ pub struct Launch {
     pub root: File,
     /// The VM's own disk: the one with the serial `disk`.
     pub disk: File,
+    /// Further disks that the guest writes to.
+    pub attached: Vec<AttachedDisk>,
     /// The network namespace to run in.
     pub namespace: Namespace,
     /// The open tap device.
@@ -90,6 +92,15 @@ pub struct Launch {
     pub console: PathBuf,
     /// The metadata, for a VMM that serves it itself.
     pub metadata: Document,
+}
+
+/// A disk of a VM's that outlives it.
+#[derive(Debug)]
+pub struct AttachedDisk {
+    /// What the guest knows it by: 1 to 20 of `a-z` and `0-9`, and not `root` or `disk`.
+    pub serial: String,
+    /// The disk, open for reading and writing.
+    pub file: File,
 }
 
 /// What a VMM's start and its like return.

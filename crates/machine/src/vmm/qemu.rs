@@ -81,13 +81,15 @@ impl Vmm for Qemu {
 }
 
 /// The numbers of the descriptors that QEMU inherits.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Numbers {
     kernel: i32,
     initramfs: i32,
     root: i32,
     disk: i32,
     tap: i32,
+    /// One for each attached disk.
+    attached: Vec<i32>,
 }
 
 fn prepare(launch: Launch, acceleration: Acceleration) -> io::Result<(Vec<String>, Vec<OwnedFd>)> {
@@ -96,15 +98,22 @@ fn prepare(launch: Launch, acceleration: Acceleration) -> io::Result<(Vec<String
     let disk: OwnedFd = launch.disk.try_clone()?.into();
     let root: OwnedFd = launch.root.try_clone()?.into();
     let tap = launch.tap.try_clone()?;
+    let attached = launch.attached.iter();
+    let attached: Vec<OwnedFd> = attached
+        .map(|disk| Ok(disk.file.try_clone()?.into()))
+        .collect::<io::Result<_>>()?;
     let numbers = Numbers {
         kernel: kernel.as_raw_fd(),
         initramfs: initramfs.as_raw_fd(),
         root: root.as_raw_fd(),
         disk: disk.as_raw_fd(),
         tap: tap.as_raw_fd(),
+        attached: attached.iter().map(AsRawFd::as_raw_fd).collect(),
     };
-    let arguments = arguments(&launch, acceleration, numbers);
-    Ok((arguments, vec![kernel, initramfs, root, disk, tap]))
+    let arguments = arguments(&launch, acceleration, &numbers);
+    let mut kept = vec![kernel, initramfs, root, disk, tap];
+    kept.extend(attached);
+    Ok((arguments, kept))
 }
 
 /// A descriptor that any user may open again through `/proc`: the file's own, or if its permission
@@ -120,7 +129,7 @@ fn readable_by_all(file: &File) -> io::Result<OwnedFd> {
     Ok(copy.into())
 }
 
-fn arguments(launch: &Launch, acceleration: Acceleration, numbers: Numbers) -> Vec<String> {
+fn arguments(launch: &Launch, acceleration: Acceleration, numbers: &Numbers) -> Vec<String> {
     let (accel, cpu) = match acceleration {
         Acceleration::Kvm => ("kvm", "host"),
         // Linux 6.12 uses cmpxchg16b where QEMU 7.2 emulates it wrongly, and panics at random.
@@ -132,6 +141,7 @@ fn arguments(launch: &Launch, acceleration: Acceleration, numbers: Numbers) -> V
         root,
         disk,
         tap,
+        attached,
     } = numbers;
     let mac = launch.mac;
     // Without it, QEMU adds the devices to the command line.
@@ -175,10 +185,29 @@ fn arguments(launch: &Launch, acceleration: Acceleration, numbers: Numbers) -> V
     ] {
         arguments.extend([option.to_owned(), value]);
     }
+    for (index, (disk, number)) in launch.attached.iter().zip(attached).enumerate() {
+        arguments.extend(attached_disk(index, &disk.serial, *number));
+    }
     for switch in ["-nodefaults", "-no-user-config", "-no-reboot"] {
         arguments.push(switch.to_owned());
     }
     arguments
+}
+
+/// A disk that outlives the VM: what the guest flushes reaches the host's disk, and what it
+/// discards takes no more room there.
+fn attached_disk(index: usize, serial: &str, number: i32) -> [String; 6] {
+    let set = index + 3;
+    [
+        "-add-fd".to_owned(),
+        format!("fd={number},set={set}"),
+        "-blockdev".to_owned(),
+        format!(
+            "driver=raw,node-name=attached{index},discard=unmap,file.driver=file,file.filename=/dev/fdset/{set},file.locking=off,file.discard=unmap"
+        ),
+        "-device".to_owned(),
+        format!("virtio-blk-device,drive=attached{index},serial={serial}"),
+    ]
 }
 
 /// The name of the program for guests of the host's architecture.
@@ -207,6 +236,7 @@ mod tests {
     use firebuild_network::{Mac, Namespace};
     use firebuild_protocol::metadata::{Document, Latest};
 
+    use super::super::AttachedDisk;
     use super::*;
 
     fn launch() -> Launch {
@@ -222,6 +252,10 @@ mod tests {
             acpi: true,
             root: null(),
             disk: null(),
+            attached: vec![AttachedDisk {
+                serial: "cache0".to_owned(),
+                file: null(),
+            }],
             namespace: Namespace::at("/run/netns/none"),
             tap: null().into(),
             ids: None,
@@ -236,13 +270,16 @@ mod tests {
         }
     }
 
-    const NUMBERS: Numbers = Numbers {
-        kernel: 10,
-        initramfs: 11,
-        root: 12,
-        disk: 13,
-        tap: 14,
-    };
+    fn numbers() -> Numbers {
+        Numbers {
+            kernel: 10,
+            initramfs: 11,
+            root: 12,
+            disk: 13,
+            tap: 14,
+            attached: vec![15],
+        }
+    }
 
     /// The values of an option.
     fn values<'a>(arguments: &'a [String], option: &str) -> Vec<&'a str> {
@@ -253,7 +290,7 @@ mod tests {
 
     #[test]
     fn the_command_line_follows_from_the_launch() {
-        let tcg = arguments(&launch(), Acceleration::Tcg, NUMBERS);
+        let tcg = arguments(&launch(), Acceleration::Tcg, &numbers());
         let mac = launch().mac;
         for (option, expected) in [
             ("-machine", vec!["microvm,accel=tcg,rtc=on,acpi=on"]),
@@ -263,7 +300,7 @@ mod tests {
             ("-kernel", vec!["/proc/self/fd/10"]),
             ("-initrd", vec!["/proc/self/fd/11"]),
             ("-append", vec!["console=ttyS0 a,b=c"]),
-            ("-add-fd", vec!["fd=12,set=1", "fd=13,set=2"]),
+            ("-add-fd", vec!["fd=12,set=1", "fd=13,set=2", "fd=15,set=3"]),
             ("-netdev", vec!["tap,id=net,fd=14,vhost=off"]),
             (
                 "-device",
@@ -272,6 +309,7 @@ mod tests {
                     "virtio-blk-device,drive=disk,serial=disk",
                     &format!("virtio-net-device,netdev=net,mac={mac}"),
                     "virtio-rng-device",
+                    "virtio-blk-device,drive=attached0,serial=cache0",
                 ],
             ),
         ] {
@@ -280,6 +318,8 @@ mod tests {
         let drives = values(&tcg, "-blockdev");
         assert!(drives[0].contains("node-name=root,read-only=on,"));
         assert!(!drives[1].contains("read-only"));
+        // The VM's own disk ends with it; an attached one does not.
+        assert!(drives[1].contains("no-flush=on") && !drives[2].contains("no-flush"));
         for switch in ["-nodefaults", "-no-user-config", "-no-reboot"] {
             assert!(tcg.iter().any(|argument| argument == switch), "{switch}");
         }
@@ -295,7 +335,7 @@ mod tests {
             acpi: false,
             ..launch()
         };
-        let kvm = arguments(&launch, Acceleration::Kvm, NUMBERS);
+        let kvm = arguments(&launch, Acceleration::Kvm, &numbers());
         assert_eq!(
             values(&kvm, "-machine"),
             ["microvm,accel=kvm,rtc=on,acpi=off"]

@@ -9,6 +9,7 @@
 )]
 
 mod blobs;
+mod cache_disks;
 mod directories;
 mod images;
 mod machines;
