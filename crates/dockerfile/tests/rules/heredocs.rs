@@ -87,6 +87,11 @@ fn bodies_stay_as_they_are() {
         ("RUN <<E\n E\n\tE\nEE\nE", " E\n\tE\nEE\n"),
         ("RUN <<-E\n\t a\n\t\tE", "\t a\n"),
         ("RUN a \\\n <<E\nb\nE", "b\n"),
+        // Only tabs are stripped before the delimiter, and only with a dash.
+        ("RUN <<-E\n a\n \tE\n\tE", " a\n \tE\n"),
+        ("RUN <<E\na\nE \nE", "a\nE \n"),
+        ("RUN <<E\n<<F\nF\nE", "<<F\nF\n"),
+        ("RUN <<''E\n$x\nE", "$x\n"),
     ] {
         assert_eq!(heredocs(text)[0].body, body, "{text:?}");
     }

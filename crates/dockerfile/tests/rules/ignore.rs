@@ -67,6 +67,16 @@ fn patterns_match() {
         ("é?", "éé", true),
         (".", "a", false),
         ("", "a", false),
+        // Anchored at the top, unlike what git does.
+        ("b", "a/b", false),
+        ("a/b", "x/a/b", false),
+        ("b/", "a/b", false),
+        ("../a", "a", false),
+        ("a/../b", "b", true),
+        ("a//b", "a/b", true),
+        ("\ta\t", "a", true),
+        ("a\u{FEFF}", "a", false),
+        ("#", "#", false),
     ] {
         assert_eq!(excluded(patterns, path), result, "{patterns:?} {path}");
     }
@@ -120,7 +130,7 @@ fn patterns_can_be_wrong() {
     let error = Patterns::parse(b"a\n  !  \n").unwrap_err();
     assert!(matches!(error, IgnoreError::Exclusion { .. }));
     assert_eq!((error.span().start.line, error.span().start.column), (2, 3));
-    for pattern in ["[", "a[", "[]a]", "[a-]", "a\\"] {
+    for pattern in ["[", "[]", "[^]", "a[", "[]a]", "[a-]", "a\\"] {
         let error = Patterns::parse(pattern.as_bytes()).unwrap_err();
         assert_eq!(
             error.to_string(),

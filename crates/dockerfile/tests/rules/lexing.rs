@@ -33,6 +33,14 @@ fn directives_stand_at_the_top() {
         ("# a comment\n# escape=`", '\\'),
         ("# unknown=x\n# escape=`", '\\'),
         ("#\n# escape=`", '\\'),
+        // A name begins with a letter and has letters and digits, and there is a value.
+        ("# syntax=\n# escape=`", '\\'),
+        ("# 1a=b\n# escape=`", '\\'),
+        ("# es cape=b\n# escape=`", '\\'),
+        ("# escape`\n# escape=`", '\\'),
+        ("#\tescape\t=\t`\t", '`'),
+        ("#escape=`\r", '`'),
+        ("# check=skip=all\n# Syntax=a\n# eScApE=`", '`'),
         ("ARG A\n# escape=`", '\\'),
     ] {
         let dockerfile = good(&format!("{top}\nFROM scratch\n"));
@@ -150,6 +158,12 @@ fn lines_continue() {
         ("RUN a # not a comment", "a # not a comment"),
         ("RUN a \\ b", "a \\ b"),
         ("\\\nRUN a", "a"),
+        // What is skipped: comments in whatever place, blanks before the end, the end itself.
+        ("RUN a \\\n#\n#\n b", "a  b"),
+        ("RUN a \\\n # x \\\n b", "a  b"),
+        ("RUN a \\\n  # x", "a"),
+        ("RUN a \\\t\n\tb", "a \tb"),
+        ("RUN a#b \\\n c#d", "a#b  c#d"),
     ] {
         assert_eq!(run(&format!("FROM scratch\n{text}")), command, "{text:?}");
     }

@@ -5,6 +5,7 @@
 
 mod config;
 mod errors;
+mod generated;
 mod heredocs;
 mod ignore;
 mod lexing;

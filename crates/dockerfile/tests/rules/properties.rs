@@ -127,7 +127,7 @@ fn strip_places(value: &mut Value) {
     }
 }
 
-fn round_trip(text: &str) -> Result<(), TestCaseError> {
+pub(crate) fn round_trip(text: &str) -> Result<(), TestCaseError> {
     let Ok(first) = parse(text.as_bytes()) else {
         return Ok(());
     };

@@ -22,6 +22,9 @@ const REFUSED: &[(&str, u32, u32, &str)] = &[
         1,
         "unknown instruction `CMDX`; did you mean `CMD`?",
     ),
+    // Two escape characters do not continue a line, nor do three.
+    ("RUN a\\\\\nb", 3, 1, "unknown instruction `b`"),
+    ("RUN a\\\\\\\nb", 3, 1, "unknown instruction `b`"),
     ("}", 2, 1, "unknown instruction `}`"),
     // Missing or superfluous arguments.
     ("RUN", 2, 4, "RUN requires at least one argument"),

@@ -18,7 +18,7 @@ fn expand(text: &str, environment: &[(&str, &str)]) -> Result<String, String> {
         .map_err(|error| error.to_string())
 }
 
-const ENVIRONMENT: [(&str, &str); 8] = [
+const ENVIRONMENT: [(&str, &str); 9] = [
     ("x", "value"),
     ("empty", ""),
     ("path", "/usr/local/bin"),
@@ -27,6 +27,7 @@ const ENVIRONMENT: [(&str, &str); 8] = [
     ("a_1", "one"),
     ("ünï", "ü"),
     ("stars", "a*b*c"),
+    ("lines", "a\nb"),
 ];
 
 #[test]
@@ -71,6 +72,24 @@ fn operators() {
         ("${x//nothing/y}", "value"),
         ("${unset/x/y}", ""),
         ("${x//a/\\/}", "v\\/lue"),
+        // Patterns: no classes, and neither wildcard matches the end of a line.
+        ("${x#[v]}", "value"),
+        ("${lines#*b}", "a\nb"),
+        ("${lines//?/.}", ".\n."),
+        ("${lines%*a}", "a\nb"),
+        ("${stars#\\?}", "a*b*c"),
+        ("${stars//\\\\/x}", "a*b*c"),
+        ("${x#.}", "value"),
+        ("${x/(a)/b}", "value"),
+        // The longest and the shortest.
+        ("${path%/*/*}", "/usr"),
+        ("${path#/*/}", "local/bin"),
+        ("${path##/*/}", "bin"),
+        ("${path%%/*/*}", ""),
+        ("${path/\\/*\\//-}", "-bin"),
+        ("${unset:-${unset2:-${unset3-deep}}}", "deep"),
+        ("${x:+${unset:-y}}", "y"),
+        ("a${empty}b${unset}c", "abc"),
     ] {
         assert_eq!(expand(text, &ENVIRONMENT).as_deref(), Ok(result), "{text}");
     }
