@@ -7,6 +7,7 @@ use firebuild_core::tree::TreeError;
 use firebuild_core::user::UserError;
 use firebuild_plan::Origin;
 
+use crate::archive::ArchiveError;
 use crate::bootstrap::Output;
 use crate::copy::CopyError;
 
@@ -91,11 +92,25 @@ pub enum StepError {
     /// Something that firebuild does not do yet.
     #[error("{0} is not supported yet")]
     Unsupported(&'static str),
-    /// ADD of an archive.
-    #[error(
-        "`{0}` is an archive, and unpacking with ADD is not supported yet; unpack it first, or copy it as it is with COPY"
-    )]
-    Archive(String),
+    /// One of a copy's sources cannot be copied.
+    #[error("{error}")]
+    Source {
+        /// Which of the operation's items it is, from 0.
+        item: usize,
+        /// Whether it is there and an ignore file leaves it out.
+        ignored: bool,
+        /// Why.
+        error: CopyError,
+    },
+    /// ADD of an archive that cannot be unpacked.
+    #[error("cannot unpack `{name}`")]
+    Archive {
+        /// The archive's name.
+        name: String,
+        /// Why.
+        #[source]
+        source: ArchiveError,
+    },
     /// A process ended with something else than 0.
     #[error("the command {exit}")]
     Command {
@@ -170,11 +185,27 @@ impl Error {
 }
 
 impl StepError {
+    /// Which of a copy's items it is about, from 0.
+    #[must_use]
+    pub fn item(&self) -> Option<usize> {
+        match self {
+            Self::Source { item, .. } => Some(*item),
+            _ => None,
+        }
+    }
+
     /// What a person can do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Other(error) => error.hint(),
+            Self::Source { ignored: true, .. } => {
+                Some("it is in the context, but `.dockerignore` leaves it out".to_owned())
+            }
+            Self::Source { error, .. } | Self::Copy(error) => error.hint(),
+            Self::Archive { .. } => {
+                Some("`COPY`, or `ADD --unpack=false`, copies an archive as it is".to_owned())
+            }
             Self::Silent(_) => Some(
                 "a command that needs all of the VM's memory or processors can keep the agent from answering; \
                  give the build VM more of them"

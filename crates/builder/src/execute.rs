@@ -172,7 +172,8 @@ impl<'a> Execution<'a> {
         let scan = async || {
             let (directory, ignore) =
                 (self.request.context.to_owned(), self.request.ignore.clone());
-            let scan = move || context::scan(&directory, &ignore).map(Arc::new);
+            let store = self.lease.store().clone();
+            let scan = move || context::scan(&store, &directory, &ignore).map(Arc::new);
             self.threads.run(scan).await
         };
         self.context.get_or_try_init(scan).await.cloned()

@@ -2,10 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::sync::Arc;
 
 use firebuild_core::tree::Tree;
 use firebuild_oci::Sources;
 use rustix::fs::MemfdFlags;
+
+use crate::context::Digests;
 
 /// A tree and the bytes of its files.
 #[derive(Debug, Default)]
@@ -14,6 +17,8 @@ pub(crate) struct Files {
     pub(crate) tree: Tree,
     /// Where its bytes are.
     pub(crate) sources: Sources,
+    /// The digests of a build context's files, to be kept for the next build.
+    pub(crate) digests: Option<Arc<Digests>>,
 }
 
 /// A file in memory that holds `text`, to be a source.

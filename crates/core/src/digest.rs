@@ -49,6 +49,12 @@ impl Digest {
         text
     }
 
+    /// The digest that these bytes are.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// The 32 bytes themselves.
     #[must_use]
     pub fn bytes(&self) -> &[u8; 32] {

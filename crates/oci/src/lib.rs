@@ -3,7 +3,7 @@
 //! * [`LayerIndex`] is what a layer holds, without its files' bytes; [`apply`] lays it on a tree.
 //! * [`Changes`] is a layer that is being made; it is written in the one canonical form.
 //! * [`Decompressed`] tells compressed bytes by their beginning.
-//! * [`Sources`] are where files' bytes are.
+//! * [`Sources`] are where files' bytes are; a [`HostFile`] is one that may change.
 //! * [`Image`] is a configuration and its layers in the store; [`image_tree`] is its file tree.
 //! * Imports and exports: [`import_rootfs_tar`], [`import_oci_dir`], [`export_rootfs_tar`],
 //!   [`export_oci_dir`].
@@ -51,6 +51,7 @@ mod changes;
 mod compression;
 mod error;
 mod export;
+mod host_file;
 mod image;
 mod import;
 mod import_dir;
@@ -62,6 +63,7 @@ pub use changes::Changes;
 pub use compression::Decompressed;
 pub use error::{Error, Result};
 pub use export::{export_oci_dir, export_rootfs_tar};
+pub use host_file::{HostFile, Identity};
 pub use image::{Image, find_image, image_tree, read_image, write_image};
 pub use import::{ImportLimits, import_layer, import_rootfs_tar};
 pub use import_dir::import_oci_dir;

@@ -6,9 +6,12 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use firebuild_core::Hasher;
 use firebuild_core::tree::{Content, Segment};
 use fs_err::os::unix::fs::OpenOptionsExt;
 use rustix::fs::OFlags;
+
+use crate::HostFile;
 
 /// Files that are read by position, numbered from 0. A clone has the same files, open once.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +25,8 @@ enum Source {
     Open(Arc<File>),
     /// A file of the host, opened when it is read: a build context may have a hundred thousand.
     Path(Arc<Path>),
+    /// The same, as it was when it was found.
+    Host(Arc<HostFile>),
 }
 
 impl Sources {
@@ -40,6 +45,21 @@ impl Sources {
     /// then be a regular file of that content's length. Returns its number.
     pub fn add_path(&mut self, path: PathBuf) -> u32 {
         self.add(Source::Path(path.into()))
+    }
+
+    /// As [`Sources::add_path`], of a file that is known more closely: what is read of it is what
+    /// was found, or reading fails.
+    pub fn add_host_file(&mut self, file: Arc<HostFile>) -> u32 {
+        self.add(Source::Host(file))
+    }
+
+    /// The file of [`Sources::add_host_file`] that has this number.
+    #[must_use]
+    pub fn host_file(&self, source: u32) -> Option<&Arc<HostFile>> {
+        match self.source(source) {
+            Ok(Source::Host(file)) => Some(file),
+            _ => None,
+        }
     }
 
     /// Adds all of another's files. Returns what is to be added to the other's numbers.
@@ -75,6 +95,7 @@ impl Sources {
         match self.source(source)? {
             Source::Open(file) => file.read_exact_at(buffer, offset),
             Source::Path(path) => open_regular(path)?.read_exact_at(buffer, offset),
+            Source::Host(file) => file.open()?.read_exact_at(buffer, offset),
         }
     }
 
@@ -89,6 +110,11 @@ impl Sources {
             false => match self.source(content.source)? {
                 Source::Open(file) => Opened::Borrowed(file),
                 Source::Path(path) => Opened::Owned(checked(path, content.length)?),
+                Source::Host(file) => Opened::Watched(Box::new(Watched {
+                    open: file.open()?,
+                    file,
+                    hasher: file.known_digest().map(|_| Hasher::new()),
+                })),
             },
         };
         Ok(ContentReader {
@@ -141,6 +167,35 @@ enum Opened<'a> {
     None,
     Borrowed(&'a File),
     Owned(File),
+    Watched(Box<Watched<'a>>),
+}
+
+/// A host file that is read from its beginning to its end, and must still be what was found then.
+#[derive(Debug)]
+struct Watched<'a> {
+    open: File,
+    file: &'a HostFile,
+    /// Of what was read, if it is known what that should be.
+    hasher: Option<Hasher>,
+}
+
+impl Watched<'_> {
+    /// Notes what was read; checks all of it at the end. Times alone would not do: a file can
+    /// change twice in one tick of the clock.
+    fn took(&mut self, bytes: &[u8], end: bool) -> io::Result<()> {
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(bytes);
+        }
+        if !end {
+            return Ok(());
+        }
+        self.file.check(&self.open)?;
+        let found = self.hasher.take().map(Hasher::finish);
+        match (found, self.file.known_digest()) {
+            (Some(found), Some(digest)) if found != *digest => Err(self.file.changed()),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Reads one file's content. See [`Sources::open`].
@@ -188,9 +243,14 @@ impl ContentReader<'_> {
             Opened::None => 0,
             Opened::Borrowed(file) => file.read_at(buffer, offset)?,
             Opened::Owned(file) => file.read_at(buffer, offset)?,
+            Opened::Watched(watched) => watched.open.read_at(buffer, offset)?,
         };
         if read == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if let Opened::Watched(watched) = &mut self.file {
+            let end = self.position + read as u64 == self.content.length;
+            watched.took(&buffer[..read], end)?;
         }
         if within + read as u64 == segment.length {
             self.segment += 1;

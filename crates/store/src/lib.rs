@@ -9,6 +9,7 @@
 //!     oci-layout  index.json   tags are `org.opencontainers.image.ref.name` annotations
 //!     blobs/sha256/HEX
 //!   cache/HEX.json             build cache: key -> layer; the file's mtime is its last use
+//!   contexts/HEX               digests of a build context's files, by the context's path
 //!   downloads/HEX.json         what was fetched: key -> blob; the mtime as above
 //!   cache-mounts/HEX-N.img     disk N of a cache mount, by its id's digest; HEX-N.json tells the id
 //!   rootfs/HEX.img             finished root file system images, by key
@@ -34,6 +35,7 @@ mod blob;
 mod cache;
 mod cache_disk;
 mod collect;
+mod contexts;
 mod downloads;
 mod error;
 mod kernel;
@@ -94,6 +96,7 @@ impl Store {
             "images/blobs/sha256",
             "cache",
             "downloads",
+            "contexts",
             "rootfs",
             cache_disk::DIRECTORY,
             "kernels",

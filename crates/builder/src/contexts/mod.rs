@@ -141,7 +141,8 @@ async fn load(origin: &Origin, fetcher: &Fetcher, lease: &Lease) -> Result<Arc<F
         Origin::Files(files) => Arc::clone(files),
         Origin::Directory(directory, ignore) => {
             let (directory, ignore) = (directory.clone(), ignore.clone());
-            let scan = move || context::scan(&directory, &ignore).map(Arc::new);
+            let store = lease.store().clone();
+            let scan = move || context::scan(&store, &directory, &ignore).map(Arc::new);
             on_thread(scan).await??
         }
         Origin::Place(place) => Arc::new(named::files(place, fetcher, lease).await?),

@@ -89,6 +89,9 @@ pub enum CopyError {
     /// An archive's entry whose path leads out of the destination through a symbolic link.
     #[error("`{0}` leads out of the destination through a symbolic link")]
     LeadsOut(String),
+    /// An owner's name, where no names are known.
+    #[error("`{0}` has no number here: `--link` copies without looking at the image's users")]
+    LinkedOwner(String),
     /// A path that leads nowhere.
     #[error(transparent)]
     Tree(#[from] TreeError),
@@ -102,6 +105,9 @@ impl CopyError {
             Self::NotFound { near, .. } => {
                 let names: Vec<String> = near.iter().map(|name| format!("`{name}`")).collect();
                 (!names.is_empty()).then(|| format!("did you mean {}?", names.join(" or ")))
+            }
+            Self::LinkedOwner(_) => {
+                Some("give `--chown` numbers, or leave `--link` out".to_owned())
             }
             _ => None,
         }

@@ -1,18 +1,21 @@
 //! Copies files, resolved on the host without a VM.
 //!
-//! What is copied is read twice: once to know whether it was copied before, once to be written.
+//! What is copied is read twice at most: to know whether it was copied before, unless its digest is
+//! known from an earlier build, and to be written. What changes between is refused.
 
-use std::io::Read as _;
+use std::io;
 use std::sync::Arc;
 
 use firebuild_core::tree::{Content, Kind, Metadata, Node, Tree};
-use firebuild_core::user;
+use firebuild_core::{Digest, user};
 use firebuild_oci::Sources;
 use firebuild_plan::{Copy, Item, Step, Unpack, key};
+use firebuild_store::Store;
 
 use super::user_files;
+use crate::archive::{self, Archive};
 use crate::cache::{Known, Outcome};
-use crate::copy::{self, CopyError, Match};
+use crate::copy::{self, CopyError, Exclude, Match, Part};
 use crate::current::{Below, Current};
 use crate::error::StepError;
 use crate::sources::Files;
@@ -25,28 +28,35 @@ struct Material {
     inline: Tree,
     /// Those of the files, and the here-documents' if there are any.
     sources: Option<Sources>,
+    exclude: Exclude,
 }
+
+/// One thing that is found, and whether it is unpacked if it is an archive.
+struct Source<'a> {
+    found: Match<'a>,
+    unpack: bool,
+}
+
+/// The archives among what is copied, by the position of their source.
+type Archives = Vec<Option<(Archive, u32)>>;
 
 impl Current<'_> {
     pub(super) async fn copy(&mut self, copy: &Copy, step: &Step) -> Result<Outcome, StepError> {
-        if copy.parents || copy.mode.is_some() || !copy.exclude.is_empty() || copy.link {
-            return Err(StepError::Unsupported("this flag of a copy"));
-        }
         let remote = |item: &Item| matches!(item, Item::Http { .. } | Item::Git { .. });
         if copy.items.iter().any(remote) {
             return Err(StepError::Unsupported("a source from elsewhere"));
         }
         let files = self.source(&copy.from).await?;
-        let (copy, chain) = (Arc::new(copy.clone()), self.state.chain);
+        let chain = self.state.chain;
+        let copy = Arc::new(Copy {
+            // A mode makes it an ordinary copy, as in BuildKit.
+            link: copy.link && copy.mode.is_none(),
+            ..copy.clone()
+        });
         let hashed = Arc::clone(&copy);
         let hash = move |_: &mut Below| {
             let material = Material::new(&hashed, files)?;
-            let sources = material.matches(&hashed)?;
-            if hashed.unpack != Unpack::Never {
-                refuse_archives(&sources, material.sources())?;
-            }
-            let content = fingerprint::of(&sources, material.sources());
-            let content = content.map_err(StepError::Read)?;
+            let content = material.fingerprint(&hashed)?;
             Ok((key::copy(&chain, &hashed, &content), material))
         };
         let (key, material) = self.work(hash).await?;
@@ -76,6 +86,7 @@ impl Material {
             files,
             inline,
             sources,
+            exclude: Exclude::parse(&copy.exclude)?,
         })
     }
 
@@ -83,26 +94,144 @@ impl Material {
         self.sources.as_ref().unwrap_or(&self.files.sources)
     }
 
-    fn matches(&self, copy: &Copy) -> Result<Vec<Match<'_>>, CopyError> {
-        copied(copy, &self.files.tree, &self.inline)
+    /// What the copy's words name.
+    fn found(&self, copy: &Copy) -> Result<Vec<Source<'_>>, StepError> {
+        let mut sources = Vec::new();
+        for (number, item) in copy.items.iter().enumerate() {
+            let (found, unpack) = match item {
+                Item::Path(path) => (
+                    self.path(copy, path),
+                    copy.unpack != Unpack::Never && !copy.parents,
+                ),
+                Item::Inline { name, .. } => {
+                    let all = Exclude::default();
+                    let found = copy::matches(&self.inline, name.as_bytes(), &all);
+                    (found, false)
+                }
+                Item::Http { .. } | Item::Git { .. } => continue,
+            };
+            let found = found.map_err(|error| self.missing(item, number, error))?;
+            let source = |found| Source { found, unpack };
+            sources.extend(found.into_iter().map(source));
+        }
+        Ok(sources)
+    }
+
+    fn path(&self, copy: &Copy, path: &str) -> Result<Vec<Match<'_>>, CopyError> {
+        let (tree, path) = (&self.files.tree, path.as_bytes());
+        match copy.parents {
+            true => copy::matches_with_parents(tree, path, &self.exclude),
+            false => copy::matches(tree, path, &self.exclude),
+        }
+    }
+
+    /// Says which source is not there, and whether it only is not seen.
+    fn missing(&self, item: &Item, number: usize, error: CopyError) -> StepError {
+        let digests = self.files.digests.as_ref();
+        let ignored = match (item, &error, digests) {
+            (Item::Path(path), CopyError::NotFound { .. }, Some(digests)) => digests.exists(path),
+            _ => false,
+        };
+        StepError::Source {
+            item: number,
+            ignored,
+            error,
+        }
+    }
+
+    fn fingerprint(&self, copy: &Copy) -> Result<Digest, StepError> {
+        let sources = self.found(copy)?;
+        let unpacked: Vec<bool> = sources.iter().map(|source| source.unpack).collect();
+        let found: Vec<Match<'_>> = sources.into_iter().map(|source| source.found).collect();
+        let content = fingerprint::of(&found, self.sources()).map_err(StepError::Read)?;
+        Ok(Digest::of(format!("{content} {unpacked:?}").as_bytes()))
     }
 
     fn write(&self, copy: &Copy, below: &mut Below) -> Result<Layer, StepError> {
-        let lower = below.files()?;
-        let owner = copy.owner.as_ref().map(|owner| {
-            let (passwd, group) = user_files(lower);
-            user::owner(owner, &passwd, &group)
-        });
-        let sources = self.matches(copy)?;
-        let parts: Vec<_> = sources.iter().map(copy::Part::Match).collect();
+        let found = self.found(copy)?;
+        let mut sources = self.sources().clone();
+        let archives = archives(&found, below.lease.store(), &mut sources)?;
+        let nothing = Files::default();
+        let lower = match copy.link {
+            true => &nothing,
+            false => below.files()?,
+        };
+        let parts: Vec<Part<'_>> = found
+            .iter()
+            .zip(&archives)
+            .map(|(source, archive)| part(source, archive.as_ref()))
+            .collect();
         let request = copy::Request {
             parts: &parts,
             destination: copy.destination.as_bytes(),
-            owner: owner.transpose()?,
-            mode: None,
+            owner: owner(copy, lower)?,
+            mode: copy.mode.as_ref(),
         };
         let upper = copy::copy(&lower.tree, &request)?;
-        below.write(upper, self.sources())
+        below.write(upper, &sources)
+    }
+}
+
+fn part<'a>(source: &'a Source<'_>, archive: Option<&'a (Archive, u32)>) -> Part<'a> {
+    match archive {
+        Some((archive, number)) => Part::Archive {
+            entries: &archive.entries,
+            source: *number,
+            mtime: source.found.tree.node(source.found.node).metadata.mtime,
+        },
+        None => Part::Match(&source.found),
+    }
+}
+
+/// Reads the archives among what is copied; their bytes are added to the sources.
+fn archives(
+    found: &[Source<'_>],
+    store: &Store,
+    sources: &mut Sources,
+) -> Result<Archives, StepError> {
+    let mut archives = Vec::new();
+    for source in found {
+        let node = source.found.tree.node(source.found.node);
+        let opened = match &node.kind {
+            Kind::File(content) if source.unpack => open(store, content, sources, &source.found)?,
+            _ => None,
+        };
+        archives.push(opened.map(|archive| {
+            let file = archive.file.try_clone();
+            file.map(|file| (archive, sources.add_file(file)))
+        }));
+    }
+    let archives = archives.into_iter().map(Option::transpose);
+    archives.collect::<io::Result<_>>().map_err(StepError::Read)
+}
+
+fn open(
+    store: &Store,
+    content: &Content,
+    sources: &Sources,
+    found: &Match<'_>,
+) -> Result<Option<Archive>, StepError> {
+    let mut reader = sources.open(content).map_err(StepError::Read)?;
+    let opened = archive::open(store, &mut reader, &archive::Limits::default());
+    let archive = opened.map_err(|source| StepError::Archive {
+        name: String::from_utf8_lossy(&found.name).into_owned(),
+        source,
+    })?;
+    // A file that changed meanwhile is found out at its end.
+    io::copy(&mut reader, &mut io::sink()).map_err(StepError::Read)?;
+    Ok(archive)
+}
+
+/// Who `--chown` names. What is copied without looking at what is below knows no names.
+fn owner(copy: &Copy, lower: &Files) -> Result<Option<(u32, u32)>, StepError> {
+    let Some(owner) = &copy.owner else {
+        return Ok(None);
+    };
+    let (passwd, group) = user_files(lower);
+    match user::owner(owner, &passwd, &group) {
+        Ok(owner) => Ok(Some(owner)),
+        Err(_) if copy.link => Err(CopyError::LinkedOwner(owner.clone()).into()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -127,42 +256,4 @@ fn inline(items: &[Item], sources: &mut Sources) -> Result<Tree, StepError> {
         )?;
     }
     Ok(tree)
-}
-
-/// What a copy's words name.
-fn copied<'t>(copy: &Copy, from: &'t Tree, inline: &'t Tree) -> Result<Vec<Match<'t>>, CopyError> {
-    let mut sources = Vec::new();
-    let all = copy::Exclude::default();
-    for item in &copy.items {
-        match item {
-            Item::Path(path) => sources.extend(copy::matches(from, path.as_bytes(), &all)?),
-            Item::Inline { name, .. } => {
-                sources.extend(copy::matches(inline, name.as_bytes(), &all)?);
-            }
-            Item::Http { .. } | Item::Git { .. } => {}
-        }
-    }
-    Ok(sources)
-}
-
-/// ADD unpacks archives, by their content; until it can, it says so.
-fn refuse_archives(sources: &[Match<'_>], contents: &Sources) -> Result<(), StepError> {
-    for source in sources {
-        let Kind::File(content) = &source.tree.node(source.node).kind else {
-            continue;
-        };
-        let mut head = Vec::new();
-        contents
-            .open(content)
-            .and_then(|reader| reader.take(512).read_to_end(&mut head))
-            .map_err(StepError::Read)?;
-        let magic: [&[u8]; 4] = [b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
-        if magic.iter().any(|magic| head.starts_with(magic)) || head.get(257..262) == Some(b"ustar")
-        {
-            return Err(StepError::Archive(
-                String::from_utf8_lossy(&source.name).into_owned(),
-            ));
-        }
-    }
-    Ok(())
 }

@@ -2,7 +2,6 @@
 //! them. No VM.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
-use std::path::Path;
 
 use firebuild_builder::NoCache;
 use firebuild_oci::{export_rootfs_tar, find_image};
@@ -10,7 +9,7 @@ use firebuild_oci::{export_rootfs_tar, find_image};
 use crate::place::{Place, Told, name};
 
 /// The lines of `tar`'s listing of the last image: mode, owner, size, name.
-fn listing(place: &Place) -> Vec<String> {
+pub(crate) fn listing(place: &Place) -> Vec<String> {
     let image = find_image(&place.host.store, &name()).unwrap();
     let path = place.root().join("image.tar");
     let output = fs_err::File::create(&path).unwrap();
@@ -29,14 +28,14 @@ fn listing(place: &Place) -> Vec<String> {
     lines.collect()
 }
 
-fn built(place: &Place, text: &str) -> Told {
+pub(crate) fn built(place: &Place, text: &str) -> Told {
     let told = place.build(text);
     assert!(told.result.is_ok(), "{:?}", told.result);
     told
 }
 
 /// Which steps had their result in the cache.
-fn cached(told: &Told) -> Vec<&str> {
+pub(crate) fn cached(told: &Told) -> Vec<&str> {
     let events = told.events.iter();
     events
         .filter_map(|event| event.strip_suffix(" cached"))
@@ -94,7 +93,7 @@ fn the_context_is_what_the_ignore_file_leaves() {
 }
 
 /// As [`Place::failure`], where the name belongs to an image that is there already.
-fn place_failure(place: &Place, text: &str) -> String {
+pub(crate) fn place_failure(place: &Place, text: &str) -> String {
     place.host.store.tags().remove(&name()).unwrap();
     place.failure(text)
 }
@@ -178,25 +177,4 @@ fn directories_stages_and_texts_are_copied_as_they_should() {
         place_failure(&place, "FROM scratch\nUSER nobody\nWORKDIR /x\n")
             .ends_with("no user `nobody` in the image's /etc/passwd")
     );
-}
-
-#[test]
-fn add_copies_files_and_refuses_archives() {
-    let place = Place::new();
-    place.write("plain", "text");
-    built(&place, "FROM scratch\nADD plain /\n");
-    let archive = Path::new("a.tar");
-    let made = std::process::Command::new("tar")
-        .current_dir(place.root().join("context"))
-        .arg("-cf")
-        .arg(archive)
-        .arg("plain")
-        .status();
-    assert!(made.unwrap().success());
-    let error = place_failure(&place, "FROM scratch\nADD a.tar /\n");
-    assert!(
-        error.contains("`a.tar` is an archive, and unpacking with ADD is not supported yet"),
-        "{error}"
-    );
-    built(&place, "FROM scratch\nCOPY a.tar /\n");
 }

@@ -11,6 +11,7 @@
 )]
 
 mod files;
+mod flags;
 mod guest;
 mod hostile;
 mod place;

@@ -46,7 +46,7 @@ pub(super) fn pack(lease: &Lease, wish: &Wish) -> Result<Blob, FetchError> {
     let top = packing.files.tree.root();
     *packing.files.tree.metadata_mut(top) = packing.metadata(0o755);
     packing.directory(top, &root)?;
-    let Files { tree, sources } = packing.files;
+    let Files { tree, sources, .. } = packing.files;
     let archive = |error: firebuild_oci::Error| FetchError::Archive(Box::new(error));
     let writer = Changes::whole(tree).write(&sources, lease.blob_writer()?);
     Ok(writer.map_err(archive)?.commit(None)?)
