@@ -3,12 +3,14 @@
 //!
 //! Input: the pattern, then paths, with a zero byte between them.
 
+use std::collections::BTreeSet;
+
 use firebuild_dockerfile::glob::{Pattern, has_wildcards, unescape};
 
 use super::parts;
 
-/// Beyond this many bytes of pattern, a matcher that tries everything takes too long.
-const SMALL: usize = 48;
+/// Beyond this many bytes, a matcher that tries everything takes too long.
+const SMALL: usize = 128;
 
 pub fn glob(data: &[u8]) {
     let mut parts = parts(data);
@@ -34,7 +36,11 @@ pub fn glob(data: &[u8]) {
         if text.len() <= SMALL && name.len() <= SMALL {
             let wanted: Vec<char> = text.chars().collect();
             let path: Vec<char> = name.chars().collect();
-            assert_eq!(matched, matches(&wanted, &path), "{text:?} {name:?}");
+            assert_eq!(
+                matched,
+                matches(&wanted, &path, &mut BTreeSet::new()),
+                "{text:?} {name:?}"
+            );
         }
         if matched {
             let slashes = name.match_indices('/').map(|(at, _)| &name[..at]);
@@ -45,26 +51,37 @@ pub fn glob(data: &[u8]) {
     }
 }
 
-/// Go's `filepath.Match` in the most obvious way.
-fn matches(pattern: &[char], path: &[char]) -> bool {
-    match pattern {
-        [] => path.is_empty(),
-        ['*', rest @ ..] => {
-            let end = path.iter().position(|c| *c == '/').unwrap_or(path.len());
-            // Stars in a row are one.
-            rest.first() == Some(&'*') && matches(rest, path)
-                || rest.first() != Some(&'*') && (0..=end).any(|at| matches(rest, &path[at..]))
+/// Go's `filepath.Match` in the most obvious way, which remembers what did not match.
+fn matches(pattern: &[char], path: &[char], failed: &mut BTreeSet<(usize, usize)>) -> bool {
+    let at = (pattern.len(), path.len());
+    if failed.contains(&at) {
+        return false;
+    }
+    let matched = step(pattern, path, failed);
+    if !matched {
+        failed.insert(at);
+    }
+    matched
+}
+
+fn step(pattern: &[char], path: &[char], failed: &mut BTreeSet<(usize, usize)>) -> bool {
+    let Some((first, behind)) = pattern.split_first() else {
+        return path.is_empty();
+    };
+    let next = path.first().copied();
+    match (first, behind) {
+        ('*', rest) => {
+            let more = next.is_some_and(|c| c != '/') && matches(pattern, &path[1..], failed);
+            more || matches(rest, path, failed)
         }
-        ['?', rest @ ..] => path.first().is_some_and(|c| *c != '/') && matches(rest, &path[1..]),
-        ['\\', literal, rest @ ..] => path.first() == Some(literal) && matches(rest, &path[1..]),
-        ['[', rest @ ..] => {
-            let Some(first) = path.first() else {
-                return false;
-            };
-            let (inside, behind) = class(rest, *first);
-            inside && *first != '/' && matches(behind, &path[1..])
+        ('?', rest) => next.is_some_and(|c| c != '/') && matches(rest, &path[1..], failed),
+        ('[', rest) => next.is_some_and(|c| {
+            let (inside, behind) = class(rest, c);
+            inside && c != '/' && matches(behind, &path[1..], failed)
+        }),
+        ('\\', [literal, rest @ ..]) | (literal, rest) => {
+            next == Some(*literal) && matches(rest, &path[1..], failed)
         }
-        [literal, rest @ ..] => path.first() == Some(literal) && matches(rest, &path[1..]),
     }
 }
 

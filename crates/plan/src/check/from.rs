@@ -1,18 +1,27 @@
 //! What `FROM` says, and the arguments before the first of them.
 
+use std::cell::Cell;
+
 use firebuild_core::{Platform, Reference};
 use firebuild_dockerfile::{
     Dockerfile, Environment as _, Expander, FromImage, Instruction, Rule, Warning, Word, nearest,
 };
 
 use super::stage::Parent;
-use super::{Facts, global, platform, variables};
+use super::{Facts, global, platform, unset};
+use crate::ignore::Patterns;
 use crate::lower::{NamedContext, Options, Scope, usual};
 
-/// What stands before the first stage.
+/// The most comparisons of names that suggestions may cost: some tenths of a second.
+const MAX_COMPARISONS: usize = 50_000;
+
+/// What stands before the first stage, and what is the same in all of them.
 pub(super) struct Front<'a> {
-    expander: &'a Expander,
-    options: &'a Options,
+    pub(super) expander: &'a Expander,
+    pub(super) options: &'a Options,
+    pub(super) ignore: &'a Patterns,
+    /// So many names may still be compared to find what was meant.
+    comparisons: Cell<usize>,
     /// With the arguments that people gave.
     scope: Scope,
     /// As if they had given none.
@@ -31,6 +40,8 @@ impl<'a> Front<'a> {
         Self {
             expander,
             options: facts.options,
+            ignore: facts.ignore,
+            comparisons: Cell::new(MAX_COMPARISONS),
             scope: global(dockerfile, before, expander, facts.options),
             defaults: global(dockerfile, before, expander, &without),
         }
@@ -38,6 +49,14 @@ impl<'a> Front<'a> {
 
     pub(super) fn scope(&self) -> &Scope {
         &self.scope
+    }
+
+    /// The variable that a name was probably meant to be.
+    pub(super) fn nearest<'s>(&self, name: &str, scope: &'s Scope) -> Option<&'s str> {
+        let cost = scope.names().count();
+        let left = self.comparisons.get().checked_sub(cost)?;
+        self.comparisons.set(left);
+        nearest(name, scope.names())
     }
 
     /// What a `FROM` itself has that is odd.
@@ -60,13 +79,13 @@ impl<'a> Front<'a> {
             .iter()
             .filter(|name| !self.scope.declares(name));
         for name in undeclared {
-            let suggestion = nearest(name, self.scope.names()).map_or_else(
+            let suggestion = self.nearest(name, &self.scope).map_or_else(
                 || "; it needs an `ARG` before the first FROM".to_owned(),
                 |known| format!("; did you mean `{known}`?"),
             );
             warnings.push(Warning::new(
                 Rule::UndefinedArgInFrom,
-                variables::place(word, name),
+                unset::place(word, name),
                 format!("FROM uses the argument `{name}`, which is not declared{suggestion}"),
             ));
         }

@@ -7,10 +7,11 @@
 
 mod copied;
 mod from;
+mod odd;
 mod platform;
 mod secret;
 mod stage;
-mod variables;
+mod unset;
 
 use firebuild_dockerfile::{
     CheckOptions, Dockerfile, Expander, Instruction, InstructionKind, Rule, Warning,
@@ -66,6 +67,10 @@ impl Report {
         rules
     }
 }
+
+/// The most variables that all stages together may inherit. No honest file comes near; of another,
+/// the stages beyond are not checked.
+const MAX_VARIABLES: usize = 500_000;
 
 /// The build argument that overrides `# check=`.
 pub const CHECK_ARGUMENT: &str = "BUILDKIT_DOCKERFILE_CHECK";
@@ -130,6 +135,7 @@ fn of_stages(dockerfile: &Dockerfile, facts: &Facts<'_>) -> Vec<Warning> {
     let front = Front::new(dockerfile, before, &expander, facts);
     let mut warnings = Vec::new();
     let mut done: Vec<Option<Stage<'_>>> = Vec::new();
+    let mut room = MAX_VARIABLES;
     for (index, lines) in stages.iter().enumerate() {
         let Some((line, rest)) = lines.split_first() else {
             continue;
@@ -149,18 +155,23 @@ fn of_stages(dockerfile: &Dockerfile, facts: &Facts<'_>) -> Vec<Warning> {
         let parent = match front.base(from, named) {
             Parent::Stage(back) => match done.get(index - 1 - back) {
                 Some(Some(stage)) => stage.child(),
-                _ => Stage::unknown(&expander, facts, front.scope()),
+                _ => Stage::of_image(&front, None),
             },
             Parent::Image(reference) => {
                 let config = facts.bases.config(&reference).ok();
                 if let Some(config) = &config {
                     front.platform(from, &reference, &config.platform, &mut warnings);
                 }
-                Stage::of_image(&expander, facts, front.scope(), config)
+                Stage::of_image(&front, config)
             }
-            Parent::Nothing => Stage::of_nothing(&expander, facts, front.scope()),
-            Parent::Unknown => Stage::unknown(&expander, facts, front.scope()),
+            Parent::Nothing => Stage::of_nothing(&front),
+            Parent::Unknown => Stage::of_image(&front, None),
         };
+        let Some(rest_of_room) = room.checked_sub(parent.size()) else {
+            done.push(None);
+            continue;
+        };
+        room = rest_of_room;
         done.push(Some(parent.walk(rest, &mut warnings)));
     }
     warnings

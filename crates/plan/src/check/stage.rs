@@ -1,20 +1,18 @@
-//! One stage, line by line: what is in force, and what is odd in it.
+//! One stage, line by line: what is in force.
 
 use std::collections::BTreeSet;
 
 use firebuild_core::{ImageConfig, Platform, Reference};
+use firebuild_dockerfile::mount::MountFlag;
 use firebuild_dockerfile::{
-    Arguments, Assignments, Command, Expander, Heredoc, Instruction, InstructionKind, Rule, Span,
-    TransferOptions, Warning, Word, expose, nearest, parse_trigger,
+    Arguments, Assignments, Heredoc, Instruction, InstructionKind, Rule, Source, Span,
+    TransferOptions, Warning, Word, parse_trigger,
 };
-use firebuild_dockerfile::{Source, mount::MountFlag};
 
-use super::variables::{self, Asked};
-use super::{Facts, copied, secret};
+use super::from::Front;
+use super::odd::only_last;
+use super::unset::Asked;
 use crate::lower::{Scope, begin};
-
-/// Variables that mean something to the builder though nothing sets them.
-const BUILDERS: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
 /// What a stage starts from.
 pub(super) enum Parent {
@@ -30,18 +28,19 @@ pub(super) enum Parent {
 /// What is in force at a line.
 #[derive(Clone)]
 pub(super) struct Stage<'a> {
-    expander: &'a Expander,
-    facts: Facts<'a>,
-    scope: Scope,
+    pub(super) front: &'a Front<'a>,
+    pub(super) scope: Scope,
     /// Whether all variables of the base are known.
-    known: bool,
+    pub(super) known: bool,
     /// Whether a `WORKDIR` stands in this file.
     workdir: bool,
     /// Whether a `SHELL` is in force.
-    shell: bool,
+    pub(super) shell: bool,
     /// Instructions for the stages built from this one.
     triggers: Vec<Instruction>,
     once: Once,
+    /// The variables of which it was said that this instruction uses them unset.
+    pub(super) told: BTreeSet<String>,
 }
 
 /// The instructions of which the last one of a stage counts.
@@ -53,23 +52,12 @@ struct Once {
 }
 
 impl<'a> Stage<'a> {
-    pub(super) fn of_nothing(expander: &'a Expander, facts: &Facts<'a>, global: &Scope) -> Self {
-        let config = ImageConfig::scratch(Platform::host());
-        Self::of_image(expander, facts, global, Some(config))
-    }
-
-    /// On an image of which nothing is known.
-    pub(super) fn unknown(expander: &'a Expander, facts: &Facts<'a>, global: &Scope) -> Self {
-        Self::of_image(expander, facts, global, None)
+    pub(super) fn of_nothing(front: &'a Front<'a>) -> Self {
+        Self::of_image(front, Some(ImageConfig::scratch(Platform::host())))
     }
 
     /// On an image, whose configuration may be known.
-    pub(super) fn of_image(
-        expander: &'a Expander,
-        facts: &Facts<'a>,
-        global: &Scope,
-        config: Option<ImageConfig>,
-    ) -> Self {
+    pub(super) fn of_image(front: &'a Front<'a>, config: Option<ImageConfig>) -> Self {
         let known = config.is_some();
         let mut config = config.unwrap_or_else(|| ImageConfig::scratch(Platform::host()));
         let triggers = config.config.on_build.iter();
@@ -77,17 +65,22 @@ impl<'a> Stage<'a> {
         let triggers = triggers.collect();
         begin(&mut config);
         let mut stage = Self {
-            expander,
-            facts: *facts,
-            scope: Scope::stage(global, &config.config),
+            front,
+            scope: Scope::stage(front.scope(), &config.config),
             known,
             workdir: false,
             shell: config.config.shell.is_some_and(|shell| !shell.is_empty()),
             triggers,
             once: Once::default(),
+            told: BTreeSet::new(),
         };
         stage.trigger();
         stage
+    }
+
+    /// How many variables it has: what a copy of it costs.
+    pub(super) fn size(&self) -> usize {
+        self.scope.names().count()
     }
 
     /// A stage on this one.
@@ -116,6 +109,7 @@ impl<'a> Stage<'a> {
 
     fn instruction(&mut self, line: &Instruction, found: &mut Vec<Warning>) {
         let keyword = line.keyword.span;
+        self.told.clear();
         match &line.kind {
             InstructionKind::Arg(arguments) => self.arguments(arguments, found),
             InstructionKind::Env(pairs) => self.environment(line, pairs, found),
@@ -166,47 +160,15 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Notes the variables of words that are not set, each once an instruction.
-    fn words<'w>(&self, words: impl IntoIterator<Item = &'w Word>, found: &mut Vec<Warning>) {
-        for word in words {
-            if let Ok(expansion) = self.expander.word(word, &self.scope) {
-                self.unset(word, &expansion.unset, found);
-            }
-        }
-    }
-
-    fn unset(&self, word: &Word, names: &BTreeSet<String>, found: &mut Vec<Warning>) {
-        for name in names {
-            if self.scope.declares(name) || BUILDERS.contains(&name.as_str()) {
-                continue;
-            }
-            let mut message = format!("the variable `${name}` is not set");
-            match nearest(name, self.scope.names()) {
-                Some(known) => message.push_str(&format!("; did you mean `${known}`?")),
-                None if !self.known => {
-                    message.push_str(" here; what the base image sets is not known");
-                }
-                None => {}
-            }
-            let told = |warning: &Warning| {
-                warning.rule == Rule::UndefinedVar && warning.message == message
-            };
-            if !found.iter().any(told) {
-                let place = variables::place(word, name);
-                found.push(Warning::new(Rule::UndefinedVar, place, message));
-            }
-        }
-    }
-
     fn arguments(&mut self, arguments: &Arguments, found: &mut Vec<Warning>) {
         for argument in &arguments.arguments {
             let name = &argument.name;
             self.secret("ARG", name, found);
-            let given = self.facts.options.build_args.contains_key(&name.text);
+            let given = self.front.options.build_args.contains_key(&name.text);
             let value = argument.value.as_ref();
             // A default that is not used is not looked at.
             self.words(value.filter(|_| !given), found);
-            let value = value.and_then(|value| self.expander.word(value, &self.scope).ok());
+            let value = value.and_then(|value| self.front.expander.word(value, &self.scope).ok());
             self.scope
                 .declare(&name.text, value.map(|value| value.value));
         }
@@ -216,7 +178,7 @@ impl<'a> Stage<'a> {
         self.legacy(line, pairs, found);
         self.pairs(pairs, found);
         let expand = |word: &Word| {
-            let expansion = self.expander.word(word, &self.scope);
+            let expansion = self.front.expander.word(word, &self.scope);
             expansion.map_or_else(|_| word.text.clone(), |expansion| expansion.value)
         };
         let pairs = pairs.assignments.iter();
@@ -231,36 +193,14 @@ impl<'a> Stage<'a> {
         }
     }
 
-    fn pairs(&self, pairs: &Assignments, found: &mut Vec<Warning>) {
+    fn pairs(&mut self, pairs: &Assignments, found: &mut Vec<Warning>) {
         for pair in &pairs.assignments {
             self.words([&pair.name, &pair.value], found);
         }
     }
 
-    fn legacy(&self, line: &Instruction, pairs: &Assignments, found: &mut Vec<Warning>) {
-        if let (true, Some(pair)) = (pairs.legacy, pairs.assignments.first()) {
-            let name = line.kind.name();
-            let message = format!("write `{name} {}=…`", pair.name);
-            let place = pair.name.span.to(pair.value.span);
-            found.push(Warning::new(Rule::LegacyKeyValueFormat, place, message));
-        }
-    }
-
-    fn secret(&self, instruction: &str, name: &Word, found: &mut Vec<Warning>) {
-        if secret::is_secret(&name.text) {
-            let message = format!(
-                "{instruction} `{name}` looks like a secret, and whoever has the image can read it; use `RUN --mount=type=secret`"
-            );
-            found.push(Warning::new(
-                Rule::SecretsUsedInArgOrEnv,
-                name.span,
-                message,
-            ));
-        }
-    }
-
     fn transfer(
-        &self,
+        &mut self,
         options: &TransferOptions,
         sources: &[Source],
         destination: &Word,
@@ -276,8 +216,8 @@ impl<'a> Stage<'a> {
         self.words([destination], found);
     }
 
-    fn heredoc(&self, heredoc: &Heredoc, found: &mut Vec<Warning>) {
-        if let Ok(expansion) = self.expander.heredoc(heredoc, &self.scope) {
+    fn heredoc(&mut self, heredoc: &Heredoc, found: &mut Vec<Warning>) {
+        if let Ok(expansion) = self.front.expander.heredoc(heredoc, &self.scope) {
             let body = Word {
                 text: heredoc.body.clone(),
                 span: heredoc.body_span,
@@ -286,31 +226,17 @@ impl<'a> Stage<'a> {
         }
     }
 
-    fn ignored(&self, line: &Instruction, sources: &[Source], found: &mut Vec<Warning>) {
-        let is_add = matches!(line.kind, InstructionKind::Add(_));
-        for word in sources.iter().filter_map(Source::path) {
-            let Ok(expansion) = self.expander.word(word, &self.scope) else {
-                continue;
-            };
-            let path = expansion.value;
-            if copied::is_ignored(self.facts.ignore, &path, is_add) {
-                let message = format!("`{path}` cannot be copied: the ignore file leaves it out");
-                found.push(Warning::new(Rule::CopyIgnoredFile, word.span, message));
-            }
-        }
-    }
-
-    fn mount(&self, mount: &MountFlag, found: &mut Vec<Warning>) {
+    fn mount(&mut self, mount: &MountFlag, found: &mut Vec<Warning>) {
         let asked = Asked::new(&self.scope);
         // What is wrong with it is told by whoever lowers it.
-        drop(mount.resolve(self.expander, &asked));
+        drop(mount.resolve(self.front.expander, &asked));
         self.unset(&mount.word, &asked.unset(), found);
     }
 
     fn workdir(&mut self, path: &Word, found: &mut Vec<Warning>) {
         self.words([path], found);
         let first = !std::mem::replace(&mut self.workdir, true);
-        let Ok(expansion) = self.expander.word(path, &self.scope) else {
+        let Ok(expansion) = self.front.expander.word(path, &self.scope) else {
             return;
         };
         if first && !expansion.value.starts_with('/') {
@@ -320,52 +246,5 @@ impl<'a> Stage<'a> {
             );
             found.push(Warning::new(Rule::WorkdirRelativePath, path.span, message));
         }
-    }
-
-    fn expose(&self, words: &[Word], found: &mut Vec<Warning>) {
-        self.words(words, found);
-        for word in words {
-            let Ok(expansion) = self.expander.words(word, &self.scope) else {
-                continue;
-            };
-            for port in expansion.value {
-                if expose::parse(&port).is_err() {
-                    continue;
-                }
-                let protocol = port.rsplit_once('/').map_or("", |(_, protocol)| protocol);
-                let lower = protocol.to_lowercase();
-                if protocol != lower {
-                    let message = format!("`{protocol}` of `{port}` should be `{lower}`");
-                    found.push(Warning::new(Rule::ExposeProtoCasing, word.span, message));
-                }
-                if expose::names_host(&port) {
-                    let message = format!(
-                        "`{port}` names an address or a port of the host, which EXPOSE ignores"
-                    );
-                    found.push(Warning::new(Rule::ExposeInvalidFormat, word.span, message));
-                }
-            }
-        }
-    }
-
-    fn json(&self, line: &Instruction, command: &Command, found: &mut Vec<Warning>) {
-        if matches!(command, Command::Shell(_)) && !self.shell {
-            let message = format!(
-                "{} should be a JSON array, so that signals reach the program",
-                line.kind.name()
-            );
-            let rule = Rule::JsonArgsRecommended;
-            found.push(Warning::new(rule, line.keyword.span, message));
-        }
-    }
-}
-
-/// Says of the instruction before this one that it is of no use.
-fn only_last(before: &mut Option<Span>, line: &Instruction, found: &mut Vec<Warning>) {
-    if let Some(place) = before.replace(line.keyword.span) {
-        let name = line.kind.name();
-        let message = format!("this {name} does nothing: a later one of the stage replaces it");
-        let rule = Rule::MultipleInstructionsDisallowed;
-        found.push(Warning::new(rule, place, message));
     }
 }

@@ -161,3 +161,27 @@ fn what_cannot_be_known_stops_nothing() {
         );
     }
 }
+
+/// Each of these would take minutes or all memory if what a check costs were not bounded.
+#[test]
+fn hostile_files_cost_little() {
+    const MANY: usize = 2000;
+    let many = |line: &dyn Fn(usize) -> String| (0..MANY).map(line).collect::<String>();
+    let variables = many(&|n| format!("ENV variable_{n:05}=1\n"));
+    let unset = many(&|n| format!("USER $variable_x{n:04}\n"));
+    let stages = many(&|n| format!("FROM base AS stage{n}\nUSER $unset\n"));
+    let words = many(&|n| format!("$unset{n} \\\n"));
+    let case = Case::default();
+    let suggested = case
+        .report(&format!("FROM scratch\n{variables}{unset}"))
+        .unwrap();
+    assert_eq!(suggested.warnings.len(), MANY);
+    let copied = case
+        .report(&format!("FROM scratch AS base\n{variables}{stages}"))
+        .unwrap();
+    assert!(copied.warnings.len() < MANY, "not all stages are checked");
+    let told = case
+        .report(&format!("FROM scratch\nCOPY {words} /\n"))
+        .unwrap();
+    assert_eq!(told.warnings.len(), MANY);
+}

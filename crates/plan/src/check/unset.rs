@@ -1,9 +1,54 @@
-//! Which variables a text asks for, and where it names them.
+//! Variables that are not set: which a text asks for, and where it names them.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use firebuild_dockerfile::{Environment, Span, Word};
+use firebuild_dockerfile::{Environment, Rule, Span, Warning, Word};
+
+use super::stage::Stage;
+
+/// Variables that mean something to the builder though nothing sets them.
+const BUILDERS: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+
+impl Stage<'_> {
+    /// Notes the variables of words that are not set, each once an instruction.
+    pub(super) fn words<'w>(
+        &mut self,
+        words: impl IntoIterator<Item = &'w Word>,
+        found: &mut Vec<Warning>,
+    ) {
+        for word in words {
+            if let Ok(expansion) = self.front.expander.word(word, &self.scope) {
+                self.unset(word, &expansion.unset, found);
+            }
+        }
+    }
+
+    /// Notes those of `names`, which are not set, that a word uses.
+    pub(super) fn unset(
+        &mut self,
+        word: &Word,
+        names: &BTreeSet<String>,
+        found: &mut Vec<Warning>,
+    ) {
+        for name in names {
+            let meant = self.scope.declares(name) || BUILDERS.contains(&name.as_str());
+            if meant || !self.told.insert(name.clone()) {
+                continue;
+            }
+            let more = match self.front.nearest(name, &self.scope) {
+                Some(known) => format!("; did you mean `${known}`?"),
+                None if self.known => String::new(),
+                None => " here; what the base image sets is not known".to_owned(),
+            };
+            found.push(Warning::new(
+                Rule::UndefinedVar,
+                place(word, name),
+                format!("the variable `${name}` is not set{more}"),
+            ));
+        }
+    }
+}
 
 /// An environment that notes which variables were asked for and are not set.
 pub(super) struct Asked<'a> {
