@@ -11,6 +11,7 @@ use firebuild_plan::ignore::Patterns;
 use firebuild_store::Store;
 
 use crate::execute::Execution;
+use crate::mounts::sensitive::{Agents, Secrets};
 use crate::progress::Progress;
 use crate::vm::VmOptions;
 use crate::{Error, image};
@@ -30,6 +31,14 @@ pub struct Request<'a> {
     pub jobs: Option<NonZeroUsize>,
     /// How build VMs are made.
     pub vm: VmOptions,
+    /// What RUNs with `--mount=type=secret` may see.
+    pub secrets: Secrets,
+    /// What RUNs with `--mount=type=ssh` may talk to.
+    pub agents: Agents,
+    /// Certificates (PEM) that every RUN sees where tools look for them, without a trace.
+    pub certificates: Option<Vec<u8>>,
+    /// Variables that every RUN sees, without a trace: those of proxies.
+    pub proxies: Vec<(String, String)>,
 }
 
 /// What is done anew although its result is known.

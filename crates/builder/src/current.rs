@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cache::{Claim, Known, Made, Outcome};
 use crate::error::{Error, StepError};
 use crate::execute::Execution;
+use crate::mounts::cache::Disks;
 use crate::progress::{Event, Place, StageRef, Wait};
 use crate::schedule::{self, Slot};
 use crate::sources::Files;
@@ -31,6 +32,8 @@ pub(crate) struct Current<'a> {
     pub(crate) index: usize,
     pub(crate) state: StageState,
     pub(crate) vm: Option<BuildVm<'a>>,
+    /// The disks that the next VM gets.
+    pub(crate) next_disks: Disks,
     merged: Merged,
     /// When the step began, and how long it has waited since.
     step: (Instant, Duration),
@@ -51,6 +54,7 @@ impl<'a> Current<'a> {
             index,
             state,
             vm: None,
+            next_disks: Disks::default(),
             merged: Merged::default(),
             step: (Instant::now(), Duration::ZERO),
         }
@@ -196,7 +200,8 @@ impl<'a> Current<'a> {
         };
         let (root, laid) = self.build.threads.run(root).await?;
         let slot = self.slot().await?;
-        BuildVm::start(self.build, self.name(), (root, laid), slot).await
+        let disks = std::mem::take(&mut self.next_disks);
+        BuildVm::start(self.build, self.name(), (root, laid), (slot, disks)).await
     }
 
     async fn slot(&mut self) -> Result<Slot, Error> {

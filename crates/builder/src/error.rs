@@ -111,6 +111,35 @@ pub enum StepError {
         #[source]
         source: ArchiveError,
     },
+    /// A bind mount of something that is not there.
+    #[error("`{path}` is not there to be mounted, in {source_name}, as a file or directory")]
+    MountSource {
+        /// The path.
+        path: String,
+        /// Where it was looked for.
+        source_name: String,
+    },
+    /// A required secret that nobody gave.
+    #[error("the build has no secret `{0}`")]
+    NoSecret(String),
+    /// A secret's file that cannot be read.
+    #[error("cannot read secret `{id}`")]
+    SecretFile {
+        /// The secret.
+        id: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A secret of more bytes than any.
+    #[error("secret `{0}` has more than 500 KiB")]
+    LargeSecret(String),
+    /// A required agent that nobody gave.
+    #[error("the build has no SSH agent `{0}`")]
+    NoAgent(String),
+    /// A RUN with too many caches.
+    #[error("one RUN can have {0} caches")]
+    TooManyCaches(usize),
     /// A process ended with something else than 0.
     #[error("the command {exit}")]
     Command {
@@ -206,6 +235,12 @@ impl StepError {
             Self::Archive { .. } => {
                 Some("`COPY`, or `ADD --unpack=false`, copies an archive as it is".to_owned())
             }
+            Self::NoSecret(id) => Some(format!(
+                "give it with `--secret id={id},src=FILE` or `--secret id={id},env=NAME`"
+            )),
+            Self::NoAgent(id) => Some(format!(
+                "give it with `--ssh {id}` (the agent of `SSH_AUTH_SOCK`) or `--ssh {id}=SOCKET`"
+            )),
             Self::Silent(_) => Some(
                 "a command that needs all of the VM's memory or processors can keep the agent from answering; \
                  give the build VM more of them"

@@ -42,6 +42,8 @@ pub enum Wait<'a> {
     Step,
     /// The end of another VM: no more may run at once.
     Slot,
+    /// The disk of this cache, which another VM has, of this build or another.
+    Cache(&'a str),
 }
 
 /// Something that happened.

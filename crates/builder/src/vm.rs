@@ -7,7 +7,7 @@ use firebuild_core::ByteSize;
 use firebuild_machine::spec::CertificateFiles;
 use firebuild_machine::{Ended, Host, Machine, MachineSpec, Purpose, State};
 use firebuild_plan::lower::BoxError;
-use firebuild_plan::{Origin, Run};
+use firebuild_plan::{Network, Origin, Run, Security};
 use firebuild_protocol::command::{self, Command};
 use firebuild_protocol::v1::bootstrap_server::BootstrapServer;
 use firebuild_protocol::v1::exit::How;
@@ -16,6 +16,9 @@ use firebuild_store::{KernelId, Store};
 use crate::bootstrap::{self, Conversation, Output, Turns};
 use crate::error::{Exit, StepError};
 use crate::execute::Execution;
+use crate::mounts::cache::Disks;
+use crate::mounts::sensitive::masked;
+use crate::mounts::{Material, Mounted};
 use crate::progress::{Event, Place, Progress, StageRef};
 use crate::rootfs::RootFs;
 use crate::schedule::{Held, Slot};
@@ -75,7 +78,8 @@ pub(crate) struct BuildVm<'a> {
     laid: usize,
     /// The number of the next command.
     next: u32,
-    /// Dropped after the machine.
+    /// Dropped after the machine, like the slot.
+    disks: Disks,
     _slot: Slot,
 }
 
@@ -85,7 +89,7 @@ impl<'a> BuildVm<'a> {
         build: &'a Execution<'a>,
         stage: StageRef<'a>,
         (root, laid): (RootFs, usize),
-        slot: Slot,
+        (slot, disks): (Slot, Disks),
     ) -> Result<Self, StepError> {
         let (options, progress) = (&build.request.vm, build.progress);
         let started = Instant::now();
@@ -112,6 +116,9 @@ impl<'a> BuildVm<'a> {
             .max_decoding_message_size(firebuild_protocol::MESSAGE_LIMIT);
         let server = Turns::new(server);
         let mut machine = Machine::create(&options.host, spec)?;
+        for disk in disks.attached()? {
+            machine.add_disk(disk);
+        }
         let id = machine.id().to_string();
         progress.event(Event::VmStarting { stage, id: &id });
         machine.start(server).await?;
@@ -130,6 +137,7 @@ impl<'a> BuildVm<'a> {
             conversation,
             laid,
             next: 0,
+            disks,
             _slot: slot,
         })
     }
@@ -145,7 +153,7 @@ impl<'a> BuildVm<'a> {
             let index = self.number();
             let resource = format!("layers/{}", layer.digest);
             self.conversation
-                .offer(&resource, store.blob_path(&layer.digest));
+                .give(&resource, Material::File(store.blob_path(&layer.digest)));
             self.conversation.send(Command::Copy(command::Lay {
                 index,
                 original: origin.text.clone(),
@@ -166,16 +174,38 @@ impl<'a> BuildVm<'a> {
         Ok(())
     }
 
-    /// Executes a command. The result is its change.
+    /// The disks of its caches.
+    pub(crate) fn disks(&self) -> &Disks {
+        &self.disks
+    }
+
+    /// Executes a command. The result is its change. What is secret among the materials of its
+    /// mounts is withdrawn when it has ended.
     pub(crate) async fn run(
         &mut self,
         run: &Run,
+        mounted: Mounted,
         origin: &Origin,
         place: Place<'_>,
     ) -> Result<Layer, StepError> {
         let index = self.number();
-        self.conversation
-            .send(Command::Run(wire(index, run, origin)));
+        let (command, secrets) = (wire(index, run, &mounted, origin), mounted.secrets);
+        for (name, material) in mounted.materials {
+            self.conversation.give(&name, material);
+        }
+        self.conversation.send(Command::Run(command));
+        let result = self.follow(index, &secrets, place).await;
+        self.conversation.withdraw_secrets();
+        result
+    }
+
+    /// Waits for the end of a command, and shows what it writes.
+    async fn follow(
+        &mut self,
+        index: u32,
+        secrets: &[Vec<u8>],
+        place: Place<'_>,
+    ) -> Result<Layer, StepError> {
         let mut tail = VecDeque::new();
         loop {
             match self.event().await? {
@@ -185,6 +215,7 @@ impl<'a> BuildVm<'a> {
                     lines,
                 } if command == index => {
                     for line in lines {
+                        let line = masked(line, secrets);
                         self.progress.event(Event::Line {
                             place,
                             output: stream,
@@ -276,8 +307,9 @@ impl Held for BuildVm<'_> {
     }
 }
 
-fn wire(index: u32, run: &Run, origin: &Origin) -> command::Run {
+fn wire(index: u32, run: &Run, mounted: &Mounted, origin: &Origin) -> command::Run {
     use firebuild_plan::operation::Command as Planned;
+    let environment = run.environment.iter().chain(&mounted.variables);
     command::Run {
         index,
         original: origin.text.clone(),
@@ -286,14 +318,14 @@ fn wire(index: u32, run: &Run, origin: &Origin) -> command::Run {
             Planned::Exec(arguments) => command::Form::Exec(arguments.clone()),
         },
         shell: run.shell.clone(),
-        environment: run.environment.clone(),
+        environment: environment.cloned().collect(),
         build_args: run.build_args.clone(),
         workdir: run.workdir.clone(),
         user: run.user.clone(),
         hostname: run.hostname.clone(),
-        offline: false,
-        privileged: false,
-        mounts: Vec::new(),
+        offline: run.network == Network::None,
+        privileged: run.security == Security::Insecure,
+        mounts: mounted.mounts.clone(),
         files: run
             .files
             .iter()

@@ -109,6 +109,7 @@ fn waiting(wait: Wait<'_>) -> String {
         Wait::Stage(other) => format!("waiting for stage `{}`", other.name),
         Wait::Step => "waiting for another stage's same step".to_owned(),
         Wait::Slot => "waiting until another build VM ends".to_owned(),
+        Wait::Cache(id) => format!("waiting for cache `{id}`, which another build VM uses"),
     }
 }
 

@@ -8,7 +8,6 @@ mod turns;
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,6 +22,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::{Request, Response, Status, Streaming};
 
 pub(crate) use turns::Turns;
+
+use crate::mounts::Material;
 
 /// How many events may wait for the builder before the guest has to. Each may be a message of the
 /// largest size.
@@ -92,9 +93,18 @@ impl Conversation {
         self.commands = None;
     }
 
-    /// Lets the guest read `file` under the name `path`.
-    pub(crate) fn offer(&self, path: &str, file: PathBuf) {
-        self.shared.resources().insert(path.to_owned(), file);
+    /// Lets the guest read something under the name `path`.
+    pub(crate) fn give(&self, path: &str, material: Material) {
+        let material = Arc::new(material);
+        self.shared.resources().insert(path.to_owned(), material);
+    }
+
+    /// Takes back every secret that was given.
+    pub(crate) fn withdraw_secrets(&self) {
+        let is_secret = |material: &Material| matches!(material, Material::Secret(_));
+        self.shared
+            .resources()
+            .retain(|_, material| !is_secret(material));
     }
 }
 
@@ -103,7 +113,7 @@ struct Shared {
     lease: Lease,
     /// The most bytes that one layer may have.
     layer_limit: u64,
-    resources: Mutex<BTreeMap<String, PathBuf>>,
+    resources: Mutex<BTreeMap<String, Arc<Material>>>,
     /// Held while a resource is sent: what waits to be sent takes memory too.
     sending: Arc<Semaphore>,
     commands: tokio::sync::Mutex<mpsc::UnboundedReceiver<Command>>,
@@ -111,7 +121,7 @@ struct Shared {
 }
 
 impl Shared {
-    fn resources(&self) -> MutexGuard<'_, BTreeMap<String, PathBuf>> {
+    fn resources(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Material>>> {
         self.resources
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -278,8 +288,8 @@ impl v1::bootstrap_server::Bootstrap for Service {
         request: Request<v1::ResourceRequest>,
     ) -> Result<Response<Chunks>, Status> {
         let path = request.into_inner().path;
-        let file = self.0.resources().get(&path).cloned();
-        let Some(file) = file else {
+        let material = self.0.resources().get(&path).cloned();
+        let Some(material) = material else {
             let shown: String = path.chars().take(300).collect();
             return Err(Status::not_found(format!(
                 "`{shown}` is not a resource of this build"
@@ -287,8 +297,16 @@ impl v1::bootstrap_server::Bootstrap for Service {
         };
         let turn = Arc::clone(&self.0.sending).acquire_owned().await;
         let turn = turn.map_err(|_| Status::aborted("the build has ended"))?;
-        let file = fs_err::File::open(file).map_err(|error| Status::internal(error.to_string()))?;
-        Ok(Response::new(Box::pin(pieces(file, turn))))
+        Ok(Response::new(match &*material {
+            Material::File(path) => {
+                let file = fs_err::File::open(path);
+                let file = file.map_err(|error| Status::internal(error.to_string()))?;
+                Box::pin(pieces(file, turn))
+            }
+            Material::Secret(content) => {
+                Box::pin(pieces(std::io::Cursor::new(content.clone()), turn))
+            }
+        }))
     }
 
     async fn layer(
@@ -378,9 +396,9 @@ impl v1::bootstrap_server::Bootstrap for Service {
     }
 }
 
-/// A file as checked chunks. Reading is from a local file, a megabyte at a time.
+/// A local file, or bytes in memory, as checked chunks, a megabyte at a time.
 fn pieces(
-    file: fs_err::File,
+    file: impl std::io::Read + Send,
     turn: OwnedSemaphorePermit,
 ) -> impl Stream<Item = Result<v1::Chunk, Status>> + Send {
     let state = Some((file, chunk::Sender::default(), turn));

@@ -1,7 +1,7 @@
 //! Executes a process in the stage's VM, which is started for the first one that the cache does
 //! not know.
 
-use firebuild_plan::{Network, Run, Security, Step, key};
+use firebuild_plan::{Run, Step, key};
 
 use crate::bootstrap;
 use crate::cache::{Known, Outcome};
@@ -16,23 +16,20 @@ impl Current<'_> {
         step: &Step,
         place: Place<'_>,
     ) -> Result<Outcome, StepError> {
-        if !run.mounts.is_empty() {
-            return Err(StepError::Unsupported("a mount of a RUN"));
-        }
-        if run.network == Network::None || run.security == Security::Insecure {
-            return Err(StepError::Unsupported(
-                "another network or security of a RUN",
-            ));
-        }
-        let key = key::run(&self.state.chain, run, &[]);
+        let bound = self.bound(run).await?;
+        let content = self.mounted_content(run, &bound).await?;
+        let key = key::run(&self.state.chain, run, &content);
         let claim = match self.known(key).await? {
             Known::Yes(outcome) => return Ok(outcome),
             Known::No(claim) => claim,
         };
         let (store, layers) = (self.store(), self.state.layers.clone());
+        self.disks(run).await?;
+        self.running().await?;
+        let mounted = self.mount(run, &bound).await?;
         let vm = self.running().await?;
         vm.lay_on(store, &layers, &step.origin).await?;
-        let layer = vm.run(run, &step.origin, place).await?;
+        let layer = vm.run(run, mounted, &step.origin, place).await?;
         // A layer that is valid by itself can still be one that nothing can lay on what is below.
         // It must not get into the cache.
         let fits = move |below: &mut Below| Ok(below.lay(layer)?);

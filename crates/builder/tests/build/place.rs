@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use firebuild_builder::progress::{Event, Progress, Wait};
 use firebuild_builder::{
-    Built, Error, KernelChoice, NoCache, Request, StoreBases, VmOptions, build,
+    Agents, Built, Error, KernelChoice, NoCache, Request, Secrets, StoreBases, VmOptions, build,
 };
 use firebuild_core::{ByteSize, Digest, Platform, Reference};
 use firebuild_machine::host::Boot;
@@ -90,6 +90,7 @@ fn name_of(wait: Wait<'_>) -> &str {
         Wait::Stage(stage) => stage.name,
         Wait::Step => "the same step",
         Wait::Slot => "a slot",
+        Wait::Cache(id) => id,
     }
 }
 
@@ -152,6 +153,10 @@ impl Place {
                 connect_time: self.connect_time,
                 certificates: self.certificates.clone(),
             },
+            secrets: Secrets::default(),
+            agents: Agents::default(),
+            certificates: None,
+            proxies: Vec::new(),
         };
         let notes = Notes::default();
         let runtime = tokio::runtime::Builder::new_current_thread()

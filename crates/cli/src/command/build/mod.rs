@@ -2,6 +2,7 @@
 
 mod cache;
 mod choices;
+mod sensitive;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -20,6 +21,7 @@ use firebuild_plan::lower::{lower, outline};
 use firebuild_store::Store;
 
 use choices::{Choices, familiar};
+use sensitive::SensitiveArguments;
 
 use super::machine::VmArguments;
 use super::{Format, Global, block_on, check};
@@ -64,6 +66,8 @@ struct ImageBuild {
     file: Option<PathBuf>,
     #[command(flatten)]
     choices: Choices,
+    #[command(flatten)]
+    sensitive: SensitiveArguments,
     /// Do everything anew, or only what these stages do
     #[arg(long, value_name = "STAGE", num_args = 0.., require_equals = true, value_delimiter = ',')]
     no_cache: Option<Vec<String>>,
@@ -191,6 +195,10 @@ impl ImageBuild {
             no_cache: self.no_cache(),
             jobs: self.jobs,
             vm: self.vm.options(&store, &self.bootstrap)?,
+            secrets: self.sensitive.secrets(),
+            agents: self.sensitive.agents()?,
+            certificates: self.sensitive.certificates()?,
+            proxies: lower::proxies(&self.choices.build_args()),
         };
         let shown = progress::shown(self.progress);
         let report = firebuild_plan::check::check(
