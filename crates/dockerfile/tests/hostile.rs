@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 mod invariants;
 
 /// So many changed inputs are tried for each target.
-const CHANGED: u64 = 20_000;
+const CHANGED: u64 = 10_000;
 
 /// No input, of the corpus or changed, is longer.
 const LENGTH: usize = 4096;
