@@ -122,3 +122,28 @@ fn the_stages_of_a_file_are_shown() {
         ]})
     );
 }
+
+#[test]
+fn the_same_inputs_give_the_same_image_on_any_day() {
+    let text = "FROM scratch\nWORKDIR /made\nCOPY file dir /\nENV A=1\n";
+    let build = |age: u64| {
+        let (session, _root) = fresh();
+        let file = session.write("context/file", "content");
+        let inner = session.write("context/dir/inner", "more");
+        let time = std::time::SystemTime::now() - std::time::Duration::from_secs(age);
+        for path in [file, inner] {
+            let file = fs_err::File::options().append(true).open(path).unwrap();
+            file.file().set_modified(time).unwrap();
+        }
+        let dated = ["--source-date-epoch", "1500000000", "-t", "image:1"];
+        let digest = session.build(text, &dated).success().stdout;
+        let again = session.build(text, &dated).success();
+        assert_eq!(again.stdout, digest);
+        let image = session.json(&["image", "inspect", "image:1", "--format", "json"]);
+        assert_eq!(image["Config"]["created"], "2017-07-14T02:40:00Z");
+        let other = session.build(text, &["--source-date-epoch", "1500000001"]);
+        assert_ne!(other.success().stdout, digest);
+        digest
+    };
+    assert_eq!(build(10), build(100_000));
+}

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use firebuild_core::Digest;
 use firebuild_core::tree::Tree;
 use firebuild_oci::{Changes, Sources};
-use firebuild_plan::{Operation, Stage, Step};
+use firebuild_plan::{Operation, Stage, Step, key};
 use firebuild_store::{Lease, Store};
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +23,7 @@ use crate::schedule::{self, Slot};
 use crate::sources::Files;
 use crate::stage::{Finished, Layer, Merged, StageState};
 use crate::vm::BuildVm;
-use crate::{rootfs, time};
+use crate::{epoch, rootfs, time};
 
 /// A stage in the making and its VM, if one is needed.
 pub(crate) struct Current<'a> {
@@ -128,6 +128,7 @@ impl<'a> Current<'a> {
 
     /// What is known for a key. If another stage is finding it out, this waits for it.
     pub(crate) async fn known(&mut self, key: Digest) -> Result<Known, Error> {
+        let key = key::dated(&key, self.build.plan.epoch);
         let cell = self.build.results.cell(&key);
         let cell = match Arc::clone(&cell).try_lock_owned() {
             Ok(cell) => cell,
@@ -155,13 +156,20 @@ impl<'a> Current<'a> {
         layer: Layer,
         step: &Step,
     ) -> Result<Outcome, Error> {
+        let epoch = self.build.plan.epoch;
         let made = Made {
-            created: time::now(),
+            created: epoch.unwrap_or_else(time::now),
             duration: self.worked(),
             description: step.origin.text.clone(),
         };
-        let (store, stage) = (self.store().clone(), self.index);
-        let keep = move || claim.keep(&store, stage, layer, made);
+        let (lease, stage) = (self.build.lease.clone(), self.index);
+        let keep = move || {
+            let layer = match epoch {
+                Some(epoch) => epoch::dated(&lease, layer, epoch)?,
+                None => layer,
+            };
+            claim.keep(lease.store(), stage, layer, made)
+        };
         self.build.threads.run(keep).await
     }
 

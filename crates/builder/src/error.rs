@@ -44,6 +44,9 @@ pub enum Error {
     /// Something that firebuild does not do yet.
     #[error("{0} is not supported yet")]
     Unsupported(&'static str),
+    /// A layer's times could not be changed.
+    #[error("cannot change the times of a layer")]
+    Dated(#[source] std::io::Error),
     /// The store failed.
     #[error("the build's results could not be kept")]
     Store(#[from] firebuild_store::Error),

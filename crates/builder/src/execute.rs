@@ -220,6 +220,9 @@ impl Current<'_> {
             Base::Image(reference) => self.state = image::state(self.store(), reference)?,
             Base::Context(_) => return Err(Error::Unsupported("a named context as a base")),
         }
+        if let Some(epoch) = self.build.plan.epoch {
+            (self.state.created, self.state.epoch) = (epoch, Some(epoch));
+        }
         Ok(())
     }
 

@@ -18,6 +18,7 @@ mod context;
 pub mod contexts;
 pub mod copy;
 mod current;
+mod epoch;
 mod error;
 mod execute;
 pub mod fetch;

@@ -45,6 +45,8 @@ pub(crate) struct StageState {
     pub(crate) config: ImageConfig,
     /// When its newest part was made, in seconds since 1970.
     pub(crate) created: u64,
+    /// The time that everything made is said to be of.
+    pub(crate) epoch: Option<u64>,
 }
 
 impl StageState {
@@ -57,6 +59,7 @@ impl StageState {
             layers,
             config,
             created,
+            epoch: None,
         }
     }
 
@@ -67,7 +70,7 @@ impl StageState {
 
     /// Adds a step's layer and its line of history.
     pub(crate) fn push(&mut self, layer: Option<Layer>, created: u64, history: Option<&str>) {
-        self.created = self.created.max(created);
+        self.created = self.epoch.unwrap_or(self.created.max(created));
         if let Some(layer) = layer {
             self.chain = self.chain.with(&layer.digest);
             self.layers.push(layer);

@@ -82,6 +82,15 @@ pub fn copy(parent: &Chain, copy: &Copy, content: &Digest) -> Digest {
     key(parent, "copy", &seen, content)
 }
 
+/// The key of a result of which everything that is younger than `epoch` is said to be of that time.
+#[must_use]
+pub fn dated(key: &Digest, epoch: Option<u64>) -> Digest {
+    match epoch {
+        Some(epoch) => Digest::of(format!("{VERSION} {key} {epoch}").as_bytes()),
+        None => *key,
+    }
+}
+
 /// The key of a directory's making on these layers.
 #[must_use]
 pub fn directory(parent: &Chain, directory: &Directory) -> Digest {
