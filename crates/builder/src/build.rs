@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
-use std::path::Path;
 use std::time::Duration;
 
 use firebuild_core::{ByteSize, Digest, Reference};
 use firebuild_plan::Plan;
-use firebuild_plan::ignore::Patterns;
 use firebuild_store::Store;
 
+use crate::contexts::Contexts;
 use crate::execute::Execution;
 use crate::mounts::sensitive::{Agents, Secrets};
 use crate::progress::Progress;
@@ -19,10 +18,8 @@ use crate::{Error, image};
 /// What a build needs beside its plan.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// The directory that copies without a source of their own take from.
-    pub context: &'a Path,
-    /// What of it they do not see.
-    pub ignore: &'a Patterns,
+    /// Where files come from that are in no stage and no image.
+    pub contexts: &'a Contexts,
     /// The names that the image gets.
     pub tags: &'a [Reference],
     /// What is done anew although its result is known.

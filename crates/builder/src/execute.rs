@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use firebuild_core::{ImageConfig, Reference};
-use firebuild_plan::{Base, Plan, Source};
+use firebuild_plan::{Base, Copy, Item, Operation, Plan, Source, Step, Unpack};
 use firebuild_store::Lease;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::OnceCell;
@@ -23,12 +23,12 @@ use crate::build::Request;
 use crate::cache::{Outcome, Results};
 use crate::current::Current;
 use crate::error::{Error, StepError};
+use crate::image;
 use crate::progress::{Event, Place, Progress, StageRef};
 use crate::schedule::{self, Schedule};
 use crate::sources::Files;
 use crate::stage::{Finished, Merged, StageState};
 use crate::threads::Threads;
-use crate::{context, image};
 
 /// A plan on its way: what its stages share.
 pub(crate) struct Execution<'a> {
@@ -43,8 +43,6 @@ pub(crate) struct Execution<'a> {
     pub(crate) stop: CancellationToken,
     /// What ended it: the first error.
     failure: Mutex<Option<Error>>,
-    /// The build context, once something was copied from it.
-    context: OnceCell<Arc<Files>>,
     /// Images that are only copied from.
     images: Mutex<BTreeMap<Reference, Arc<OnceCell<Finished>>>>,
     /// Whether it was said what VMs run in.
@@ -74,7 +72,6 @@ impl<'a> Execution<'a> {
             results: Results::default(),
             stop: CancellationToken::new(),
             failure: Mutex::default(),
-            context: OnceCell::new(),
             images: Mutex::default(),
             announced: AtomicBool::new(false),
             saved: Mutex::default(),
@@ -167,18 +164,6 @@ impl<'a> Execution<'a> {
         *self.saved.lock().unwrap_or_else(PoisonError::into_inner) += time;
     }
 
-    /// The build context, scanned when it is asked for the first time.
-    async fn context(&self) -> Result<Arc<Files>, Error> {
-        let scan = async || {
-            let (directory, ignore) =
-                (self.request.context.to_owned(), self.request.ignore.clone());
-            let store = self.lease.store().clone();
-            let scan = move || context::scan(&store, &directory, &ignore).map(Arc::new);
-            self.threads.run(scan).await
-        };
-        self.context.get_or_try_init(scan).await.cloned()
-    }
-
     /// The files of an image of the store.
     async fn image(&self, reference: &Reference) -> Result<Arc<Files>, Error> {
         let cell = {
@@ -196,16 +181,24 @@ impl<'a> Execution<'a> {
 }
 
 impl Current<'_> {
-    /// What a step reads from, once it is there.
-    pub(crate) async fn source(&mut self, from: &Source) -> Result<Arc<Files>, Error> {
+    /// What a step reads from, once it is there. `wanted` are the paths that it reads: a context
+    /// that is no tree has only these.
+    pub(crate) async fn source(
+        &mut self,
+        from: &Source,
+        wanted: &[&str],
+    ) -> Result<Arc<Files>, Error> {
         match from {
-            Source::Context => self.build.context().await,
+            Source::Context | Source::Named(_) => {
+                let contexts = self.build.request.contexts;
+                contexts.files(&self.build.lease, from, wanted).await
+            }
             Source::Stage(index) => {
                 let stage = self.finished(*index).await?;
                 stage.files(&self.build.threads, self.store()).await
             }
             Source::Image(reference) => self.build.image(reference).await,
-            Source::Named(_) | Source::Empty => Err(Error::Unsupported("a named context")),
+            Source::Empty => Ok(Arc::default()),
         }
     }
 
@@ -218,11 +211,43 @@ impl Current<'_> {
                 self.state = StageState::from_stage(&parent.state);
             }
             Base::Image(reference) => self.state = image::state(self.store(), reference)?,
-            Base::Context(_) => return Err(Error::Unsupported("a named context as a base")),
+            Base::Context(name) => return self.files_of_context(name).await,
         }
         if let Some(epoch) = self.build.plan.epoch {
             (self.state.created, self.state.epoch) = (epoch, Some(epoch));
         }
+        Ok(())
+    }
+
+    /// Begins with the files of a named context, as one layer.
+    async fn files_of_context(&mut self, name: &str) -> Result<(), Error> {
+        let stage = self.stage();
+        let copy = Copy {
+            from: Source::Named(name.to_owned()),
+            items: vec![Item::Path("/".to_owned())],
+            destination: "/".to_owned(),
+            owner: None,
+            mode: None,
+            exclude: Vec::new(),
+            parents: false,
+            link: false,
+            unpack: Unpack::Never,
+        };
+        let step = Step {
+            operation: Operation::Copy(copy.clone()),
+            origin: stage.origin.clone(),
+            history: None,
+        };
+        let outcome = self
+            .copy(&copy, &step)
+            .await
+            .map_err(|source| Error::Step {
+                stage: stage.name.clone(),
+                origin: Box::new(stage.origin.clone()),
+                source: Box::new(source),
+            })?;
+        let history = outcome.layer.map(|_| stage.origin.text.as_str());
+        self.state.push(outcome.layer, outcome.created, history);
         Ok(())
     }
 

@@ -267,6 +267,17 @@ impl Plan {
     }
 }
 
+impl Item {
+    /// The path or pattern, if it is one.
+    #[must_use]
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            Self::Path(path) => Some(path),
+            Self::Inline { .. } | Self::Http { .. } | Self::Git { .. } => None,
+        }
+    }
+}
+
 impl Operation {
     /// What it changes of the configuration.
     #[must_use]

@@ -36,6 +36,16 @@ pub(super) fn read(name: &str, input: impl Read) -> Result<DockerfileText, Conte
     })
 }
 
+/// As [`read`], of something that could have been an archive.
+pub(super) fn read_single(name: &str, input: impl Read) -> Result<DockerfileText, ContextError> {
+    let found = read(name, input)?;
+    // No text has such a byte, and hardly an archive has none.
+    if found.text.contains(&0) {
+        return Err(ContextError::Neither(name.to_owned()));
+    }
+    Ok(found)
+}
+
 /// The Dockerfile in a directory of this host, or the one that was named, and where it is.
 pub(super) fn local(
     directory: &Path,
@@ -105,5 +115,8 @@ pub(super) fn inside(
         return read(&name, reader);
     }
     let wanted = candidates.first().copied().unwrap_or_default();
-    Err(ContextError::NoDockerfile(format!("{place}:{wanted}")))
+    Err(ContextError::NoDockerfileInside {
+        place: place.to_owned(),
+        file: wanted.to_owned(),
+    })
 }

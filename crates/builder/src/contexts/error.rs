@@ -45,6 +45,14 @@ pub enum ContextError {
     /// There is no Dockerfile.
     #[error("there is no Dockerfile `{0}`")]
     NoDockerfile(String),
+    /// There is no Dockerfile in a context from elsewhere.
+    #[error("there is no Dockerfile `{file}` in {place}")]
+    NoDockerfileInside {
+        /// The context.
+        place: String,
+        /// The path that was looked for.
+        file: String,
+    },
     /// A file on the way to the build could not be read.
     #[error("cannot read {what}")]
     Read {
@@ -77,6 +85,9 @@ pub enum ContextError {
     /// What should be an archive is none.
     #[error("{0} is not an archive")]
     NotArchive(String),
+    /// What is no archive is no text either.
+    #[error("{0} is neither a whole archive nor a Dockerfile")]
+    Neither(String),
     /// An archive that cannot be used.
     #[error("{place} cannot be used as context")]
     Archive {
@@ -102,6 +113,9 @@ pub enum ContextError {
     /// Something could not be fetched.
     #[error(transparent)]
     Fetch(#[from] FetchError),
+    /// There is no store to keep what is fetched.
+    #[error("what comes from elsewhere cannot be kept")]
+    Store(#[source] firebuild_plan::lower::BoxError),
     /// A thread ended before its work.
     #[error("the context was not read to its end")]
     Interrupted,
@@ -112,11 +126,11 @@ impl ContextError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let text = match self {
-            Self::File(_) => {
+            Self::File(_) | Self::NoDockerfile(_) => {
                 "name the Dockerfile with `-f FILE`; the last argument is the directory whose files it may copy"
             }
-            Self::NoDockerfile(_) => {
-                "name the Dockerfile with `-f FILE`; for a context from elsewhere that is a path in it"
+            Self::NoDockerfileInside { .. } => {
+                "name the Dockerfile with `-f FILE`, a path in the context"
             }
             Self::NotSingle { .. } => {
                 "build from the repository or from an archive: `firebuild build https://host/repo.git`"

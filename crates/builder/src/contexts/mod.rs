@@ -102,15 +102,22 @@ impl Contexts {
         }
     }
 
+    /// What the main context leaves out of its directory.
+    #[must_use]
+    pub fn ignored(&self) -> Patterns {
+        match &self.main.origin {
+            Origin::Directory(_, ignore) => ignore.clone(),
+            _ => Patterns::default(),
+        }
+    }
+
     /// What fetches for this build: the same for its contexts and for what its steps add.
-    #[expect(dead_code, reason = "copies ask for it next")]
     pub(crate) fn fetcher(&self) -> &Fetcher {
         &self.fetcher
     }
 
     /// The files of a context of which a step reads the paths `wanted`. A context that is no tree
     /// may give only these.
-    #[cfg_attr(not(test), expect(dead_code, reason = "steps ask for it next"))]
     pub(crate) async fn files(
         &self,
         lease: &Lease,

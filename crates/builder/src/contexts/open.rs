@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use firebuild_core::tree::Timestamp;
+use firebuild_plan::lower::BoxError;
 use firebuild_store::{Lease, Store};
 
 use super::dockerfile::{self, DockerfileText, ignored, inside};
@@ -37,6 +38,8 @@ pub struct Opening<'a> {
     pub keep_git_dir: bool,
     /// Standard input.
     pub input: Box<dyn Read + Send>,
+    /// Opens the store; asked for a context from elsewhere.
+    pub lease: &'a dyn Fn() -> Result<Lease, BoxError>,
 }
 
 /// What a build begins with.
@@ -69,17 +72,13 @@ enum Elsewhere<'a> {
 ///
 /// # Errors
 /// [`ContextError`].
-pub async fn open(
-    opening: Opening<'_>,
-    fetcher: Arc<Fetcher>,
-    lease: &Lease,
-) -> Result<Opened, ContextError> {
+pub async fn open(opening: Opening<'_>, fetcher: Arc<Fetcher>) -> Result<Opened, ContextError> {
     let named = named::contexts(opening.named)?;
     let opener = Opener {
         file: opening.file,
         keep_git_dir: opening.keep_git_dir,
         fetcher: &fetcher,
-        lease,
+        lease: opening.lease,
     };
     let main = opener.main(opening.place, opening.input).await?;
     Ok(Opened {
@@ -97,7 +96,7 @@ struct Opener<'a> {
     file: Option<&'a str>,
     keep_git_dir: bool,
     fetcher: &'a Fetcher,
-    lease: &'a Lease,
+    lease: &'a dyn Fn() -> Result<Lease, BoxError>,
 }
 
 impl Opener<'_> {
@@ -109,10 +108,11 @@ impl Opener<'_> {
             Place::Git { source, dockerfile } => {
                 let mut source = source.clone();
                 source.keep_git_dir = source.keep_git_dir.or(Some(self.keep_git_dir));
-                let checkout = self.fetcher.git(self.lease, &source).await?;
+                let lease = self.lease()?;
+                let checkout = self.fetcher.git(&lease, &source).await?;
                 let name = shown(&source.remote);
                 let epoch = Some(checkout.time);
-                let files = of_checkout(self.lease, checkout).await?;
+                let files = of_checkout(&lease, checkout).await?;
                 let default = dockerfile.as_deref();
                 let dockerfile = self.text(&files, default, &name, input).await?;
                 Ok(Main {
@@ -150,7 +150,7 @@ impl Opener<'_> {
         if matches!(self.elsewhere(), Some(Elsewhere::Input)) {
             return Err(ContextError::BothFromInput);
         }
-        let store = self.lease.store().clone();
+        let store = self.lease()?.store().clone();
         let read = on_thread(move || read_input(&store, input)).await?;
         let (files, newest) = match read? {
             Input::Archive(files, newest) => (files, newest),
@@ -182,14 +182,13 @@ impl Opener<'_> {
 
     /// A file on a web server: an archive, or a Dockerfile beside what it copies.
     async fn web(&self, url: &str, input: Box<dyn Read + Send>) -> Result<Main, ContextError> {
-        let download = self.fetcher.http(self.lease, url, None).await?;
+        let lease = self.lease()?;
+        let download = self.fetcher.http(&lease, url, None).await?;
         let seconds = |time: Timestamp| u64::try_from(time.seconds).ok();
         let modified = download.last_modified.and_then(seconds);
         let name = shown(url);
         let quoted = format!("`{name}`");
-        if let Some((files, newest)) =
-            archive_of(self.lease, &download.blob.digest, &quoted).await?
-        {
+        if let Some((files, newest)) = archive_of(&lease, &download.blob.digest, &quoted).await? {
             let dockerfile = self.text(&files, None, &name, input).await?;
             return Ok(Main {
                 origin: Origin::Files(Arc::new(files)),
@@ -203,10 +202,10 @@ impl Opener<'_> {
                 file: file.to_owned(),
             });
         }
-        let blob = self.lease.store().blob(&download.blob.digest);
+        let blob = lease.store().blob(&download.blob.digest);
         Ok(Main {
             origin: Origin::Web(Folder::of(url)?),
-            dockerfile: dockerfile::read(&name, blob.map_err(FetchError::from)?)?,
+            dockerfile: dockerfile::read_single(&name, blob.map_err(FetchError::from)?)?,
             epoch: modified,
         })
     }
@@ -223,6 +222,10 @@ impl Opener<'_> {
             Some(elsewhere) => self.fetch(elsewhere, input).await,
             None => inside(files, self.file.or(default), place),
         }
+    }
+
+    fn lease(&self) -> Result<Lease, ContextError> {
+        (self.lease)().map_err(ContextError::Store)
     }
 
     fn elsewhere(&self) -> Option<Elsewhere<'_>> {
@@ -243,8 +246,9 @@ impl Opener<'_> {
         match elsewhere {
             Elsewhere::Input => on_thread(move || dockerfile::read(INPUT, input)).await?,
             Elsewhere::Web(url) => {
-                let download = self.fetcher.http(self.lease, url, None).await?;
-                let blob = self.lease.store().blob(&download.blob.digest);
+                let lease = self.lease()?;
+                let download = self.fetcher.http(&lease, url, None).await?;
+                let blob = lease.store().blob(&download.blob.digest);
                 dockerfile::read(&shown(url), blob.map_err(FetchError::from)?)
             }
         }
@@ -281,7 +285,7 @@ fn read_input(store: &Store, input: Box<dyn Read + Send>) -> Result<Input, Conte
         }
         None => {
             let whole = io::Cursor::new(recorded.head).chain(recorded.input);
-            Ok(Input::Text(dockerfile::read(INPUT, whole)?))
+            Ok(Input::Text(dockerfile::read_single(INPUT, whole)?))
         }
     }
 }

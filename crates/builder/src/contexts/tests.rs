@@ -78,13 +78,14 @@ impl World {
             named: &self.named,
             keep_git_dir: false,
             input: Box::new(input),
+            lease: &|| Ok(self.lease.clone()),
         };
         let bounds = Bounds {
             pause: Duration::from_millis(1),
             ..Bounds::default()
         };
         let fetcher = Fetcher::new(Trust::host(), Credentials::default(), bounds);
-        open(opening, Arc::new(fetcher), &self.lease).await
+        open(opening, Arc::new(fetcher)).await
     }
 
     /// The files that a step would see, with their contents.
@@ -324,7 +325,7 @@ async fn a_repository_is_a_context_in_every_form() {
     let error = error.unwrap_err().to_string();
     assert_eq!(
         error,
-        format!("there is no Dockerfile `{remote}:Dockerfile`")
+        format!("there is no Dockerfile `Dockerfile` in {remote}")
     );
 
     world.write("n/file", "named");

@@ -131,6 +131,8 @@ impl Fetcher {
             .read_timeout(self.bounds.silence)
             .redirect(Policy::custom(redirect))
             .referer(false)
+            // A connection that is kept belongs to one runtime; a command has several.
+            .pool_max_idle_per_host(0)
             .build()
             .map_err(|error| FetchError::Client(Cause::of(error)))?;
         Ok(self.client.get_or_init(|| client))

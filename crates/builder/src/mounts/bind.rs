@@ -123,10 +123,7 @@ impl Current<'_> {
             all.push(match shown {
                 None => None,
                 Some((from, path)) => {
-                    let files = match from {
-                        Source::Empty => Arc::default(),
-                        from => self.source(from).await?,
-                    };
+                    let files = self.source(from, &[path]).await?;
                     Some(Bound::find(files, path, from)?)
                 }
             });

@@ -6,27 +6,30 @@
 use std::io;
 use std::sync::Arc;
 
-use firebuild_core::tree::{Content, Kind, Metadata, Node, Tree};
+use firebuild_core::tree::{Content, Kind, Timestamp};
 use firebuild_core::{Digest, user};
 use firebuild_oci::Sources;
 use firebuild_plan::{Copy, Item, Step, Unpack, key};
 use firebuild_store::Store;
 
+use super::apart::{self, Apart, Fetched};
 use super::user_files;
 use crate::archive::{self, Archive};
 use crate::cache::{Known, Outcome};
 use crate::copy::{self, CopyError, Exclude, Match, Part};
 use crate::current::{Below, Current};
 use crate::error::StepError;
+use crate::fingerprint;
 use crate::sources::Files;
 use crate::stage::Layer;
-use crate::{fingerprint, sources};
 
-/// What is copied: the files that the operation's paths are in, and its here-documents.
+/// What is copied: the files that the operation's paths are in, and what is in no tree of files:
+/// here-documents, downloads, repositories.
 struct Material {
     files: Arc<Files>,
-    inline: Tree,
-    /// Those of the files, and the here-documents' if there are any.
+    /// In the order of the operation's items that are not paths.
+    apart: Vec<Apart>,
+    /// Those of the files, and of what is apart if there is any.
     sources: Option<Sources>,
     exclude: Exclude,
 }
@@ -41,12 +44,13 @@ struct Source<'a> {
 type Archives = Vec<Option<(Archive, u32)>>;
 
 impl Current<'_> {
-    pub(super) async fn copy(&mut self, copy: &Copy, step: &Step) -> Result<Outcome, StepError> {
-        let remote = |item: &Item| matches!(item, Item::Http { .. } | Item::Git { .. });
-        if copy.items.iter().any(remote) {
-            return Err(StepError::Unsupported("a source from elsewhere"));
-        }
-        let files = self.source(&copy.from).await?;
+    pub(crate) async fn copy(&mut self, copy: &Copy, step: &Step) -> Result<Outcome, StepError> {
+        let paths: Vec<&str> = copy.items.iter().filter_map(Item::path).collect();
+        let files = match paths[..] {
+            [] => Arc::default(),
+            _ => self.source(&copy.from, &paths).await?,
+        };
+        let (fetched, undated) = (self.fetch(&copy.items).await?, self.undated());
         let chain = self.state.chain;
         let copy = Arc::new(Copy {
             // A mode makes it an ordinary copy, as in BuildKit.
@@ -54,8 +58,9 @@ impl Current<'_> {
             ..copy.clone()
         });
         let hashed = Arc::clone(&copy);
-        let hash = move |_: &mut Below| {
-            let material = Material::new(&hashed, files)?;
+        let hash = move |below: &mut Below| {
+            let store = below.lease.store();
+            let material = Material::new(store, &hashed, files, (fetched, undated))?;
             let content = material.fingerprint(&hashed)?;
             Ok((key::copy(&chain, &hashed, &content), material))
         };
@@ -71,23 +76,24 @@ impl Current<'_> {
 }
 
 impl Material {
-    fn new(copy: &Copy, files: Arc<Files>) -> Result<Self, StepError> {
-        let written = |item: &Item| matches!(item, Item::Inline { .. });
-        let mut sources = copy
-            .items
-            .iter()
-            .any(written)
-            .then(|| files.sources.clone());
-        let inline = match &mut sources {
-            Some(sources) => inline(&copy.items, sources)?,
-            None => Tree::default(),
-        };
-        Ok(Self {
+    fn new(
+        store: &Store,
+        copy: &Copy,
+        files: Arc<Files>,
+        fetched: (Vec<Fetched>, Timestamp),
+    ) -> Result<Self, StepError> {
+        let mut material = Self {
             files,
-            inline,
-            sources,
+            apart: Vec::new(),
+            sources: None,
             exclude: Exclude::parse(&copy.exclude)?,
-        })
+        };
+        if copy.items.iter().any(|item| item.path().is_none()) {
+            let mut sources = material.files.sources.clone();
+            material.apart = apart::load(store, &copy.items, fetched, &mut sources)?;
+            material.sources = Some(sources);
+        }
+        Ok(material)
     }
 
     fn sources(&self) -> &Sources {
@@ -97,18 +103,18 @@ impl Material {
     /// What the copy's words name.
     fn found(&self, copy: &Copy) -> Result<Vec<Source<'_>>, StepError> {
         let mut sources = Vec::new();
+        let mut apart = self.apart.iter();
         for (number, item) in copy.items.iter().enumerate() {
-            let (found, unpack) = match item {
-                Item::Path(path) => (
-                    self.path(copy, path),
-                    copy.unpack != Unpack::Never && !copy.parents,
-                ),
-                Item::Inline { name, .. } => {
-                    let all = Exclude::default();
-                    let found = copy::matches(&self.inline, name.as_bytes(), &all);
-                    (found, false)
-                }
-                Item::Http { .. } | Item::Git { .. } => continue,
+            let unpack = match item {
+                Item::Path(_) => copy.unpack != Unpack::Never && !copy.parents,
+                Item::Http { .. } => copy.unpack == Unpack::Always,
+                Item::Inline { .. } | Item::Git { .. } => false,
+            };
+            let found = match item.path() {
+                Some(path) => self.path(copy, path),
+                None => apart
+                    .next()
+                    .map_or_else(|| Ok(Vec::new()), |apart| apart.found(&self.exclude)),
             };
             let found = found.map_err(|error| self.missing(item, number, error))?;
             let source = |found| Source { found, unpack };
@@ -233,27 +239,4 @@ fn owner(copy: &Copy, lower: &Files) -> Result<Option<(u32, u32)>, StepError> {
         Err(_) if copy.link => Err(CopyError::LinkedOwner(owner.clone()).into()),
         Err(error) => Err(error.into()),
     }
-}
-
-/// The texts of a copy's here-documents, as files of a tree of their own; their bytes are added to
-/// the sources of what else is copied.
-fn inline(items: &[Item], sources: &mut Sources) -> Result<Tree, StepError> {
-    let mut tree = Tree::default();
-    for item in items {
-        let Item::Inline { name, content } = item else {
-            continue;
-        };
-        let number = sources.add_file(sources::text(content).map_err(StepError::Read)?);
-        let kind = Kind::File(Content::whole(number, 0, content.len() as u64));
-        let root = tree.root();
-        tree.insert(
-            root,
-            name.as_bytes(),
-            Node {
-                metadata: Metadata::root_owned(0o644),
-                kind,
-            },
-        )?;
-    }
-    Ok(tree)
 }

@@ -1,9 +1,12 @@
 //! What each operation of a plan does to its stage.
 //!
+//! * [`apart`]: what a copy takes that is in no tree of files: here-documents, downloads,
+//!   repositories.
 //! * [`copy`]: copies, resolved on the host.
 //! * [`directory`]: what WORKDIR makes.
 //! * [`run`]: processes, executed in the stage's VM.
 
+mod apart;
 mod copy;
 mod directory;
 mod run;

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use firebuild_builder::contexts::Contexts;
 use firebuild_builder::progress::{Event, Progress, Wait};
 use firebuild_builder::{
     Agents, Built, Error, KernelChoice, NoCache, Request, Secrets, StoreBases, VmOptions, build,
@@ -135,9 +136,9 @@ impl Place {
         let parsed = firebuild_dockerfile::parse(dockerfile.as_bytes()).unwrap();
         let plan = lower(&parsed, &options, &StoreBases(&self.host.store)).unwrap();
         let ignore = fs_err::read(self.root().join("context/.dockerignore")).unwrap_or_default();
+        let ignore = Patterns::parse(&ignore).unwrap();
         let request = Request {
-            context: &self.root().join("context"),
-            ignore: &Patterns::parse(&ignore).unwrap(),
+            contexts: &Contexts::directory(&self.root().join("context"), ignore),
             tags: &[name()],
             no_cache: self.no_cache.clone(),
             jobs: NonZeroUsize::new(self.jobs),

@@ -20,7 +20,7 @@ mod tests;
 use firebuild_core::Digest;
 use firebuild_core::layer::Limits;
 use firebuild_core::tree::Tree;
-use firebuild_oci::LayerIndex;
+use firebuild_oci::{LayerIndex, Sources};
 use firebuild_plan::GitSource;
 use firebuild_store::{Blob, DownloadRecord, Lease, Store};
 
@@ -45,21 +45,25 @@ pub struct Checkout {
 }
 
 impl Checkout {
-    /// The files as a tree.
-    pub(crate) fn files(&self, store: &Store) -> Result<Files, FetchError> {
+    /// The files as a tree, whose contents are added to `sources`.
+    pub(crate) fn tree(&self, store: &Store, sources: &mut Sources) -> Result<Tree, FetchError> {
         let file = store.blob(&self.archive.digest)?;
-        let index = LayerIndex::of_file(&file, 0, Limits::default());
+        let number = sources.add_file(store.blob(&self.archive.digest)?);
+        let index = LayerIndex::of_file(&file, number, Limits::default());
         let unreadable = |error: firebuild_oci::Error| FetchError::Archive(Box::new(error));
         let index = index.map_err(|source| {
             let layer = format!("archive `{}`", self.archive.digest);
             unreadable(firebuild_oci::Error::Layer { layer, source })
         })?;
-        let mut files = Files {
-            tree: Tree::default(),
-            ..Files::default()
-        };
-        firebuild_oci::apply(&mut files.tree, &index).map_err(unreadable)?;
-        files.sources.add_file(file);
+        let mut tree = Tree::default();
+        firebuild_oci::apply(&mut tree, &index).map_err(unreadable)?;
+        Ok(tree)
+    }
+
+    /// The files as a tree with contents of its own.
+    pub(crate) fn files(&self, store: &Store) -> Result<Files, FetchError> {
+        let mut files = Files::default();
+        files.tree = self.tree(store, &mut files.sources)?;
         Ok(files)
     }
 }

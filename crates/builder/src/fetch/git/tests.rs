@@ -212,8 +212,10 @@ async fn files_are_roots_and_have_two_modes() {
     assert_eq!(world.listing(&checkout), expected);
     let below = world.fetch("#v1:sub").await.unwrap();
     assert_eq!(world.listing(&below), ["755 ", "644 below=below"]);
-    let through = world.fetch("#v1:/within/").await.unwrap();
-    assert_eq!(below.archive, through.archive);
+    let dated = "?tag=v1&mtime=commit&subdir=";
+    let named = world.fetch(&format!("{dated}sub")).await.unwrap();
+    let through = world.fetch(&format!("{dated}/within/")).await.unwrap();
+    assert_eq!(named.archive, through.archive);
     let dated = world.fetch("?tag=v1&mtime=commit").await.unwrap();
     let files = dated.files(world.lease.store()).unwrap();
     let file = files.tree.lookup(b"file").unwrap();
