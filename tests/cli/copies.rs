@@ -4,7 +4,7 @@ use crate::session as fresh;
 use crate::session::{Session, output_of};
 
 /// The names, owners, modes and sizes of an image's files, as GNU tar reads its export.
-fn listing(session: &Session, image: &str) -> Vec<String> {
+pub(crate) fn listing(session: &Session, image: &str) -> Vec<String> {
     let archive = session.path("export.tar");
     let archive = archive.to_str().unwrap();
     session.ok(&[

@@ -7,12 +7,16 @@
     reason = "a test's helpers may fail it"
 )]
 
+#[path = "../../crates/builder/src/fetch/testing.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod server;
 #[path = "../session.rs"]
 mod session;
 
 mod arguments;
 mod cache;
 mod checks;
+mod contexts;
 mod copies;
 mod full_disk;
 mod images;

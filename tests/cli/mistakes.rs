@@ -174,9 +174,10 @@ fn what_cannot_be_copied_is_named() {
 fn the_dockerfile_is_looked_for_where_it_was_named() {
     let (session, _root) = session();
     let hint = "hint: name the Dockerfile with `-f FILE`; the last argument is the directory whose files it may copy\n";
+    fs_err::create_dir(session.path("empty")).unwrap();
     assert_eq!(
-        session.run(&["build", "nowhere"]).failure(),
-        format!("error: there is no Dockerfile `nowhere/Dockerfile`\n{hint}")
+        session.run(&["build", "empty"]).failure(),
+        format!("error: there is no Dockerfile `empty/Dockerfile`\n{hint}")
     );
     session.write("context/other", "FROM scratch\nRNU true\n");
     let named = session.run(&["build", "-f", "context/other", "context"]);

@@ -13,11 +13,12 @@ pub(crate) const DEMO: [&str; 4] = [
 ];
 
 /// What the tests judge by.
-pub(crate) const TEST: [&str; 11] = [
+pub(crate) const TEST: [&str; 12] = [
     "buildah",
     "bzip2",
     "cpio",
     "e2fsprogs",
+    "git",
     "iproute2",
     "iputils-ping",
     "python3",

@@ -117,6 +117,12 @@ fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<firebuild_builder::StepError>() {
         return error.hint();
     }
+    if let Some(error) = error.downcast_ref::<firebuild_builder::contexts::ContextError>() {
+        return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<firebuild_builder::fetch::FetchError>() {
+        return error.hint();
+    }
     if let Some(error) = error.downcast_ref::<firebuild_builder::base::BootstrapError>() {
         return error.hint();
     }

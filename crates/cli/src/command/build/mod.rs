@@ -2,30 +2,29 @@
 
 mod cache;
 mod choices;
+mod context;
 mod sensitive;
 
-use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
+use firebuild_builder::contexts::Opened;
+use firebuild_builder::fetch::{Bounds, Fetcher};
 use firebuild_builder::{Built, NoCache, Request, StoreBases};
 use firebuild_core::{ImageConfig, Platform, Reference};
 use firebuild_dockerfile::{Dockerfile, ParseError};
 use firebuild_plan::Plan;
 use firebuild_plan::check::Facts;
-use firebuild_plan::ignore::Patterns;
 use firebuild_plan::lower::{self, Bases, BoxError, LowerErrorKind};
 use firebuild_plan::lower::{lower, outline};
 use firebuild_store::Store;
 
 use choices::{Choices, familiar};
+use context::ContextArguments;
 use sensitive::SensitiveArguments;
 
 use super::machine::VmArguments;
 use super::{Format, Global, block_on, check};
-use crate::error::hinted;
 use crate::picture::Picture;
 use crate::progress;
 use crate::terminal;
@@ -61,9 +60,6 @@ struct ImageBuild {
     /// Give the image this name (may be repeated)
     #[arg(long = "tag", short, value_name = "NAME[:TAG]")]
     tags: Vec<Reference>,
-    /// The Dockerfile; `-` reads standard input
-    #[arg(long, short, value_name = "FILE")]
-    file: Option<PathBuf>,
     #[command(flatten)]
     choices: Choices,
     #[command(flatten)]
@@ -90,9 +86,8 @@ struct ImageBuild {
     vm: VmArguments,
     #[command(flatten)]
     bootstrap: super::machine::BootstrapArguments,
-    /// The directory whose files COPY and ADD may take
-    #[arg(value_name = "CONTEXT", required = true)]
-    context: Option<PathBuf>,
+    #[command(flatten)]
+    context: ContextArguments,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -107,36 +102,52 @@ enum Printed {
 
 impl ImageBuild {
     fn run(self, global: &Global) -> anyhow::Result<()> {
-        let (name, text) = self.text()?;
+        let build_args = self.choices.build_args();
+        let fetcher = Fetcher::new(
+            self.sensitive.trust()?,
+            self.sensitive.credentials()?,
+            Bounds::default(),
+        );
+        let opening = self.context.open(global, &build_args, fetcher);
+        let opened = block_on(opening)??;
         let picture = Picture {
-            name: &name,
-            text: &text,
+            name: &opened.dockerfile.name,
+            text: &opened.dockerfile.text,
         };
-        let parsed = firebuild_dockerfile::parse(&text);
+        let parsed = firebuild_dockerfile::parse(&opened.dockerfile.text);
         if self.check {
-            return self.check(global, parsed, &picture);
+            return self.check(global, &opened, parsed, &picture);
         }
         let dockerfile = parsed.map_err(|error| picture.of_parse(&error))?;
         match self.print {
             Some(Printed::Instructions) => self.print(&dockerfile, &dockerfile.instructions),
             Some(Printed::Stages) => {
-                let outline = outline(&dockerfile, &self.lowering()?)
-                    .map_err(|error| picture.of_lowering(error))?;
+                let options = self.lowering(global, &opened)?;
+                let outline =
+                    outline(&dockerfile, &options).map_err(|error| picture.of_lowering(error))?;
                 self.print(&outline, &outline.stages)
             }
             Some(Printed::Plan) => {
-                let store = global.store()?;
-                let plan = self.plan(&dockerfile, &OrNothing(StoreBases(&store)), &picture)?;
+                let (store, options) = (global.store()?, self.lowering(global, &opened)?);
+                let plan = lower(&dockerfile, &options, &OrNothing(StoreBases(&store)));
+                let plan = plan.map_err(|error| picture.of_lowering(error))?;
                 self.print(&plan, &plan.stages)
             }
-            None => self.build(global, &dockerfile, &picture),
+            None => self.build(global, &opened, &dockerfile, &picture),
         }
+    }
+
+    /// What was chosen beside the text. A context that is an image is imported for it.
+    fn lowering(&self, global: &Global, opened: &Opened) -> anyhow::Result<lower::Options> {
+        let named = self.context.named(global)?;
+        self.choices.lowering(named, opened.epoch)
     }
 
     /// Checks the file, with what is here of its base images.
     fn check(
         &self,
         global: &Global,
+        opened: &Opened,
         parsed: Result<Dockerfile, ParseError>,
         picture: &Picture<'_>,
     ) -> anyhow::Result<()> {
@@ -147,7 +158,7 @@ impl ImageBuild {
                 return check::print(None, failure, picture, self.format);
             }
         };
-        let options = self.lowering()?;
+        let options = self.lowering(global, opened)?;
         let store = global.store().ok();
         let bases = Known(store.as_ref().map(StoreBases));
         let report = firebuild_plan::check::check(
@@ -155,7 +166,7 @@ impl ImageBuild {
             &Facts {
                 options: &options,
                 bases: &bases,
-                ignore: &self.ignore()?,
+                ignore: &opened.contexts.ignored(),
                 all_stages: true,
             },
         )?;
@@ -182,15 +193,16 @@ impl ImageBuild {
     fn build(
         &self,
         global: &Global,
+        opened: &Opened,
         dockerfile: &Dockerfile,
         picture: &Picture<'_>,
     ) -> anyhow::Result<()> {
-        let store = global.store()?;
-        let plan = self.plan(dockerfile, &StoreBases(&store), picture)?;
-        let ignore = self.ignore()?;
+        let (store, options) = (global.store()?, self.lowering(global, opened)?);
+        let bases = StoreBases(&store);
+        let plan =
+            lower(dockerfile, &options, &bases).map_err(|error| picture.of_lowering(error))?;
         let request = Request {
-            context: self.context(),
-            ignore: &ignore,
+            contexts: &opened.contexts,
             tags: &self.tags,
             no_cache: self.no_cache(),
             jobs: self.jobs,
@@ -204,9 +216,9 @@ impl ImageBuild {
         let report = firebuild_plan::check::check(
             dockerfile,
             &Facts {
-                options: &self.lowering()?,
-                bases: &StoreBases(&store),
-                ignore: &ignore,
+                options: &options,
+                bases: &bases,
+                ignore: &opened.contexts.ignored(),
                 all_stages: false,
             },
         )?;
@@ -235,75 +247,6 @@ impl ImageBuild {
             built.duration.as_secs_f64()
         ));
         terminal::print(format_args!("{}\n", built.digest))
-    }
-
-    /// The Dockerfile's name for messages, and its text.
-    fn text(&self) -> anyhow::Result<(String, Vec<u8>)> {
-        if self.file.as_deref() == Some(Path::new("-")) {
-            let mut text = Vec::new();
-            std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut text)
-                .context("cannot read the Dockerfile from standard input")?;
-            return Ok(("standard input".to_owned(), text));
-        }
-        let path = self.path();
-        match fs_err::read(&path) {
-            Ok(text) => Ok((path.display().to_string(), text)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let hint = "name the Dockerfile with `-f FILE`; the last argument is the directory whose files it may copy";
-                Err(hinted(
-                    format!("there is no Dockerfile `{}`", path.display()),
-                    hint,
-                ))
-            }
-            Err(error) => Err(anyhow::Error::new(error).context("cannot read the Dockerfile")),
-        }
-    }
-
-    fn context(&self) -> &Path {
-        // It is always given where this is asked.
-        self.context.as_deref().unwrap_or(Path::new("."))
-    }
-
-    /// The Dockerfile: `-f`, or `Dockerfile` or `dockerfile` in the context.
-    fn path(&self) -> PathBuf {
-        let usual = self.context().join("Dockerfile");
-        let lower = self.context().join("dockerfile");
-        match &self.file {
-            Some(file) => file.clone(),
-            None if !usual.exists() && lower.exists() => lower,
-            None => usual,
-        }
-    }
-
-    /// `<Dockerfile>.dockerignore`, or else `.dockerignore` of the context.
-    fn ignore(&self) -> anyhow::Result<Patterns> {
-        let mut beside = self.path().into_os_string();
-        beside.push(".dockerignore");
-        for path in [PathBuf::from(beside), self.context().join(".dockerignore")] {
-            match fs_err::read(&path) {
-                Ok(text) => {
-                    return Patterns::parse(&text)
-                        .with_context(|| format!("cannot use `{}`", path.display()));
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(Patterns::default())
-    }
-
-    fn lowering(&self) -> anyhow::Result<lower::Options> {
-        self.choices.lowering(BTreeMap::new(), None)
-    }
-
-    fn plan(
-        &self,
-        dockerfile: &Dockerfile,
-        bases: &dyn Bases,
-        picture: &Picture<'_>,
-    ) -> anyhow::Result<Plan> {
-        let options = self.lowering()?;
-        lower(dockerfile, &options, bases).map_err(|error| picture.of_lowering(error))
     }
 }
 

@@ -1,10 +1,13 @@
 //! `--secret` and `--ssh`: what one RUN may see and nothing else ever does.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::Context as _;
 use clap::Args;
+use firebuild_builder::fetch::{Credentials, Trust};
 use firebuild_builder::{Agents, SecretSource, Secrets};
 
 use crate::error::hinted;
@@ -72,6 +75,35 @@ impl SensitiveArguments {
             agents.insert(id.clone(), socket);
         }
         Ok(agents)
+    }
+
+    /// The authorities that firebuild's own downloads believe.
+    pub(super) fn trust(&self) -> anyhow::Result<Trust> {
+        let (trust, place) = (Trust::host(), self.ca_certificates.as_ref());
+        match (self.certificates()?, place) {
+            (Some(bundle), Some(place)) => {
+                Ok(trust.and_pem(&bundle, &place.display().to_string())?)
+            }
+            _ => Ok(trust),
+        }
+    }
+
+    /// What the secrets say about servers that are asked for downloads and repositories.
+    pub(super) fn credentials(&self) -> anyhow::Result<Credentials> {
+        let mut found = Vec::new();
+        for SecretArgument { id, source } in &self.secrets {
+            if !Credentials::concerns(id) {
+                continue;
+            }
+            let value = match source {
+                SecretPlace::File(path) => {
+                    Some(fs_err::read(path).with_context(|| format!("cannot read secret `{id}`"))?)
+                }
+                SecretPlace::Variable(name) => std::env::var_os(name).map(OsString::into_vec),
+            };
+            found.extend(value.map(|value| (id.clone(), value)));
+        }
+        Ok(Credentials::new(found))
     }
 
     /// The certificates that are to be trusted.

@@ -1,0 +1,106 @@
+//! Where a build's files and its Dockerfile come from: the context, `-f`, named contexts.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use clap::Args;
+use firebuild_builder::contexts::{self, NamedPlace, Opened, Opening, Place};
+use firebuild_builder::fetch::Fetcher;
+use firebuild_plan::lower::NamedContext;
+
+use crate::command::Global;
+use crate::error::hinted;
+
+#[derive(Debug, Args)]
+pub(super) struct ContextArguments {
+    /// The Dockerfile; `-` reads standard input, an address fetches it, and for a context from
+    /// elsewhere it is a path in that
+    #[arg(long, short, visible_alias = "dockerfile", value_name = "FILE")]
+    file: Option<String>,
+    /// Give files or an image a name that `FROM`, `COPY --from` and mounts can use: a directory, a
+    /// repository, an archive's address, `docker-image://REFERENCE` or `oci-layout://DIRECTORY`
+    #[arg(long = "build-context", value_name = "NAME=CONTEXT")]
+    named: Vec<Named>,
+    /// The directory whose files COPY and ADD may take, `-` for an archive or a Dockerfile on
+    /// standard input, or the address of an archive, of a Dockerfile or of a repository
+    #[arg(value_name = "CONTEXT", required_unless_present = "file")]
+    context: Option<String>,
+}
+
+/// `NAME=CONTEXT`
+#[derive(Debug, Clone)]
+struct Named(String, NamedPlace);
+
+impl FromStr for Named {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('=') {
+            Some((name, value)) if !name.is_empty() && !value.is_empty() => {
+                let place = NamedPlace::parse(value, Path::exists);
+                // A flag's error is one line.
+                let place = place.map_err(|error| match std::error::Error::source(&error) {
+                    Some(cause) => format!("{error}: {cause}"),
+                    None => error.to_string(),
+                })?;
+                Ok(Self(name.to_owned(), place))
+            }
+            _ => Err("a named context has the form NAME=CONTEXT".to_owned()),
+        }
+    }
+}
+
+impl ContextArguments {
+    /// Finds the Dockerfile and its contexts; fetches what has to be fetched for that.
+    pub(super) async fn open(
+        &self,
+        global: &Global,
+        build_args: &BTreeMap<String, String>,
+        fetcher: Fetcher,
+    ) -> anyhow::Result<Opened> {
+        let (place, file) = self.place()?;
+        let opening = Opening {
+            place: &place,
+            file,
+            named: &self.places(),
+            keep_git_dir: build_args
+                .get("BUILDKIT_CONTEXT_KEEP_GIT_DIR")
+                .is_some_and(|value| !matches!(value.as_str(), "" | "0" | "false")),
+            input: Box::new(std::io::stdin()),
+            // A directory needs no store, and may be checked where there is none.
+            lease: &|| Ok(global.store()?.lease()?),
+        };
+        Ok(contexts::open(opening, Arc::new(fetcher)).await?)
+    }
+
+    /// What the named contexts are to lowering.
+    pub(super) fn named(&self, global: &Global) -> anyhow::Result<BTreeMap<String, NamedContext>> {
+        let places = self.places();
+        if places.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        Ok(contexts::resolve_named(&global.store()?, &places)?)
+    }
+
+    /// The context, and the Dockerfile if it is not where one would look. A Dockerfile's address
+    /// alone, as the original tool has it, is context and Dockerfile in one.
+    fn place(&self) -> anyhow::Result<(Place, Option<&str>)> {
+        if let Some(context) = &self.context {
+            return Ok((Place::parse(context, Path::exists)?, self.file.as_deref()));
+        }
+        match Place::parse(self.file.as_deref().unwrap_or("."), Path::exists)? {
+            Place::Directory(_) | Place::StandardInput => Err(hinted(
+                "it is not said which files the Dockerfile may copy",
+                "name a directory after all flags: `.` is the current one",
+            )),
+            place => Ok((place, None)),
+        }
+    }
+
+    fn places(&self) -> BTreeMap<String, NamedPlace> {
+        let named = self.named.iter().cloned();
+        named.map(|Named(name, place)| (name, place)).collect()
+    }
+}
