@@ -1,0 +1,158 @@
+//! Builds with both, and compares.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use crate::listing;
+use crate::session::{Outcome, Session};
+
+/// What one of the two has and the other has not, in every image.
+const EVERYWHERE: [(&str, &str); 3] = [
+    (
+        "+ config Env: PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "BuildKit gives an image from scratch this path; buildah gives none",
+    ),
+    (
+        "+ config WorkingDir: /",
+        "BuildKit says where it is; buildah leaves it open",
+    ),
+    (
+        "- config Labels io.buildah.version: 1.28.2",
+        "buildah's own",
+    ),
+];
+
+/// A Dockerfile that both build.
+pub(crate) struct Case<'a> {
+    /// What is tried, for people.
+    pub(crate) name: &'a str,
+    pub(crate) dockerfile: &'a str,
+    /// What is different: `+` for lines that only firebuild has, `-` for buildah's.
+    pub(crate) differs: &'a [&'a str],
+    /// Why firebuild's is right; empty if nothing differs.
+    pub(crate) because: &'a str,
+}
+
+/// Two builders and a context.
+pub(crate) struct Judge {
+    session: Session,
+    _root: tempfile::TempDir,
+}
+
+impl Judge {
+    pub(crate) fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let session = Session::at(&root.path().join("firebuild"));
+        fs_err::create_dir(session.path("context")).unwrap();
+        Self {
+            session,
+            _root: root,
+        }
+    }
+
+    /// The context's directory.
+    pub(crate) fn context(&self) -> std::path::PathBuf {
+        self.session.path("context")
+    }
+
+    /// Builds with both, and says what is different.
+    #[track_caller]
+    pub(crate) fn differences(&self, name: &str, dockerfile: &str) -> BTreeSet<String> {
+        self.session.write("Dockerfile", dockerfile);
+        let built = |how: Result<BTreeSet<String>, Outcome>| match how {
+            Ok(lines) => lines,
+            Err(outcome) => panic!("{name}: {outcome}"),
+        };
+        let (ours, theirs) = (built(self.ours()), built(self.theirs()));
+        let only = |mark: &str, these: &BTreeSet<String>, those: &BTreeSet<String>| {
+            let lines: Vec<String> = these
+                .difference(those)
+                .map(|line| format!("{mark} {line}"))
+                .collect();
+            lines
+        };
+        let mut differences: BTreeSet<String> = only("+", &ours, &theirs).into_iter().collect();
+        differences.extend(only("-", &theirs, &ours));
+        for (line, _) in EVERYWHERE {
+            differences.remove(line);
+        }
+        differences
+    }
+
+    /// Builds every case, and fails with all that is not as it should be.
+    pub(crate) fn compare(&self, cases: &[Case<'_>]) {
+        let mut wrong = String::new();
+        for case in cases {
+            assert_eq!(
+                case.differs.is_empty(),
+                case.because.is_empty(),
+                "{}",
+                case.name
+            );
+            let found = self.differences(case.name, case.dockerfile);
+            let expected: BTreeSet<String> =
+                case.differs.iter().map(|line| (*line).to_owned()).collect();
+            if found != expected {
+                wrong += &format!(
+                    "{}: differs in {found:#?}, and not in {expected:#?}\n",
+                    case.name
+                );
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong}");
+    }
+
+    fn ours(&self) -> Result<BTreeSet<String>, Outcome> {
+        let out = self.session.path("ours");
+        let _ = fs_err::remove_dir_all(&out);
+        let to = out.to_str().unwrap();
+        for arguments in [
+            &["build", "-t", "judged", "-f", "Dockerfile", "context"][..],
+            &["image", "export", "judged", "--type", "oci-dir", "-o", to],
+        ] {
+            succeeded(self.session.run(arguments))?;
+        }
+        Ok(self.listed(&out))
+    }
+
+    fn theirs(&self) -> Result<BTreeSet<String>, Outcome> {
+        let out = self.session.path("theirs");
+        let _ = fs_err::remove_dir_all(&out);
+        self.buildah(&[
+            "build",
+            "--isolation",
+            "chroot",
+            "-t",
+            "judged",
+            "-f",
+            "Dockerfile",
+            "context",
+        ])?;
+        self.buildah(&["push", "judged", &format!("oci:{}:judged", out.display())])?;
+        Ok(self.listed(&out))
+    }
+
+    fn buildah(&self, arguments: &[&str]) -> Result<Outcome, Outcome> {
+        let mut command = Command::new("buildah");
+        for (flag, directory) in [("--root", "buildah"), ("--runroot", "buildah-run")] {
+            command.arg(flag).arg(self.session.path(directory));
+        }
+        command.args(["--storage-driver", "vfs"]).args(arguments);
+        let here = self.session.path("context");
+        command.current_dir(here.parent().unwrap());
+        succeeded(Outcome::of(&mut command))
+    }
+
+    fn listed(&self, layout: &Path) -> BTreeSet<String> {
+        let store = tempfile::tempdir_in(self.session.root().parent().unwrap()).unwrap();
+        listing::of(layout, store.path())
+    }
+}
+
+fn succeeded(outcome: Outcome) -> Result<Outcome, Outcome> {
+    match outcome.status {
+        0 => Ok(outcome),
+        _ => Err(outcome),
+    }
+}
