@@ -137,7 +137,7 @@ fn a_build_tells_and_goes_on() {
         told,
         [
             "warning: context/Dockerfile:1:14: `as` should be in the same case as `FROM` (FromAsCasing)",
-            "warning: context/Dockerfile:2:7: write `LABEL a=…` (LegacyKeyValueFormat)",
+            "warning: context/Dockerfile:2:7: a blank between name and value is the legacy form; write `LABEL a=…` (LegacyKeyValueFormat)",
         ]
     );
     let built = session.build(text, &["--progress", "json"]).success();
@@ -148,7 +148,10 @@ fn a_build_tells_and_goes_on() {
         .collect();
     assert_eq!(events.len(), 2, "{built}");
     assert_eq!(events[1]["rule"], "LegacyKeyValueFormat");
-    assert_eq!(events[1]["text"], "write `LABEL a=…`");
+    assert_eq!(
+        events[1]["text"],
+        "a blank between name and value is the legacy form; write `LABEL a=…`"
+    );
     assert_eq!(events[1]["start"], json!({"line": 2, "column": 7}));
 }
 

@@ -11,7 +11,10 @@ impl Stage<'_> {
     pub(super) fn legacy(&self, line: &Instruction, pairs: &Assignments, found: &mut Vec<Warning>) {
         if let (true, Some(pair)) = (pairs.legacy, pairs.assignments.first()) {
             let name = line.kind.name();
-            let message = format!("write `{name} {}=…`", pair.name);
+            let message = format!(
+                "a blank between name and value is the legacy form; write `{name} {}=…`",
+                pair.name
+            );
             let place = pair.name.span.to(pair.value.span);
             found.push(Warning::new(Rule::LegacyKeyValueFormat, place, message));
         }
