@@ -10,9 +10,6 @@ use anyhow::{Context as _, bail};
 
 use crate::shell;
 
-/// The targets, in the order in which they are run.
-const TARGETS: [&str; 5] = ["parser", "expander", "ignore", "glob", "values"];
-
 /// One input may take so many seconds, with checks that make it some thirty times slower.
 const TIMEOUT: u32 = 10;
 
@@ -21,16 +18,31 @@ const LENGTH: u32 = 4096;
 
 /// Fuzzes one target, or all one after the other.
 pub(crate) fn run(root: &Path, seconds: u32, target: Option<&str>) -> anyhow::Result<()> {
-    let targets: Vec<&str> = match target {
-        None => TARGETS.to_vec(),
-        Some(target) if TARGETS.contains(&target) => vec![target],
-        Some(target) => bail!("no target `{target}`; there are {}", TARGETS.join(", ")),
+    let all = targets(root)?;
+    let wanted = match target {
+        None => all,
+        Some(target) if all.iter().any(|known| known == target) => vec![target.to_owned()],
+        Some(target) => bail!("no target `{target}`; there are {}", all.join(", ")),
     };
     install()?;
-    for target in targets {
-        one(root, seconds, target)?;
+    for target in wanted {
+        one(root, seconds, &target)?;
     }
     Ok(())
+}
+
+/// All targets: the files in `fuzz/fuzz_targets`.
+fn targets(root: &Path) -> anyhow::Result<Vec<String>> {
+    let mut targets = Vec::new();
+    for entry in fs_err::read_dir(root.join("fuzz/fuzz_targets"))? {
+        let path = entry?.path();
+        targets.extend(
+            path.file_stem()
+                .map(|name| name.to_string_lossy().into_owned()),
+        );
+    }
+    targets.sort();
+    Ok(targets)
 }
 
 /// The fuzzer's driver, built from source if it is not there.
