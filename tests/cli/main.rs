@@ -23,6 +23,7 @@ mod images;
 mod language;
 mod mistakes;
 mod printed;
+mod progress;
 mod words;
 
 use session::Session;

@@ -16,6 +16,7 @@ mod foreground;
 mod interrupted;
 mod live;
 mod service;
+mod stages;
 mod traces;
 mod violence;
 

@@ -16,6 +16,7 @@ pub(crate) const DEMO: [&str; 4] = [
 pub(crate) const TEST: [&str; 12] = [
     "buildah",
     "bzip2",
+    "chromium",
     "cpio",
     "e2fsprogs",
     "git",

@@ -10,6 +10,7 @@ use firebuild_plan::lower::LowerError;
 
 use crate::command::BuildEnd;
 use crate::error::{self, Rendered, hinted};
+use crate::progress::printable;
 use crate::terminal;
 
 /// How many of a failed command's last lines are shown again.
@@ -179,7 +180,7 @@ fn notes(error: &StepError) -> Vec<String> {
     if let StepError::Command { tail, .. } = error {
         let last = tail.iter().skip(tail.len().saturating_sub(SHOWN_LINES));
         let lines: Vec<String> = last
-            .map(|(_, line)| String::from_utf8_lossy(line).trim_end().to_owned())
+            .map(|(_, line)| printable(line).trim_end().to_owned())
             .collect();
         if !lines.is_empty() {
             notes.push(format!("its last lines were:\n{}", lines.join("\n")));

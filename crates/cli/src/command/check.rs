@@ -108,10 +108,10 @@ pub(crate) fn tell(report: &Report, picture: &Picture<'_>, style: Style) -> anyh
     for warning in &report.warnings {
         match style {
             Style::Json => terminal::say(event(warning)?),
-            Style::Auto if std::io::stderr().is_terminal() => {
+            Style::Auto | Style::Tty if std::io::stderr().is_terminal() => {
                 terminal::say(picture.of_warning(warning, terminal::colours()));
             }
-            Style::Auto | Style::Plain => terminal::say(line(warning, picture.name)),
+            Style::Auto | Style::Plain | Style::Tty => terminal::say(line(warning, picture.name)),
         }
     }
     if !report.fails() {

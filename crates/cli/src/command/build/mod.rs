@@ -224,6 +224,8 @@ impl ImageBuild {
         )?;
         check::tell(&report, picture, self.progress)?;
         let built = block_on(interruptible(&store, &plan, &request, shown.as_ref()))?;
+        // The live view makes room for what is said last.
+        drop(shown);
         let built = built.map_err(|error| picture.of_build(error))?;
         self.tell(&built)
     }
@@ -241,11 +243,15 @@ impl ImageBuild {
             [] => String::new(),
             tags => format!(" as {}", familiar(tags)),
         };
-        terminal::say(format_args!(
-            "built {}{names} in {:.1} s",
-            built.size,
-            built.duration.as_secs_f64()
-        ));
+        let saved = match built.saved.as_millis() {
+            0..50 => String::new(),
+            _ => format!(", {} saved by the cache", progress::time(built.saved)),
+        };
+        let took = progress::time(built.duration);
+        match self.progress {
+            progress::Style::Json => progress::json::built(built),
+            _ => terminal::say(format_args!("built {}{names} in {took}{saved}", built.size)),
+        }
         terminal::print(format_args!("{}\n", built.digest))
     }
 }

@@ -1,0 +1,58 @@
+//! One line for everything that happens, each with its stage and step in front: stages come mixed.
+
+use firebuild_builder::progress::{Event, Place, Progress, StageRef};
+use firebuild_core::ByteSize;
+
+use super::{mark, printable, time, waiting};
+use crate::terminal;
+
+/// Plain lines, without colours.
+pub(super) struct Lines;
+
+impl Progress for Lines {
+    fn event(&self, event: Event<'_>) {
+        match event {
+            Event::Step { place, text, .. } => say(place, &printable(text.as_bytes())),
+            Event::Cached { place, .. } => say(place, "cached"),
+            Event::Done {
+                place,
+                duration,
+                size: Some(size),
+            } => {
+                let took = time(duration);
+                say(place, &format!("done in {took}, {}", ByteSize(size)));
+            }
+            Event::Failed { place, .. } => say(place, "failed"),
+            Event::Line { place, line, .. } => say(place, &printable(line)),
+            Event::Waiting { stage, wait } => about(Some(stage), &waiting(wait)),
+            Event::VmStarting { stage, id } => {
+                about(Some(stage), &format!("starting build VM {id}"));
+            }
+            Event::Note { stage, text } => about(stage, &printable(text.as_bytes())),
+            Event::Warning { stage, text } => {
+                about(stage, &format!("warning: {}", printable(text.as_bytes())));
+            }
+            Event::Build { .. }
+            | Event::StageStarted { .. }
+            | Event::StageDone { .. }
+            | Event::Waited { .. }
+            | Event::VmReady { .. }
+            | Event::VmEnded { .. }
+            | Event::Done { size: None, .. } => {}
+        }
+    }
+}
+
+fn say(place: Place<'_>, text: &str) {
+    terminal::say(format_args!("{} {text}", mark(place)));
+}
+
+fn about(stage: Option<StageRef<'_>>, text: &str) {
+    match stage {
+        Some(stage) => terminal::say(format_args!(
+            "[{}] {text}",
+            printable(stage.name.as_bytes())
+        )),
+        None => terminal::say(text),
+    }
+}
