@@ -212,7 +212,6 @@ impl ImageBuild {
             certificates: self.sensitive.certificates()?,
             proxies: lower::proxies(&self.choices.build_args()),
         };
-        let shown = progress::shown(self.progress);
         let report = firebuild_plan::check::check(
             dockerfile,
             &Facts {
@@ -223,6 +222,7 @@ impl ImageBuild {
             },
         )?;
         check::tell(&report, picture, self.progress)?;
+        let shown = progress::shown(self.progress);
         let built = block_on(interruptible(&store, &plan, &request, shown.as_ref()))?;
         // The live view makes room for what is said last.
         drop(shown);
