@@ -131,3 +131,51 @@ fn the_cache_is_listed_and_pruned_and_images_keep_what_they_have() {
     let again = session.json(&["image", "inspect", "kept:1", "--format", "json"]);
     assert_eq!(again["Digest"], kept.stdout.trim_end());
 }
+
+#[test]
+fn another_machine_takes_what_this_one_has_done() {
+    let (here, _root) = fresh();
+    let cache = here.path("exported").display().to_string();
+    let text = "FROM scratch AS beside\nCOPY one /dir/beside\nFROM scratch\nCOPY two /two\nCOPY --from=beside /dir/beside /\n";
+    let prepare = |session: &Session| {
+        session.write("context/one", "1");
+        session.write("context/two", "2");
+    };
+    prepare(&here);
+    let to = |mode: &str| format!("type=local,dest={cache},mode={mode}");
+    let from = format!("type=local,src={cache}");
+    let first = here
+        .build(text, &["--cache-to", &to("min"), "--cache-from", &from])
+        .success();
+    assert!(first.stderr.contains("wrote 2 results"), "{}", first.stderr);
+    assert!(
+        first.stderr.contains("there is no cache in"),
+        "{}",
+        first.stderr
+    );
+    let steps = |session: &Session| {
+        let listed = session.json(&["build", "cache", "ls", "--format", "json"]);
+        listed.as_array().unwrap().len()
+    };
+    for (mode, results) in [("min", 2), ("max", 3)] {
+        let exported = here.build(text, &["--cache-to", &to(mode)]).success();
+        assert_eq!(exported.stdout, first.stdout);
+        let (there, _other) = fresh();
+        prepare(&there);
+        let imported = there.build(text, &["--cache-from", &from]).success();
+        assert_eq!(imported.stdout, first.stdout, "{imported}");
+        let expected = format!("wrote {results} results");
+        assert!(exported.stderr.contains(&expected), "{}", exported.stderr);
+        assert_eq!(
+            cached(&imported).len() + steps(&there),
+            3 + results,
+            "{imported}"
+        );
+    }
+    fs_err::write(here.path("exported/index.json"), "{}x").unwrap();
+    let shown = here.build(text, &["--cache-from", &from]).failure();
+    assert!(
+        shown.contains("index.json") && shown.contains("is not valid"),
+        "{shown}"
+    );
+}

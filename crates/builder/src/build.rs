@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use firebuild_core::{ByteSize, Digest, Reference};
+use firebuild_oci::Exported;
 use firebuild_plan::Plan;
 use firebuild_store::Store;
 
@@ -12,6 +14,7 @@ use crate::contexts::Contexts;
 use crate::execute::Execution;
 use crate::mounts::sensitive::{Agents, Secrets};
 use crate::progress::Progress;
+use crate::stage::Layer;
 use crate::vm::VmOptions;
 use crate::{Error, image};
 
@@ -24,6 +27,8 @@ pub struct Request<'a> {
     pub tags: &'a [Reference],
     /// What is done anew although its result is known.
     pub no_cache: NoCache,
+    /// Caches of other machines, which are asked for what is not known here.
+    pub cache_from: Arc<[Exported]>,
     /// How many VMs may run at once; as many as the host has room for, if none.
     pub jobs: Option<NonZeroUsize>,
     /// How build VMs are made.
@@ -73,6 +78,10 @@ pub struct Built {
     pub duration: Duration,
     /// What the steps with a known result took together when they were executed.
     pub saved: Duration,
+    /// The keys of all steps in the build cache.
+    pub keys: BTreeSet<Digest>,
+    /// Of them, those whose layers the image has.
+    pub own_keys: BTreeSet<Digest>,
 }
 
 /// Executes a plan. The image is in the store under every tag, or under none.
@@ -91,14 +100,20 @@ pub async fn build(
     let started = std::time::Instant::now();
     let lease = store.lease()?;
     let execution = Execution::new(lease.clone(), plan, request, progress);
-    let (mut state, saved) = execution.run().await?;
+    let (mut state, saved, used) = execution.run().await?;
     state.config.config.labels.extend(plan.labels.clone());
     let size = ByteSize(state.layers.iter().map(|layer| layer.size).sum());
+    let own: BTreeSet<Digest> = state.layers.iter().map(|layer| layer.digest).collect();
+    let is_own = |layer: &Option<Layer>| layer.is_none_or(|layer| own.contains(&layer.digest));
+    let own_keys = used.iter().filter(|(_, layer)| is_own(layer));
+    let own_keys = own_keys.map(|(key, _)| *key).collect();
     let digest = image::save(&lease, state, request.tags)?;
     Ok(Built {
         digest,
         size,
         duration: started.elapsed(),
         saved,
+        keys: used.into_iter().map(|(key, _)| key).collect(),
+        own_keys,
     })
 }

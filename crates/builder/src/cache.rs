@@ -56,6 +56,16 @@ impl Results {
         let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(cells.entry(*key).or_default())
     }
+
+    /// The keys of which this build has a result, with their layers.
+    pub(crate) fn used(&self) -> Vec<(Digest, Option<Layer>)> {
+        let cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = |(key, cell): (&Digest, &Cell)| {
+            let found = (*cell.try_lock().ok()?)?;
+            Some((*key, found.outcome.layer))
+        };
+        cells.iter().filter_map(result).collect()
+    }
 }
 
 /// The right to execute the step of a key: others with the same key wait until it is dropped.

@@ -145,8 +145,33 @@ impl<'a> Current<'a> {
         if anew {
             return Ok(Known::No(claim));
         }
-        let known = claim.look_up(self.store(), self.index)?;
-        Ok(known.map_or(Known::No(claim), Known::Yes))
+        if let Some(known) = claim.look_up(self.store(), self.index)? {
+            return Ok(Known::Yes(known));
+        }
+        if self.import(key).await?
+            && let Some(known) = claim.look_up(self.store(), self.index)?
+        {
+            return Ok(Known::Yes(known));
+        }
+        Ok(Known::No(claim))
+    }
+
+    /// Takes a result from one of the caches of other machines, if one has it.
+    async fn import(&self, key: Digest) -> Result<bool, Error> {
+        let caches = Arc::clone(&self.build.request.cache_from);
+        if caches.is_empty() {
+            return Ok(false);
+        }
+        let lease = self.build.lease.clone();
+        let take = move || {
+            for cache in &*caches {
+                if cache.take(&lease, &key)?.is_some() {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        };
+        self.build.threads.run(take).await
     }
 
     /// Keeps a step's result.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use firebuild_core::{ImageConfig, Reference};
+use firebuild_core::{Digest, ImageConfig, Reference};
 use firebuild_plan::{Base, Copy, Item, Operation, Plan, Source, Step, Unpack};
 use firebuild_store::Lease;
 use futures::stream::{FuturesUnordered, StreamExt as _};
@@ -27,8 +27,11 @@ use crate::image;
 use crate::progress::{Event, Place, Progress, StageRef};
 use crate::schedule::{self, Schedule};
 use crate::sources::Files;
-use crate::stage::{Finished, Merged, StageState};
+use crate::stage::{Finished, Layer, Merged, StageState};
 use crate::threads::Threads;
+
+/// What a build gives: the target, what the cache saved, and the keys of its steps with their layers.
+pub(crate) type Run = (StageState, Duration, Vec<(Digest, Option<Layer>)>);
 
 /// A plan on its way: what its stages share.
 pub(crate) struct Execution<'a> {
@@ -80,7 +83,7 @@ impl<'a> Execution<'a> {
     }
 
     /// Builds every stage; the result is the target's, and what the cache saved.
-    pub(crate) async fn run(self) -> Result<(StageState, Duration), Error> {
+    pub(crate) async fn run(self) -> Result<Run, Error> {
         let stages = &self.plan.stages;
         self.progress.event(Event::Build {
             stages: stages.len(),
@@ -100,7 +103,7 @@ impl<'a> Execution<'a> {
         let saved = self.saved.into_inner();
         let saved = saved.unwrap_or_else(PoisonError::into_inner);
         match self.schedule.finished(self.plan.target) {
-            Some(target) => Ok((target.state.clone(), saved)),
+            Some(target) => Ok((target.state.clone(), saved, self.results.used())),
             // Without a failure every stage is finished.
             None => Err(Error::Unsupported("a plan without its target")),
         }

@@ -5,6 +5,7 @@
 //! * [`Decompressed`] tells compressed bytes by their beginning.
 //! * [`Sources`] are where files' bytes are; a [`HostFile`] is one that may change.
 //! * [`Image`] is a configuration and its layers in the store; [`image_tree`] is its file tree.
+//! * [`export_cache`] and [`Exported`]: the build cache outside of a store.
 //! * Imports and exports: [`import_rootfs_tar`], [`import_oci_dir`], [`export_rootfs_tar`],
 //!   [`export_oci_dir`].
 //!
@@ -47,6 +48,7 @@
 //! # }
 //! ```
 
+mod build_cache;
 mod changes;
 mod compression;
 mod error;
@@ -59,6 +61,7 @@ mod index;
 mod merge;
 mod source;
 
+pub use build_cache::{Exported, RECORDS, Records, export_cache};
 pub use changes::Changes;
 pub use compression::Decompressed;
 pub use error::{Error, Result};

@@ -154,6 +154,7 @@ impl Place {
                 connect_time: self.connect_time,
                 certificates: self.certificates.clone(),
             },
+            cache_from: Vec::new().into(),
             secrets: Secrets::default(),
             agents: Agents::default(),
             certificates: None,

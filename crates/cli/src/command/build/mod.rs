@@ -1,6 +1,7 @@
 //! `firebuild build`: an image from a Dockerfile.
 
 mod cache;
+mod caches;
 mod choices;
 mod context;
 mod sensitive;
@@ -19,6 +20,7 @@ use firebuild_plan::lower::{self, Bases, BoxError, LowerErrorKind};
 use firebuild_plan::lower::{lower, outline};
 use firebuild_store::Store;
 
+use caches::CacheArguments;
 use choices::{Choices, familiar};
 use context::ContextArguments;
 use sensitive::SensitiveArguments;
@@ -64,6 +66,8 @@ struct ImageBuild {
     choices: Choices,
     #[command(flatten)]
     sensitive: SensitiveArguments,
+    #[command(flatten)]
+    caches: CacheArguments,
     /// Do everything anew, or only what these stages do
     #[arg(long, value_name = "STAGE", num_args = 0.., require_equals = true, value_delimiter = ',')]
     no_cache: Option<Vec<String>>,
@@ -205,6 +209,7 @@ impl ImageBuild {
             contexts: &opened.contexts,
             tags: &self.tags,
             no_cache: self.no_cache(),
+            cache_from: self.caches.open()?,
             jobs: self.jobs,
             vm: self.vm.options(&store, &self.bootstrap)?,
             secrets: self.sensitive.secrets(),
@@ -227,6 +232,7 @@ impl ImageBuild {
         // The live view makes room for what is said last.
         drop(shown);
         let built = built.map_err(|error| picture.of_build(error))?;
+        self.caches.export(&store, &built)?;
         self.tell(&built)
     }
 
