@@ -1,8 +1,9 @@
-//! The VM's two drives: the image, which is read-only and shared with other VMs, and the VM's own.
+//! The VM's drives: the image, which is read-only and shared with other VMs, the VM's own, and in a
+//! build VM those of caches, which others have before and after it.
 
 use std::path::{Path, PathBuf};
 
-use rustix::mount::{MountFlags, mount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 
 use crate::error::{Doing as _, GuestError, Result};
 
@@ -10,6 +11,9 @@ use crate::error::{Doing as _, GuestError, Result};
 pub(crate) const IMAGE: &str = "/i";
 /// Where the VM's own is. Short, because the list of an overlay's directories has 4096 bytes.
 pub(crate) const DISK: &str = "/d";
+
+/// Where those of caches are, each in a directory of its own.
+const CACHES: &str = "/c";
 
 /// Mounts both drives. `throwaway` says that nothing on the VM's own disk outlives the VM.
 pub(crate) fn mount_both(throwaway: bool) -> Result<()> {
@@ -35,23 +39,58 @@ fn mount_ext4(
         .doing(|| format!("mount drive `{}`", device.display()))
 }
 
+/// Mounts a cache's drive as the VM's `number`th.
+pub(crate) fn mount_cache(serial: &str, number: usize) -> Result<PathBuf> {
+    let device = by_serial(serial)?.ok_or_else(|| GuestError::Drive(serial.to_owned()))?;
+    let target = format!("{CACHES}/{number}");
+    // What is removed is given back to the host, where the kernel can tell it.
+    let told = c"discard,noinit_itable";
+    mount_ext4(&device, &target, MountFlags::NOATIME, told)
+        .or_else(|_| mount_ext4(&device, &target, MountFlags::NOATIME, c""))?;
+    Ok(PathBuf::from(target))
+}
+
+/// Unmounts the drives of caches, as far as nobody holds them.
+pub(crate) fn release_caches() {
+    for entry in fs_err::read_dir(CACHES).into_iter().flatten().flatten() {
+        if unmount(entry.path(), UnmountFlags::empty()).is_err() {
+            // What is still open keeps it writable; then the journal has to do.
+            let _ = mount_remount(entry.path(), MountFlags::RDONLY, c"");
+        }
+    }
+}
+
 /// The drive with a serial number; buses are enumerated in no order that could be relied on. A VMM
 /// that gives no serial numbers is trusted to have the drives in their order.
-fn find(serial: &'static str, otherwise: &str) -> Result<PathBuf> {
-    let mut serials = 0;
-    for entry in fs_err::read_dir("/sys/block").doing(|| "list the drives".to_owned())? {
-        let entry = entry.doing(|| "list the drives".to_owned())?;
-        let known = fs_err::read_to_string(entry.path().join("serial")).unwrap_or_default();
-        let known = known.trim_matches(['\0', '\n', ' ']);
-        if known == serial {
-            return Ok(Path::new("/dev").join(entry.file_name()));
-        }
-        serials += usize::from(!known.is_empty());
+fn find(serial: &str, otherwise: &str) -> Result<PathBuf> {
+    if let Some(device) = by_serial(serial)? {
+        return Ok(device);
     }
     let path = Path::new("/dev").join(otherwise);
+    let serials = drives()?
+        .iter()
+        .filter(|(_, known)| !known.is_empty())
+        .count();
     if serials < 2 && path.exists() {
         Ok(path)
     } else {
-        Err(GuestError::Drive(serial))
+        Err(GuestError::Drive(serial.to_owned()))
     }
+}
+
+fn by_serial(serial: &str) -> Result<Option<PathBuf>> {
+    let found = drives()?.into_iter().find(|(_, known)| known == serial);
+    Ok(found.map(|(device, _)| device))
+}
+
+/// All drives, and their serial numbers.
+fn drives() -> Result<Vec<(PathBuf, String)>> {
+    let mut drives = Vec::new();
+    for entry in fs_err::read_dir("/sys/block").doing(|| "list the drives".to_owned())? {
+        let entry = entry.doing(|| "list the drives".to_owned())?;
+        let serial = fs_err::read_to_string(entry.path().join("serial")).unwrap_or_default();
+        let serial = serial.trim_matches(['\0', '\n', ' ']).to_owned();
+        drives.push((Path::new("/dev").join(entry.file_name()), serial));
+    }
+    Ok(drives)
 }

@@ -39,7 +39,7 @@ pub(crate) enum GuestError {
     },
     /// A drive is missing.
     #[error("no drive with the serial number `{0}`")]
-    Drive(&'static str),
+    Drive(String),
     /// Something this kernel cannot do.
     #[error("this kernel has no {0}")]
     Kernel(&'static str),

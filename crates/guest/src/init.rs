@@ -131,7 +131,8 @@ fn supply_files(metadata: &Metadata) -> Result<()> {
     Ok(())
 }
 
-fn hosts(hostname: &str, network: &Network) -> String {
+/// What `/etc/hosts` is for a machine of this name.
+pub(crate) fn hosts(hostname: &str, network: &Network) -> String {
     let mut text = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
     let _ = writeln!(text, "{}\t{hostname}", network.address);
     for entry in &network.hosts {

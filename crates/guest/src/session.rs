@@ -21,7 +21,7 @@ use tonic::transport::Channel;
 use crate::console;
 use crate::drives::{DISK, IMAGE};
 use crate::error::{GuestError, Result, call};
-use crate::launch::{self, Isolation, Launch, Refusal, Root, Running};
+use crate::launch::{self, Isolation, Launch, Refusal, Root, Running, SUPPLIED};
 use crate::reaper::{self, Child, Reaper};
 use crate::shutdown::Requests;
 
@@ -290,11 +290,16 @@ fn describe(workload: Workload, hostname: &str) -> Launch {
             volatile: false,
         },
         isolation: Isolation::Workload,
+        offline: false,
+        privileged: true,
         arguments: workload.arguments,
         environment: workload.environment,
+        secrets: Vec::new(),
         workdir: workload.workdir,
         user: workload.user,
         hostname: hostname.to_owned(),
+        supplied: SUPPLIED.into(),
+        attachments: Vec::new(),
         directories: workload.volumes,
         files: Vec::new(),
         profile,

@@ -8,7 +8,7 @@ use rustix::system::{RebootCommand, reboot};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::console;
-use crate::drives::DISK;
+use crate::drives::{self, DISK};
 use crate::error::{Doing as _, Result};
 use crate::reaper::{self, Reaper};
 
@@ -59,6 +59,7 @@ pub(crate) async fn settle(reaper: &Reaper) {
         }
     }
     rustix::fs::sync();
+    drives::release_caches();
     // What is still open keeps the disk writable; then the journal has to do.
     let _ = mount_remount(DISK, MountFlags::RDONLY, c"");
     console::debug(|| "settled".to_owned());

@@ -13,8 +13,11 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space,
 
 /// Gives the calling thread namespaces of its own.
 pub(crate) fn unshare(flags: UnshareFlags) -> io::Result<()> {
-    let allowed =
-        UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWPID;
+    let allowed = UnshareFlags::NEWNS
+        | UnshareFlags::NEWIPC
+        | UnshareFlags::NEWUTS
+        | UnshareFlags::NEWPID
+        | UnshareFlags::NEWNET;
     if !allowed.contains(flags) {
         return Err(io::ErrorKind::InvalidInput.into());
     }

@@ -13,7 +13,15 @@ use crate::error::{GuestError, Result, chain};
 /// Unpacks the layer that `bytes` are into `directory`, which exists and is empty. Where the layer
 /// does not mention the root directory, `directory` keeps its attributes and its time.
 pub(crate) fn unpack(bytes: impl Read, directory: &Path) -> Result<()> {
-    let mut reader = LayerReader::new(bytes);
+    unpack_all(LayerReader::new(bytes), directory)
+}
+
+/// The same for an archive that is no layer: no name in it means anything more.
+pub(crate) fn unpack_plain(bytes: impl Read, directory: &Path) -> Result<()> {
+    unpack_all(LayerReader::new(bytes).plain(), directory)
+}
+
+fn unpack_all(mut reader: LayerReader<impl Read>, directory: &Path) -> Result<()> {
     let kept = lstat(directory)
         .map_err(io::Error::from)
         .and_then(|stat| attributes::read(directory, &stat))

@@ -5,6 +5,7 @@
 
 mod changes;
 mod lay;
+mod mounts;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,8 @@ use crate::drives::{DISK, IMAGE};
 use crate::error::{Doing as _, GuestError, Result, call, chain};
 use crate::launch::Root;
 use crate::reaper::Reaper;
+use mounts::Sources;
+use transfer::Form;
 
 /// How long the host may take to take an abort.
 const ABORT: Duration = Duration::from_secs(10);
@@ -39,6 +42,7 @@ struct Build {
     client: BootstrapClient<Channel>,
     reaper: Reaper,
     hostname: String,
+    sources: Sources,
     /// The finished steps' directories and the image, the newest first.
     layers: Vec<PathBuf>,
     /// How many directories were made, including those of failed steps.
@@ -57,6 +61,7 @@ pub(crate) async fn serve(
         client: client.clone(),
         reaper,
         hostname: metadata.hostname.clone(),
+        sources: Sources::new(client.clone(), metadata.network.clone()),
         layers: vec![PathBuf::from(IMAGE)],
         directories: 0,
     };
@@ -136,7 +141,15 @@ impl Build {
             volatile: true,
         };
         let below = run::root_attributes(&self.layers)?;
-        let exit = run::execute(&self.client, &self.reaper, run, root, &self.hostname).await?;
+        let hostname = match run.hostname.as_str() {
+            "" => &self.hostname,
+            own => own,
+        };
+        let mounts = self.sources.prepare(run, hostname).await?;
+        let launch = run::describe(run, root, hostname, &mounts);
+        let exit = run::execute(&self.client, &self.reaper, run.index, &launch).await;
+        mounts.end().await?;
+        let exit = exit?;
         if exit.how != Some(How::Status(0)) {
             self.finished(run.index, exit).await?;
             return Ok(false);
@@ -155,7 +168,7 @@ impl Build {
         if let Some(below) = self.layers.first() {
             crate::attributes::copy(below, &upper).doing(doing)?;
         }
-        transfer::lay_resource(&mut self.client, &lay.resource, &upper).await?;
+        transfer::lay_resource(&mut self.client, &lay.resource, &upper, Form::Layer).await?;
         self.layers.insert(0, upper);
         self.finished(
             lay.index,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use firebuild_core::tree::Metadata;
-use firebuild_protocol::command;
+use firebuild_protocol::command::{Mount, Run};
 use firebuild_protocol::v1::bootstrap_client::BootstrapClient;
 use firebuild_protocol::v1::exit::How;
 use firebuild_protocol::v1::{Exit, LogMessage};
@@ -13,6 +13,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 use tonic::transport::Channel;
 
+use super::mounts::Mounts;
 use crate::attributes;
 use crate::error::{Doing as _, GuestError, Result, call};
 use crate::launch::{self, Isolation, Launch, Refusal, Root};
@@ -24,6 +25,8 @@ const PARTIAL: Duration = Duration::from_millis(300);
 /// What a step ends with whose program could not be started for another reason than that the
 /// program is missing or not executable.
 const NOT_STARTED: u32 = 125;
+/// Where programs look for an SSH agent.
+const AGENT: &str = "SSH_AUTH_SOCK";
 
 /// Which stream a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,17 +39,15 @@ enum Stream {
 pub(super) async fn execute(
     client: &BootstrapClient<Channel>,
     reaper: &Reaper,
-    run: &command::Run,
-    root: Root,
-    hostname: &str,
+    index: u32,
+    launch: &Launch,
 ) -> Result<Exit> {
-    let launch = describe(run, root, hostname);
-    let running = match launch::start(&launch, reaper).await? {
+    let running = match launch::start(launch, reaper).await? {
         Ok(running) => running,
         Err(Refusal::Agent(message)) => return Err(GuestError::Told(message)),
         Err(Refusal::Program(message, status)) => {
             let line = vec![Bytes::from(message)];
-            send(&mut client.clone(), run.index, Stream::Error, line).await?;
+            send(&mut client.clone(), index, Stream::Error, line).await?;
             let status = if status == 0 { NOT_STARTED } else { status };
             return Ok(Exit {
                 how: Some(How::Status(status)),
@@ -54,25 +55,38 @@ pub(super) async fn execute(
         }
     };
     // All processes of the step end with its first one, so both pipes end as well.
-    let output = forward(client.clone(), run.index, Stream::Output, running.stdout);
-    let error = forward(client.clone(), run.index, Stream::Error, running.stderr);
+    let output = forward(client.clone(), index, Stream::Output, running.stdout);
+    let error = forward(client.clone(), index, Stream::Error, running.stderr);
     let (exit, output, error) = tokio::join!(running.child.exit(), output, error);
     output.and(error).map(|()| exit)
 }
 
-fn describe(run: &command::Run, root: Root, hostname: &str) -> Launch {
+/// What to start.
+pub(super) fn describe(run: &Run, root: Root, hostname: &str, mounts: &Mounts) -> Launch {
     let mut environment = run.environment.clone();
     environment.retain(|(name, _)| !run.build_args.iter().any(|(argument, _)| argument == name));
     environment.extend(run.build_args.iter().cloned());
+    let socket = run.mounts.iter().find_map(|mount| match mount {
+        Mount::Agent { target, .. } => Some(target.clone()),
+        _ => None,
+    });
+    if !environment.iter().any(|(name, _)| name == AGENT) {
+        environment.extend(socket.map(|socket| (AGENT.to_owned(), socket)));
+    }
     let files = run.files.iter();
     Launch {
         root,
         isolation: Isolation::Step,
+        offline: run.offline,
+        privileged: run.privileged,
         arguments: run.arguments(),
         environment,
+        secrets: mounts.secrets.clone(),
         workdir: run.workdir.clone(),
         user: run.user.clone(),
         hostname: hostname.to_owned(),
+        supplied: mounts.supplied.clone(),
+        attachments: mounts.attachments.clone(),
         directories: Vec::new(),
         files: files
             .map(|file| (file.path.clone(), file.mode, file.content.clone()))

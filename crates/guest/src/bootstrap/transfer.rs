@@ -21,6 +21,17 @@ use crate::error::{GuestError, Result, call};
 const WAITING: usize = 2;
 /// The largest layer that is taken from the host, in bytes.
 const LARGEST: u64 = 1 << 42;
+/// The largest resource that is kept in memory, in bytes.
+const LARGEST_FILE: u64 = 4 << 20;
+
+/// What an archive is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// A layer, with whiteouts.
+    Layer,
+    /// Files of any names.
+    Plain,
+}
 
 /// Sends the content of `upper` as the layer that `command` made.
 pub(super) async fn send_layer(
@@ -106,18 +117,15 @@ impl Write for Pieces {
     }
 }
 
-/// Fetches the resource and lays it on in `directory`, which exists and is empty. Every piece is
+/// Fetches the resource and unpacks it in `directory`, which exists and is empty. Every piece is
 /// checked before it is used, and the whole before this returns.
 pub(super) async fn lay_resource(
     client: &mut BootstrapClient<Channel>,
     resource: &str,
     directory: &Path,
+    form: Form,
 ) -> Result<()> {
-    let request = ResourceRequest {
-        path: resource.to_owned(),
-    };
-    let answer = client.resource_chunk(request).await;
-    let mut stream = answer.map_err(call("ResourceChunk"))?.into_inner();
+    let mut stream = open(client, resource).await?;
     let (sender, receiver) = mpsc::channel(WAITING);
     let directory = directory.to_owned();
     let laying = tokio::task::spawn_blocking(move || {
@@ -125,7 +133,10 @@ pub(super) async fn lay_resource(
             current: Bytes::new(),
             from: receiver,
         };
-        let result = lay::unpack(&mut bytes, &directory);
+        let result = match form {
+            Form::Layer => lay::unpack(&mut bytes, &directory),
+            Form::Plain => lay::unpack_plain(&mut bytes, &directory),
+        };
         // What follows the archive's end belongs to the resource and is checked with it.
         if result.is_ok() {
             while bytes.from.blocking_recv().is_some() {}
@@ -137,6 +148,36 @@ pub(super) async fn lay_resource(
         .await
         .unwrap_or_else(|error| Err(GuestError::Layer(error.to_string())));
     received.and(laid)
+}
+
+/// Fetches a small resource.
+pub(super) async fn fetch(
+    client: &mut BootstrapClient<Channel>,
+    resource: &str,
+) -> Result<Vec<u8>> {
+    let damaged = |error: firebuild_protocol::chunk::ChunkError| {
+        GuestError::Told(format!("`{resource}`: {error}"))
+    };
+    let mut stream = open(client, resource).await?;
+    let (mut receiver, mut content) = (Receiver::default(), Vec::new());
+    while let Some(chunk) = stream.message().await.map_err(call("ResourceChunk"))? {
+        if let Some(data) = receiver.accept(chunk, LARGEST_FILE).map_err(damaged)? {
+            content.extend_from_slice(&data);
+        }
+    }
+    receiver.finish().map_err(damaged)?;
+    Ok(content)
+}
+
+async fn open(
+    client: &mut BootstrapClient<Channel>,
+    resource: &str,
+) -> Result<tonic::Streaming<Chunk>> {
+    let request = ResourceRequest {
+        path: resource.to_owned(),
+    };
+    let answer = client.resource_chunk(request).await;
+    Ok(answer.map_err(call("ResourceChunk"))?.into_inner())
 }
 
 async fn receive(stream: &mut tonic::Streaming<Chunk>, sender: mpsc::Sender<Bytes>) -> Result<()> {

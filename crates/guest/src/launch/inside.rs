@@ -11,11 +11,13 @@ use std::process::Command;
 use firebuild_core::config::DEFAULT_PATH;
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, setrlimit, setsid, umask};
+use rustix::system::sethostname;
 use rustix::thread::UnshareFlags;
 
-use super::{Isolation, Launch, Refusal, devices, receive, root, user};
+use super::attach::Opened;
+use super::{Isolation, Launch, Refusal, confine, devices, receive, root, user};
 use crate::error::{Doing as _, GuestError, Result, chain};
-use crate::sys;
+use crate::{network, sys};
 
 /// The file for login shells, which Docker has no word for and the original firebuild wrote.
 const PROFILE: &str = "/etc/profile.d/run-env.sh";
@@ -35,7 +37,7 @@ pub(crate) fn main() {
 
 fn become_program(launch: &Launch) -> Refusal {
     match prepare(launch) {
-        Ok(Ok(mut command)) => {
+        Ok(mut command) => {
             let error = command.exec();
             Refusal::Program(
                 format!(
@@ -45,34 +47,47 @@ fn become_program(launch: &Launch) -> Refusal {
                 status(&error),
             )
         }
-        Ok(Err(refusal)) => refusal,
-        Err(error) => Refusal::Agent(chain(&error)),
+        Err(refusal) => refusal,
     }
 }
 
-/// Everything up to the exec. The outer error is the agent's, the inner one the program's.
-fn prepare(launch: &Launch) -> Result<std::result::Result<Command, Refusal>> {
+/// Everything up to the exec.
+fn prepare(launch: &Launch) -> std::result::Result<Command, Refusal> {
     let mut flags = UnshareFlags::NEWNS;
     if launch.isolation == Isolation::Step {
         flags |= UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
     }
+    if launch.offline {
+        flags |= UnshareFlags::NEWNET;
+    }
     sys::unshare(flags).doing(|| "make namespaces".to_owned())?;
     setsid().doing(|| "make a session".to_owned())?;
-    umask(Mode::empty());
-    root::enter(&launch.root)?;
-    devices::populate(launch.isolation)?;
-    umask(Mode::from_raw_mode(0o022));
+    if launch.isolation == Isolation::Step {
+        sethostname(launch.hostname.as_bytes()).doing(|| "set the host name".to_owned())?;
+    }
+    if launch.offline {
+        network::own_loopback()?;
+    }
+    put_together(launch)?;
     for (path, mode, content) in &launch.files {
         write_own_file(path, *mode, content)?;
     }
-    if let Err(error) = make_directories(launch) {
-        return Ok(Err(error));
-    }
+    make_directories(launch)?;
     if let Some(profile) = &launch.profile {
         write_own_file(PROFILE, 0o644, profile)?;
     }
     limit_resources()?;
-    Ok(command(launch))
+    command(launch)
+}
+
+/// Enters the root, with all that is mounted in it.
+pub(super) fn put_together(launch: &Launch) -> std::result::Result<(), Refusal> {
+    umask(Mode::from_raw_mode(0o022));
+    let attachments = root::enter(launch)?;
+    umask(Mode::empty());
+    devices::populate(launch.isolation)?;
+    umask(Mode::from_raw_mode(0o022));
+    attachments.into_iter().try_for_each(Opened::mount)
 }
 
 fn make_directories(launch: &Launch) -> std::result::Result<(), Refusal> {
@@ -122,8 +137,15 @@ fn command(launch: &Launch) -> std::result::Result<Command, Refusal> {
             environment.push((name.to_owned(), value.to_owned()));
         }
     }
+    let confined = launch.isolation == Isolation::Step && !launch.privileged;
+    if confined {
+        confine::limit()?;
+    }
     user::become_user(&identity)
         .map_err(|error| Refusal::Agent(format!("cannot become user {}: {error}", identity.uid)))?;
+    if confined {
+        confine::drop_the_rest()?;
+    }
     std::env::set_current_dir(Path::new("/").join(&launch.workdir)).map_err(|error| {
         Refusal::Program(format!("cannot enter `{}`: {error}", launch.workdir), 0)
     })?;
@@ -141,6 +163,9 @@ fn command(launch: &Launch) -> std::result::Result<Command, Refusal> {
         .args(arguments)
         .env_clear()
         .envs(environment);
+    for (name, value) in &launch.secrets {
+        command.env(name, OsStr::from_bytes(value));
+    }
     Ok(command)
 }
 

@@ -5,9 +5,14 @@
 //! becomes the user and executes the program (`inside`). If it cannot, it says why on the socket;
 //! a successful exec closes the socket without a word.
 
+mod attach;
+mod confine;
 mod devices;
 mod inside;
+mod places;
 mod root;
+#[cfg(test)]
+mod tests;
 mod user;
 
 use std::fs::File;
@@ -21,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 
+pub(crate) use attach::{Attachment, Source};
 pub(crate) use inside::main as run_inside;
 pub(crate) use root::SUPPLIED;
 
@@ -40,16 +46,26 @@ pub(crate) struct Launch {
     pub(crate) root: Root,
     /// How far the process is kept from the rest of the VM.
     pub(crate) isolation: Isolation,
+    /// Whether a step has a network of its own, with nothing but a loopback interface.
+    pub(crate) offline: bool,
+    /// Whether a step's root user may do everything.
+    pub(crate) privileged: bool,
     /// Program and arguments.
     pub(crate) arguments: Vec<String>,
     /// Names and values; `HOME`, `HOSTNAME` and `PATH` are added where they are missing.
     pub(crate) environment: Vec<(String, String)>,
+    /// More of them; these win. Values are without NUL.
+    pub(crate) secrets: Vec<(String, Vec<u8>)>,
     /// Made if it is missing.
     pub(crate) workdir: String,
     /// As in an image's configuration.
     pub(crate) user: String,
-    /// What the VM calls itself.
+    /// What the machine is called.
     pub(crate) hostname: String,
+    /// A directory of files that the process sees instead of those that all see ([`SUPPLIED`]).
+    pub(crate) supplied: PathBuf,
+    /// What is mounted, in this order.
+    pub(crate) attachments: Vec<Attachment>,
     /// Directories to make if they are missing.
     pub(crate) directories: Vec<String>,
     /// Files of this one process: path, mode, content.

@@ -39,6 +39,14 @@ pub(crate) fn reach_host(arguments: BootArguments) -> Result<()> {
         .doing(|| "add the route to the host".to_owned())
 }
 
+/// Brings up the loopback device of the calling thread's network namespace, which is new.
+pub(crate) fn own_loopback() -> Result<()> {
+    // It is the first device of every network.
+    Netlink::open()
+        .and_then(|mut netlink| netlink.link_up(1, None))
+        .doing(|| "bring `lo` up".to_owned())
+}
+
 /// Applies what the metadata says beyond that.
 pub(crate) fn reach_world(network: &Network) -> Result<()> {
     let mut netlink = Netlink::open().doing(|| "open a netlink socket".to_owned())?;
