@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use firebuild_core::{Digest, ImageConfig, Reference};
+use firebuild_plan::key::Chain;
 use firebuild_plan::{Base, Copy, Item, Operation, Plan, Source, Step, Unpack};
 use firebuild_store::Lease;
 use futures::stream::{FuturesUnordered, StreamExt as _};
@@ -47,7 +48,7 @@ pub(crate) struct Execution<'a> {
     /// What ended it: the first error.
     failure: Mutex<Option<Error>>,
     /// Images that are only copied from.
-    images: Mutex<BTreeMap<Reference, Arc<OnceCell<Finished>>>>,
+    images: Mutex<BTreeMap<Reference, Arc<OnceCell<Arc<Finished>>>>>,
     /// Whether it was said what VMs run in.
     announced: AtomicBool,
     /// What the cache saved so far.
@@ -167,19 +168,17 @@ impl<'a> Execution<'a> {
         *self.saved.lock().unwrap_or_else(PoisonError::into_inner) += time;
     }
 
-    /// The files of an image of the store.
-    async fn image(&self, reference: &Reference) -> Result<Arc<Files>, Error> {
+    /// An image of the store.
+    async fn image(&self, reference: &Reference) -> Result<Arc<Finished>, Error> {
         let cell = {
             let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(images.entry(reference.clone()).or_default())
         };
-        let store = self.lease.store();
         let load = async || {
-            let state = image::state(store, reference)?;
-            Ok::<_, Error>(Finished::new(state, Merged::default()))
+            let state = image::state(self.lease.store(), reference)?;
+            Ok::<_, Error>(Arc::new(Finished::new(state, Merged::default())))
         };
-        let image = cell.get_or_try_init(load).await?;
-        image.files(&self.threads, store).await
+        cell.get_or_try_init(load).await.cloned()
     }
 }
 
@@ -196,13 +195,26 @@ impl Current<'_> {
                 let contexts = self.build.request.contexts;
                 contexts.files(&self.build.lease, from, wanted).await
             }
-            Source::Stage(index) => {
-                let stage = self.finished(*index).await?;
-                stage.files(&self.build.threads, self.store()).await
-            }
-            Source::Image(reference) => self.build.image(reference).await,
+            Source::Stage(_) | Source::Image(_) => match self.layered(from).await? {
+                Some(layered) => layered.files(&self.build.threads, self.store()).await,
+                None => Ok(Arc::default()),
+            },
             Source::Empty => Ok(Arc::default()),
         }
+    }
+
+    /// The layers that a step reads from, if it reads from any, once they are there.
+    pub(crate) async fn layers(&mut self, from: &Source) -> Result<Option<Chain>, Error> {
+        let layered = self.layered(from).await?;
+        Ok(layered.map(|layered| layered.state.chain))
+    }
+
+    async fn layered(&mut self, from: &Source) -> Result<Option<Arc<Finished>>, Error> {
+        Ok(match from {
+            Source::Stage(index) => Some(self.finished(*index).await?),
+            Source::Image(reference) => Some(self.build.image(reference).await?),
+            Source::Context | Source::Named(_) | Source::Empty => None,
+        })
     }
 
     async fn base(&mut self) -> Result<(), Error> {

@@ -16,6 +16,7 @@ pub mod build;
 mod cache;
 mod context;
 pub mod contexts;
+mod copied;
 pub mod copy;
 mod current;
 mod epoch;

@@ -10,6 +10,7 @@
 //!     blobs/sha256/HEX
 //!   cache/HEX.json             build cache: key -> layer; the file's mtime is its last use
 //!   contexts/HEX               digests of a build context's files, by the context's path
+//!   copied/HEX                 digests of what was copied from layers, by their chain
 //!   downloads/HEX.json         what was fetched: key -> blob; the mtime as above
 //!   cache-mounts/HEX-N.img     disk N of a cache mount, by its id's digest; HEX-N.json tells the id
 //!   rootfs/HEX.img             finished root file system images, by key
@@ -35,7 +36,6 @@ mod blob;
 mod cache;
 mod cache_disk;
 mod collect;
-mod contexts;
 mod downloads;
 mod error;
 mod kernel;
@@ -43,6 +43,7 @@ pub mod layout;
 mod lock;
 mod machine;
 mod prune;
+mod remembered;
 mod rootfs;
 mod tags;
 mod temporary;
@@ -61,6 +62,7 @@ pub use kernel::{KernelId, Kernels, ParseKernelIdError};
 pub use lock::Lock;
 pub use machine::{Identity, MachineLock, Machines};
 pub use prune::{PrunePolicy, Pruned};
+pub use remembered::Remembered;
 pub use tags::{Tagged, Tags};
 pub use temporary::{TemporaryDirectory, TemporaryFile};
 
@@ -97,6 +99,7 @@ impl Store {
             "cache",
             "downloads",
             "contexts",
+            "copied",
             "rootfs",
             cache_disk::DIRECTORY,
             "kernels",

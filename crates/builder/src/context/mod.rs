@@ -17,7 +17,7 @@ use firebuild_core::Digest;
 use firebuild_core::tree::{self, Content, Node, NodeId};
 use firebuild_oci::HostFile;
 use firebuild_plan::ignore::Patterns;
-use firebuild_store::Store;
+use firebuild_store::{Remembered, Store};
 
 use crate::Error;
 use crate::sources::Files;
@@ -32,7 +32,7 @@ pub(crate) fn scan(store: &Store, directory: &Path, ignore: &Patterns) -> Result
     let walked = walk::walk(&top, ignore).map_err(Error::Context)?;
     let key = Digest::of(top.as_os_str().as_bytes());
     // Without them, files are read once more.
-    let bytes = store.context_digests(&key).ok().flatten();
+    let bytes = store.remembered(Remembered::Context, &key).ok().flatten();
     let known = known::decode(&bytes.unwrap_or_default());
     let mut scan = Scan {
         walked,
@@ -101,7 +101,7 @@ impl Drop for Digests {
         }
         let bytes = known::encode(kept.into_iter());
         // What cannot be kept is found out once more.
-        let _ = self.store.put_context_digests(&self.key, &bytes);
+        let _ = self.store.remember(Remembered::Context, &self.key, &bytes);
     }
 }
 

@@ -53,7 +53,7 @@ impl Place {
     fn kept(&self) -> Known {
         let top = fs_err::canonicalize(&self.context).unwrap();
         let key = Digest::of(top.as_os_str().as_bytes());
-        let bytes = self.store.context_digests(&key).unwrap();
+        let bytes = self.store.remembered(Remembered::Context, &key).unwrap();
         known::decode(&bytes.unwrap_or_default())
     }
 

@@ -16,6 +16,7 @@ use super::apart::{self, Apart, Fetched};
 use super::user_files;
 use crate::archive::{self, Archive};
 use crate::cache::{Known, Outcome};
+use crate::copied::Copied;
 use crate::copy::{self, CopyError, Exclude, Match, Part};
 use crate::current::{Below, Current};
 use crate::error::StepError;
@@ -45,33 +46,55 @@ type Archives = Vec<Option<(Archive, u32)>>;
 
 impl Current<'_> {
     pub(crate) async fn copy(&mut self, copy: &Copy, step: &Step) -> Result<Outcome, StepError> {
-        let paths: Vec<&str> = copy.items.iter().filter_map(Item::path).collect();
-        let files = match paths[..] {
-            [] => Arc::default(),
-            _ => self.source(&copy.from, &paths).await?,
-        };
-        let (fetched, undated) = (self.fetch(&copy.items).await?, self.undated());
         let chain = self.state.chain;
         let copy = Arc::new(Copy {
             // A mode makes it an ordinary copy, as in BuildKit.
             link: copy.link && copy.mode.is_none(),
             ..copy.clone()
         });
-        let hashed = Arc::clone(&copy);
-        let hash = move |below: &mut Below| {
-            let store = below.lease.store();
-            let material = Material::new(store, &hashed, files, (fetched, undated))?;
-            let content = material.fingerprint(&hashed)?;
-            Ok((key::copy(&chain, &hashed, &content), material))
+        let layers = self.layers(&copy.from).await?;
+        let copied = layers.and_then(|layers| Copied::from_layers(&layers, &copy));
+        let known = copied.and_then(|copied| copied.content(self.store()));
+        let (content, material) = match known {
+            Some(content) => (content, None),
+            None => {
+                let material = self.material(&copy).await?;
+                let copy = Arc::clone(&copy);
+                let hash = move |below: &mut Below| {
+                    let content = material.fingerprint(&copy)?;
+                    if let Some(copied) = copied {
+                        copied.remember(below.lease.store(), content);
+                    }
+                    Ok((content, Some(material)))
+                };
+                self.work(hash).await?
+            }
         };
-        let (key, material) = self.work(hash).await?;
+        let key = key::copy(&chain, &copy, &content);
         let claim = match self.known(key).await? {
             Known::Yes(outcome) => return Ok(outcome),
             Known::No(claim) => claim,
         };
+        let material = match material {
+            Some(material) => material,
+            None => self.material(&copy).await?,
+        };
         let write = move |below: &mut Below| material.write(&copy, below);
         let layer = self.work(write).await?;
         Ok(self.keep(claim, layer, step).await?)
+    }
+
+    async fn material(&mut self, copy: &Arc<Copy>) -> Result<Material, StepError> {
+        let paths: Vec<&str> = copy.items.iter().filter_map(Item::path).collect();
+        let files = match paths[..] {
+            [] => Arc::default(),
+            _ => self.source(&copy.from, &paths).await?,
+        };
+        let fetched = (self.fetch(&copy.items).await?, self.undated());
+        let copy = Arc::clone(copy);
+        let load =
+            move |below: &mut Below| Material::new(below.lease.store(), &copy, files, fetched);
+        self.work(load).await
     }
 }
 
