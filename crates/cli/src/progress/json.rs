@@ -331,6 +331,8 @@ mod tests {
             size: firebuild_core::ByteSize(1),
             duration: Duration::from_secs(1),
             saved: Duration::from_secs(1),
+            keys: Default::default(),
+            own_keys: Default::default(),
         };
         let records = every().into_iter().map(Record::of);
         for record in records.chain([Record::of_built(&built)]) {
