@@ -138,10 +138,18 @@ fn a_download_is_added_and_not_fetched_twice() {
         .filter(|asked| asked.header("if-none-match").is_some());
     assert_eq!((asked.len(), answered.count()), (2, 1));
 
+    let kept = session.ok(&["build", "cache", "ls"]);
+    assert!(kept.contains(&format!("fetched {url}")), "{kept}");
+
     let sum = "982d9e3eb996f559e633f4d194def3761d909f5a3b647d1a851fead67c32c9d1";
     let sized = format!("FROM scratch\nADD --checksum=sha256:{sum} {url} /a\n");
-    drop(server);
     session.build(&sized, &[]).success();
+    assert_eq!(server.asked().len(), 2);
+    session.ok(&["rmi", "a"]);
+    session.ok(&["build", "cache", "prune"]);
+    session.build(&sized, &[]).success();
+    assert_eq!(server.asked().len(), 3);
+    drop(server);
 
     let server = Server::start(|_| Answer::status("404 Not Found"));
     let text = format!("FROM scratch\nADD {} /a\n", server.url("/none"));

@@ -1,4 +1,5 @@
-//! Makes the build cache smaller: what was not used for longest goes first.
+//! Makes the build cache smaller: what was not used for longest goes first, results of steps and
+//! what was fetched from elsewhere alike.
 //!
 //! A record whose layer an image has frees nothing, so it stays. A running build has a lease on
 //! every layer that it took from the cache, so a record may go while it works.
@@ -9,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use firebuild_core::{ByteSize, Digest};
 
 use crate::cache::CacheEntry;
+use crate::downloads::DownloadEntry;
 use crate::error::Result;
 use crate::{Collected, Store};
 
@@ -37,10 +39,15 @@ impl Store {
     /// [`Error::Io`](crate::Error::Io), [`Error::Damaged`](crate::Error::Damaged).
     pub fn prune_cache(&self, policy: PrunePolicy) -> Result<Pruned> {
         let of_images = self.referenced_by_images()?;
-        let entries = self.cache().list()?;
+        let results = self.cache().list()?.into_iter().map(Candidate::from);
+        let downloads = self.downloads().list()?.into_iter().map(Candidate::from);
+        let candidates = results.chain(downloads).collect();
         let mut records = 0;
-        for key in chosen(entries, &of_images, policy, SystemTime::now()) {
-            records += u64::from(self.cache().remove(&key)?);
+        for (kind, key) in chosen(candidates, &of_images, policy, SystemTime::now()) {
+            records += u64::from(match kind {
+                Kind::Result => self.cache().remove(&key)?,
+                Kind::Download => self.downloads().remove(&key)?,
+            });
         }
         Ok(Pruned {
             records,
@@ -49,23 +56,65 @@ impl Store {
     }
 }
 
+/// Of what a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Result,
+    Download,
+}
+
+/// A record that may have to go.
+#[derive(Debug)]
+struct Candidate {
+    kind: Kind,
+    key: Digest,
+    /// The blob that it keeps.
+    blob: Digest,
+    size: u64,
+    last_used: SystemTime,
+}
+
+impl From<CacheEntry> for Candidate {
+    fn from(entry: CacheEntry) -> Self {
+        Self {
+            kind: Kind::Result,
+            key: entry.key,
+            blob: entry.record.layer,
+            size: entry.record.size,
+            last_used: entry.last_used,
+        }
+    }
+}
+
+impl From<DownloadEntry> for Candidate {
+    fn from(entry: DownloadEntry) -> Self {
+        Self {
+            kind: Kind::Download,
+            key: entry.key,
+            blob: entry.record.content,
+            size: entry.record.size,
+            last_used: entry.last_used,
+        }
+    }
+}
+
 /// The keys of the records that have to go.
 fn chosen(
-    mut entries: Vec<CacheEntry>,
+    mut entries: Vec<Candidate>,
     of_images: &HashSet<Digest>,
     policy: PrunePolicy,
     now: SystemTime,
-) -> Vec<Digest> {
-    entries.retain(|entry| !of_images.contains(&entry.record.layer));
+) -> Vec<(Kind, Digest)> {
+    entries.retain(|entry| !of_images.contains(&entry.blob));
     // The key only makes the order of equal times the same every time.
     entries.sort_by_key(|entry| (entry.last_used, entry.key));
     let mut users: BTreeMap<Digest, u64> = BTreeMap::new();
     let mut total = 0;
     for entry in &entries {
-        let users = users.entry(entry.record.layer).or_default();
+        let users = users.entry(entry.blob).or_default();
         *users += 1;
         if *users == 1 {
-            total += entry.record.size;
+            total += entry.size;
         }
     }
     let everything = policy.keep.is_none() && policy.older_than.is_none();
@@ -77,11 +126,11 @@ fn chosen(
         if !(everything || too_old || too_much) {
             continue;
         }
-        gone.push(entry.key);
-        let users = users.entry(entry.record.layer).or_default();
+        gone.push((entry.kind, entry.key));
+        let users = users.entry(entry.blob).or_default();
         *users -= 1;
         if *users == 0 {
-            total -= entry.record.size;
+            total -= entry.size;
         }
     }
     gone
@@ -90,16 +139,19 @@ fn chosen(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::CacheRecord;
 
     const NOW: u64 = 1000;
 
-    /// A record of the key, layer and size, last used that many seconds ago.
-    fn entry(key: &str, layer: &str, size: u64, age: u64) -> CacheEntry {
-        let json = serde_json::json!({ "layer": Digest::of(layer.as_bytes()), "size": size, "created": 0 });
-        CacheEntry {
+    /// A record of the key, blob and size, last used that many seconds ago.
+    fn entry(key: &str, blob: &str, size: u64, age: u64) -> Candidate {
+        Candidate {
+            kind: match key {
+                "old" => Kind::Download,
+                _ => Kind::Result,
+            },
             key: Digest::of(key.as_bytes()),
-            record: serde_json::from_value::<CacheRecord>(json).unwrap(),
+            blob: Digest::of(blob.as_bytes()),
+            size,
             last_used: SystemTime::UNIX_EPOCH + Duration::from_secs(NOW - age),
         }
     }
@@ -134,9 +186,10 @@ mod tests {
             (policy(Some(10), Some(35)), &["older", "old", "shares"]),
         ] {
             let gone = chosen(entries(), &of_images, policy, now);
-            let expected: Vec<Digest> = expected
+            let expected: Vec<(Kind, Digest)> = expected
                 .iter()
-                .map(|key| Digest::of(key.as_bytes()))
+                .map(|key| entry(key, "", 0, 0))
+                .map(|entry| (entry.kind, entry.key))
                 .collect();
             assert_eq!(gone, expected, "{policy:?}");
         }

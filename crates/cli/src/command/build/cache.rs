@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
 use firebuild_core::ByteSize;
-use firebuild_store::{CacheEntry, Collected, PrunePolicy};
+use firebuild_store::{CacheEntry, CacheRecord, Collected, DownloadEntry, PrunePolicy};
 use serde::Serialize;
 
 use super::super::{Format, Global};
@@ -12,10 +12,11 @@ use crate::terminal::{self, Table};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Cache {
-    /// List the results of earlier steps
+    /// List the results of earlier steps, and what was fetched for them
     #[command(visible_alias = "list")]
     Ls(Ls),
-    /// Remove results of earlier steps, those that were not used for longest first
+    /// Remove results of earlier steps and what was fetched for them, those that were not used for
+    /// longest first
     ///
     /// Without a limit, everything goes. What an image has or a running build uses stays in any
     /// case.
@@ -54,7 +55,10 @@ struct Shown<'a> {
 
 impl Ls {
     fn run(&self, global: &Global) -> anyhow::Result<()> {
-        let mut entries = global.store()?.cache().list()?;
+        let store = global.store()?;
+        let mut entries = store.cache().list()?;
+        let fetched = store.downloads().list()?;
+        entries.extend(fetched.into_iter().map(as_result));
         entries.sort_by_key(|entry| (std::cmp::Reverse(entry.last_used), entry.key));
         if self.format == Format::Json {
             let shown: Vec<Shown<'_>> = entries.iter().map(shown).collect();
@@ -100,6 +104,22 @@ impl Prune {
             ),
         }
         Ok(())
+    }
+}
+
+/// What was fetched, as if that had been a step.
+fn as_result(entry: DownloadEntry) -> CacheEntry {
+    let record = entry.record;
+    CacheEntry {
+        key: entry.key,
+        record: CacheRecord {
+            layer: record.content,
+            size: record.size,
+            created: record.fetched,
+            description: format!("fetched {}", record.address),
+            duration_ms: None,
+        },
+        last_used: entry.last_used,
     }
 }
 
