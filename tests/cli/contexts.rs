@@ -238,6 +238,7 @@ fn a_web_server_has_contexts_and_dockerfiles() {
     let server = Server::start(move |asked| match asked.path.as_str() {
         "/c.tar.gz" => Answer::file(&packed),
         "/x/Dockerfile" => Answer::file(b"FROM scratch\nCOPY file /from-web\n"),
+        "/page" => Answer::file(b"\n<!DOCTYPE html>\n<html>"),
         "/x/Broken" => Answer::file(b"FROM scratch\nCOPY . /\n"),
         "/x/file" => Answer::file(b"text"),
         _ => Answer::status("404 Not Found"),
@@ -268,6 +269,14 @@ fn a_web_server_has_contexts_and_dockerfiles() {
     }
     session.ok(&["build", "-t", "d", "-f", &web, "c"]);
     assert_eq!(listing(&session, "d"), ["-rw-r--r-- 0/0 from-web"]);
+    let page = server.url("/page");
+    assert_eq!(
+        session.run(&["build", &page]).failure(),
+        format!(
+            "error: `{page}` is a web page, neither an archive nor a Dockerfile\n\
+             hint: a repository's address ends in `.git`, and a file's is that of the file itself\n"
+        )
+    );
     let said = session.run(&["build", &server.url("/x/Broken")]).failure();
     assert!(said.contains("only single files can be taken"), "{said}");
 }
@@ -320,6 +329,63 @@ fn a_repository_is_a_context_and_is_added() {
         "error: the program `git`, which fetches repositories, is not installed\n\
          hint: install it, as Debian does with `apt install git`\n"
     );
+}
+
+#[test]
+fn ssh_is_the_users_own() {
+    let (session, _root) = fresh();
+    repository(&session);
+    // What ssh would do on the server, here.
+    let ssh = session.write(
+        "ssh",
+        "#!/bin/sh\nfor last; do :; done\necho \"$@\" >>log\nexec sh -c \"$last\"\n",
+    );
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs_err::set_permissions(&ssh, executable).unwrap();
+    let log = session.path("log");
+    fs_err::write(
+        &ssh,
+        fs_err::read_to_string(&ssh)
+            .unwrap()
+            .replace("log", log.to_str().unwrap()),
+    )
+    .unwrap();
+    let remote = session.path("repositories/one.git");
+    let remote = format!("git@host.example:{}", remote.display());
+    for context in [
+        format!("{remote}#main:app"),
+        format!("ssh://{}:/app/Dockerfile#main", remote.replace(":/", "/")),
+    ] {
+        let mut command = session.command(&["build", "-t", "a", &context]);
+        Outcome::of(command.env("GIT_SSH_COMMAND", &ssh)).success();
+        assert_eq!(listing(&session, "a").len(), 3);
+    }
+    let log = fs_err::read_to_string(log).unwrap();
+    assert!(
+        log.lines()
+            .all(|line| line.contains("git@host.example git-upload-pack")),
+        "{log}"
+    );
+}
+
+#[test]
+fn downloads_go_through_the_environments_proxy() {
+    let (session, _root) = fresh();
+    let proxy = Server::start(|asked| match asked.path.as_str() {
+        "http://host.example/file" => Answer::file(b"text"),
+        _ => Answer::status("502 Bad Gateway"),
+    });
+    session.write(
+        "context/Dockerfile",
+        "FROM scratch\nADD http://host.example/file /a\n",
+    );
+    let mut command = session.command(&["build", "-t", "a", "context"]);
+    let proxied = command
+        .env("http_proxy", proxy.url(""))
+        .env_remove("no_proxy")
+        .env_remove("NO_PROXY");
+    Outcome::of(proxied).success();
+    assert_eq!(listing(&session, "a"), ["-rw------- 0/0 a"]);
 }
 
 #[test]

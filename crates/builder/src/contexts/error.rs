@@ -88,6 +88,9 @@ pub enum ContextError {
     /// What is no archive is no text either.
     #[error("{0} is neither a whole archive nor a Dockerfile")]
     Neither(String),
+    /// What a server shows to people.
+    #[error("`{0}` is a web page, neither an archive nor a Dockerfile")]
+    Page(String),
     /// An archive that cannot be used.
     #[error("{place} cannot be used as context")]
     Archive {
@@ -134,6 +137,9 @@ impl ContextError {
             }
             Self::NotSingle { .. } => {
                 "build from the repository or from an archive: `firebuild build https://host/repo.git`"
+            }
+            Self::Page(_) => {
+                "a repository's address ends in `.git`, and a file's is that of the file itself"
             }
             Self::Address { .. } => {
                 "the form is `https://host/repo.git#REFERENCE:DIRECTORY`, or queries: tag, branch, ref, commit, subdir, keep-git-dir, submodules"

@@ -203,9 +203,14 @@ impl Opener<'_> {
             });
         }
         let blob = lease.store().blob(&download.blob.digest);
+        let dockerfile = dockerfile::read_single(&name, blob.map_err(FetchError::from)?)?;
+        // No instruction begins so, and no comment.
+        if dockerfile.text.trim_ascii_start().starts_with(b"<") {
+            return Err(ContextError::Page(name));
+        }
         Ok(Main {
             origin: Origin::Web(Folder::of(url)?),
-            dockerfile: dockerfile::read_single(&name, blob.map_err(FetchError::from)?)?,
+            dockerfile,
             epoch: modified,
         })
     }

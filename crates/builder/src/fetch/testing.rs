@@ -21,7 +21,7 @@ pub(crate) struct Asked {
     pub(crate) path: String,
     /// Names in lower case.
     headers: Vec<(String, String)>,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Asked {
@@ -73,6 +73,12 @@ impl Answer {
     /// Closes the connection without a word.
     pub(crate) fn nothing() -> Self {
         Self::default()
+    }
+
+    /// Without what is behind this many bytes.
+    pub(crate) fn cut(mut self, length: usize) -> Self {
+        self.bytes.truncate(length);
+        self
     }
 
     /// Says what it says and then nothing, without an end.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use firebuild_core::ByteSize;
 use firebuild_plan::GitSource;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
@@ -26,6 +27,9 @@ const MOST_COMPLAINT: u64 = 64 << 10;
 
 /// The longest that one call of git may take.
 const LONGEST: Duration = Duration::from_secs(3600);
+
+/// How often it is looked how much git has written.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What git takes of this process's environment: where programs are, whose home, agent and proxies
 /// are meant.
@@ -53,7 +57,7 @@ const SSH: &str =
     "ssh -o BatchMode=yes -o ConnectTimeout=30 -o ServerAliveInterval=15 -o ServerAliveCountMax=4";
 
 /// The whole configuration.
-const CONFIGURATION: [(&str, &str); 14] = [
+const CONFIGURATION: [(&str, &str); 15] = [
     ("protocol.allow", "never"),
     ("protocol.http.allow", "always"),
     ("protocol.https.allow", "always"),
@@ -64,6 +68,8 @@ const CONFIGURATION: [(&str, &str); 14] = [
     ("core.autocrlf", "false"),
     ("credential.helper", ""),
     ("gc.auto", "0"),
+    // Objects go to disk as they come, where they are counted, and not to memory first.
+    ("fetch.unpackLimit", "1"),
     ("advice.detachedHead", "false"),
     ("init.defaultBranch", "main"),
     ("http.lowSpeedLimit", "1"),
@@ -79,6 +85,8 @@ pub(super) struct Program {
     address: String,
     /// A directory that is ours.
     scratch: PathBuf,
+    /// The most that git may write there while it fetches.
+    limit: ByteSize,
     configuration: Vec<(String, String)>,
 }
 
@@ -116,6 +124,7 @@ impl Program {
             remote,
             address,
             scratch: scratch.to_owned(),
+            limit: fetcher.bounds.size,
             configuration,
         })
     }
@@ -170,12 +179,25 @@ impl Program {
                 tokio::join!(some(stdout, MOST_OUTPUT), some(stderr, MOST_COMPLAINT));
             Ok((child.wait().await?, output?, complaint?))
         };
-        match tokio::time::timeout(LONGEST, all).await {
-            Ok(result) => result.map_err(failed),
-            Err(_) => Err(FetchError::Silent {
-                address: self.address.clone(),
+        let address = self.address.clone();
+        tokio::select! {
+            result = all => result.map_err(failed),
+            () = self.outgrown() => Err(FetchError::TooLarge {
+                address,
+                limit: self.limit,
+            }),
+            () = tokio::time::sleep(LONGEST) => Err(FetchError::Silent {
+                address,
                 silence: LONGEST,
             }),
+        }
+    }
+
+    /// Ends when more was fetched than may be: git has no bound of its own.
+    async fn outgrown(&self) {
+        let repository = self.work().join(".git");
+        while written(&repository) <= self.limit.0 {
+            tokio::time::sleep(LOOK).await;
         }
     }
 
@@ -218,6 +240,17 @@ impl Program {
             .kill_on_drop(true);
         command
     }
+}
+
+/// The bytes of all files in a directory, as far as they are there at the time.
+fn written(directory: &Path) -> u64 {
+    let entries = fs_err::read_dir(directory).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.metadata() {
+        Ok(status) if status.is_dir() => written(&entry.path()),
+        Ok(status) => status.len(),
+        Err(_) => 0,
+    });
+    sizes.fold(0, u64::saturating_add)
 }
 
 /// Up to one byte more than `most` of what comes; what comes behind is dropped.

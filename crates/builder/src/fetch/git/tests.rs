@@ -445,6 +445,66 @@ async fn a_large_commit_is_refused_before_it_is_written_out() {
 }
 
 #[tokio::test]
+async fn a_large_transfer_is_ended_while_it_comes() {
+    let world = open_world();
+    repository(&world.repositories());
+    let work = world.repositories().join("one.git");
+    // What cannot be compressed.
+    let mut state = 1_u64;
+    let noise = std::iter::repeat_with(|| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        state.to_le_bytes()[7]
+    });
+    fs_err::write(work.join("noise"), noise.take(400_000).collect::<Vec<u8>>()).unwrap();
+    commit(&work);
+    let repositories = world.repositories();
+    let server = Server::start(move |asked| {
+        let answer = git_backend(&repositories, asked);
+        let fetches = asked.body.windows(13).any(|part| part == b"command=fetch");
+        match fetches {
+            // Never so much that the commit would be there.
+            true => answer.cut(300_000).stalling(),
+            false => answer,
+        }
+    });
+    let source = source(&server.url("/one.git"));
+    let error = fetcher().git(&world.lease, &source).await.unwrap_err();
+    assert!(matches!(error, FetchError::TooLarge { .. }), "{error:?}");
+}
+
+/// A server of git's own protocol for as long as the listener is asked: one daemon a connection.
+fn daemon(repositories: std::path::PathBuf, connections: usize) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().take(connections) {
+            let stream = std::os::fd::OwnedFd::from(stream.unwrap());
+            let base = format!("--base-path={}", repositories.display());
+            Command::new("git")
+                .args(["daemon", "--inetd", "--export-all", &base])
+                .stdin(stream.try_clone().unwrap())
+                .stdout(stream)
+                .status()
+                .unwrap();
+        }
+    });
+    format!("git://localhost:{port}/one.git")
+}
+
+#[tokio::test]
+async fn gits_own_protocol_is_spoken_too() {
+    let world = open_world();
+    let (first, _) = repository(&world.repositories());
+    // One connection for the references, one for the objects.
+    let remote = daemon(world.repositories(), 2);
+    let source = source(&format!("{remote}#v1"));
+    let checkout = fetcher().git(&world.lease, &source).await.unwrap();
+    assert_eq!(checkout.commit, first);
+}
+
+#[tokio::test]
 async fn the_authorities_are_those_of_downloads() {
     let world = open_world();
     let (_, second) = repository(&world.repositories());
