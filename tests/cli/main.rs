@@ -24,6 +24,7 @@ mod language;
 mod mistakes;
 mod printed;
 mod progress;
+mod timeline;
 mod words;
 
 use session::Session;

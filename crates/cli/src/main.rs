@@ -5,6 +5,7 @@
 //! * [`terminal`]: everything that is printed goes through it.
 //! * [`picture`]: errors in a Dockerfile, shown in its line.
 //! * [`progress`]: how a build's progress looks.
+//! * [`timeline`]: how a build went, as a page for a browser.
 //! * [`error`]: how an error looks, which exit status it has, and what is said to do next.
 
 mod command;
@@ -12,6 +13,7 @@ mod error;
 mod picture;
 mod progress;
 mod terminal;
+mod timeline;
 
 use std::process::ExitCode;
 

@@ -85,7 +85,8 @@ pub(crate) fn time(duration: Duration) -> String {
     }
 }
 
-fn waiting(wait: Wait<'_>) -> String {
+/// What a stage waits for, as people read it.
+pub(crate) fn waiting(wait: Wait<'_>) -> String {
     match wait {
         Wait::Stage(other) => format!("waiting for stage `{}`", printable(other.name.as_bytes())),
         Wait::Step => "waiting for another stage's same step".to_owned(),

@@ -6,7 +6,9 @@ mod choices;
 mod context;
 mod sensitive;
 
+use std::io::Write as _;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use firebuild_builder::contexts::Opened;
@@ -30,6 +32,7 @@ use super::{Format, Global, block_on, check};
 use crate::picture::Picture;
 use crate::progress;
 use crate::terminal;
+use crate::timeline::{self, Recorder};
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -74,6 +77,9 @@ struct ImageBuild {
     /// How many build VMs may run at once; as many as the host has room for, if not given
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
+    /// Write how the build went as a chart over time: a page for a browser
+    #[arg(long, value_name = "FILE.html")]
+    timeline: Option<PathBuf>,
     /// How to show what happens
     #[arg(long, value_enum, default_value_t)]
     progress: progress::Style,
@@ -227,10 +233,24 @@ impl ImageBuild {
             },
         )?;
         check::tell(&report, picture, self.progress)?;
-        let shown = progress::shown(self.progress);
-        let built = block_on(interruptible(&store, &plan, &request, shown.as_ref()))?;
+        let timeline = self.timeline.as_deref().map(fs_err::File::create);
+        let timeline = timeline.transpose()?;
+        let recorder = Recorder::new(progress::shown(self.progress));
+        let built = block_on(interruptible(&store, &plan, &request, &recorder))?;
+        if let Some(mut file) = timeline {
+            let names = familiar(&self.tags);
+            let facts = timeline::Facts {
+                title: if names.is_empty() {
+                    picture.name
+                } else {
+                    &names
+                },
+                built: built.as_ref().ok(),
+            };
+            file.write_all(timeline::page(&recorder, &facts).as_bytes())?;
+        }
         // The live view makes room for what is said last.
-        drop(shown);
+        drop(recorder);
         let built = built.map_err(|error| picture.of_build(error))?;
         self.caches.export(&store, &built)?;
         self.tell(&built)
