@@ -27,7 +27,7 @@ fn bounds() -> Bounds {
     Bounds {
         size: ByteSize(1000),
         connect: Duration::from_secs(10),
-        silence: Duration::from_millis(300),
+        silence: Duration::from_secs(30),
         pause: Duration::from_millis(1),
         local: false,
     }
@@ -213,7 +213,17 @@ async fn each_failure_is_one_clear_error() {
         let server = Server::start(handler);
         let place = place();
         let url = server.url("/file");
-        let error = fetcher().http(&place.lease, &url, None).await.unwrap_err();
+        // Only who is to lose patience has little.
+        let silence = match name {
+            "silent" | "stalled" => Duration::from_millis(200),
+            _ => bounds().silence,
+        };
+        let bounds = Bounds {
+            silence,
+            ..bounds()
+        };
+        let fetcher = Fetcher::new(Trust::host(), Credentials::default(), bounds);
+        let error = fetcher.http(&place.lease, &url, None).await.unwrap_err();
         let text = error.to_string();
         assert!(text.contains(expected), "{name}: {text}");
         assert!(text.contains(&url), "{name}: {text}");
