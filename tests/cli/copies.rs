@@ -141,3 +141,30 @@ fn a_link_does_not_lead_out_of_the_context() {
         .success();
     assert_eq!(listing(&session, "link"), ["-rw-r--r-- 0/0 file"]);
 }
+
+#[test]
+fn a_source_that_is_missing_is_marked_and_another_offered() {
+    let (session, _root) = fresh();
+    session.write("context/conf/app.toml", "");
+    let error = session
+        .build("FROM scratch\nCOPY conf \\\n  conf/app.tml /etc/\n", &[])
+        .failure();
+    let expected = "\
+error: stage `stage-0`: `conf/app.tml` not found
+ --> context/Dockerfile:3:3
+  |
+3 |   conf/app.tml /etc/
+  |   ^^^^^^^^^^^^
+  |
+  = hint: did you mean `conf/app.toml`?
+";
+    assert!(error.ends_with(expected), "{error}");
+    session.write("context/.dockerignore", "conf/*.toml\n");
+    let error = session
+        .build("FROM scratch\nCOPY conf/app.toml /etc/\n", &[])
+        .failure();
+    assert!(
+        error.ends_with("= hint: it is in the context, but `.dockerignore` leaves it out\n"),
+        "{error}"
+    );
+}

@@ -217,6 +217,18 @@ impl Error {
 }
 
 impl StepError {
+    /// The word of the instruction that it is about, as far as it is known.
+    #[must_use]
+    pub fn word(&self) -> Option<&str> {
+        match self {
+            Self::Source {
+                error: CopyError::NotFound { word, .. } | CopyError::Pattern(word),
+                ..
+            } => Some(word),
+            _ => None,
+        }
+    }
+
     /// Which of a copy's items it is about, from 0.
     #[must_use]
     pub fn item(&self) -> Option<usize> {

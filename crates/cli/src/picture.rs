@@ -104,7 +104,7 @@ impl Picture<'_> {
         };
         let (title, span, notes) = (
             format!("stage `{stage}`: {source}"),
-            self.lines(origin),
+            self.place(origin, source.word()),
             notes(source),
         );
         let hint = error::hint_in(&**source);
@@ -161,6 +161,28 @@ impl Picture<'_> {
         renderer.render(report)
     }
 
+    /// The bytes of a word of an instruction; of its first line if the word is not there, which is so
+    /// if it came of a variable.
+    fn place(&self, origin: &Origin, word: Option<&str>) -> Range<usize> {
+        let first = self.lines(origin);
+        let lines = usize::try_from(origin.end_line.saturating_sub(origin.line)).unwrap_or(0);
+        let rest = self.text.get(first.start..).unwrap_or_default();
+        let lines = rest.split_inclusive(|byte| *byte == b'\n').take(lines + 1);
+        let text = &rest[..lines.map(<[u8]>::len).sum()];
+        let ends = |byte: Option<&u8>| byte.is_none_or(|byte| b" \t\r\n\"',[]".contains(byte));
+        let word = word.map(str::as_bytes).filter(|word| !word.is_empty());
+        let found = word.and_then(|word| {
+            let mut places = text.windows(word.len()).enumerate();
+            let (at, _) = places.find(|(at, part)| {
+                *part == word
+                    && ends(at.checked_sub(1).and_then(|before| text.get(before)))
+                    && ends(text.get(at + word.len()))
+            })?;
+            Some(first.start + at..first.start + at + word.len())
+        });
+        found.unwrap_or(first)
+    }
+
     /// The bytes of an instruction's first line.
     fn lines(&self, origin: &Origin) -> Range<usize> {
         let mut start = 0;
@@ -213,6 +235,32 @@ mod tests {
             shown.contains("RNU true") && shown.contains("^^^"),
             "{shown}"
         );
+    }
+
+    #[test]
+    fn a_word_is_marked_where_it_stands() {
+        let text = b"FROM scratch\nCOPY xa \\\n  [\"b\", a] $c /\nCOPY a /\n";
+        let picture = Picture {
+            name: "Dockerfile",
+            text,
+        };
+        let origin = Origin {
+            line: 2,
+            end_line: 3,
+            text: String::new(),
+        };
+        for (word, marked) in [
+            (Some("a"), "a"),
+            (Some("b"), "b"),
+            (Some("xa"), "xa"),
+            (Some("c"), "COPY xa \\"),
+            (Some(""), "COPY xa \\"),
+            (None, "COPY xa \\"),
+        ] {
+            let place = picture.place(&origin, word);
+            assert_eq!(&text[place.clone()], marked.as_bytes(), "{word:?}");
+            assert!(word != Some("a") || place.start > 25);
+        }
     }
 
     #[test]
