@@ -147,3 +147,59 @@ fn the_same_inputs_give_the_same_image_on_any_day() {
     };
     assert_eq!(build(10), build(100_000));
 }
+
+#[test]
+fn what_went_into_an_image_is_told_by_digests() {
+    let (session, _root) = fresh();
+    session.write("context/file", "content");
+    session
+        .build("FROM scratch\nCOPY file /base\n", &["-t", "base:1"])
+        .success();
+    let base = session.json(&["image", "inspect", "base:1", "--format", "json"]);
+    let text = "ARG V\nFROM base:1\nARG V\nARG TOKEN\nCOPY . /all/$V\n";
+    let built = session
+        .build(
+            text,
+            &[
+                "-t",
+                "image:1",
+                "--build-arg",
+                "V=1",
+                "--build-arg",
+                "TOKEN=hunter2",
+                "--provenance",
+                "statement.json",
+            ],
+        )
+        .success();
+    let written = fs_err::read_to_string(session.path("statement.json")).unwrap();
+    assert!(!written.contains("hunter2"), "{written}");
+    let statement: Value = serde_json::from_str(&written).unwrap();
+    assert_eq!(statement["_type"], "https://in-toto.io/Statement/v1");
+    assert_eq!(statement["predicateType"], "https://slsa.dev/provenance/v1");
+    let digest = |value: &Value| format!("sha256:{}", value["digest"]["sha256"].as_str().unwrap());
+    assert_eq!(digest(&statement["subject"][0]), built.stdout.trim_end());
+    let definition = &statement["predicate"]["buildDefinition"];
+    assert_eq!(
+        definition["externalParameters"]["buildArgs"],
+        json!({"TOKEN": null, "V": "1"})
+    );
+    let dependencies = definition["resolvedDependencies"].as_array().unwrap();
+    let of = |name: &str| {
+        dependencies
+            .iter()
+            .find(|found| found["name"] == name)
+            .unwrap()
+    };
+    assert_eq!(digest(of("base")), base["Digest"].as_str().unwrap());
+    let context = digest(of("context"));
+    session.write("context/file", "other");
+    session
+        .build(text, &["--build-arg", "V=1", "--provenance", "other.json"])
+        .success();
+    let other = fs_err::read_to_string(session.path("other.json")).unwrap();
+    assert!(
+        !other.contains(context.strip_prefix("sha256:").unwrap()),
+        "{other}"
+    );
+}

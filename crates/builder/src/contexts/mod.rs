@@ -17,11 +17,13 @@ mod place;
 mod tests;
 mod web;
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use firebuild_core::Digest;
 use firebuild_core::tree::Timestamp;
 use firebuild_plan::Source;
 use firebuild_plan::ignore::Patterns;
@@ -35,9 +37,10 @@ pub use open::{Opened, Opening, open};
 pub use place::{LayoutImage, NamedPlace, Place};
 
 use crate::archive::{self, Archive, Limits};
+use crate::copy::Match;
 use crate::fetch::{Checkout, Fetcher};
 use crate::sources::Files;
-use crate::{Error, context};
+use crate::{Error, context, fingerprint};
 
 pub(crate) use crate::fetch::shown;
 
@@ -109,6 +112,28 @@ impl Contexts {
             Origin::Directory(_, ignore) => ignore.clone(),
             _ => Patterns::default(),
         }
+    }
+
+    /// The digest of all files of the main context that a step could read: their names, attributes
+    /// and contents without times. None for one that gives its files only by their names.
+    ///
+    /// # Errors
+    /// Those of reading it.
+    pub async fn digest(&self, lease: &Lease) -> Result<Option<Digest>, Error> {
+        if matches!(self.main.origin, Origin::Web(_)) {
+            return Ok(None);
+        }
+        let files = self.files(lease, &Source::Context, &[]).await?;
+        let digest = move || {
+            let all = Match {
+                tree: Cow::Borrowed(&files.tree),
+                name: Vec::new(),
+                node: files.tree.root(),
+                implied: BTreeSet::new(),
+            };
+            fingerprint::of(&[all], &files.sources)
+        };
+        on_thread(digest).await?.map(Some).map_err(Error::Context)
     }
 
     /// What fetches for this build: the same for its contexts and for what its steps add.

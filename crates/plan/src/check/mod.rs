@@ -10,6 +10,8 @@ mod from;
 mod odd;
 mod platform;
 mod secret;
+
+pub use secret::is_secret;
 mod stage;
 mod unset;
 

@@ -19,7 +19,8 @@ const HARMLESS: [&str; 3] = ["file", "public", "version"];
 
 /// Whether the value of a variable is probably secret: the parts of its name, between underscores
 /// and in any case, tell.
-pub(super) fn is_secret(name: &str) -> bool {
+#[must_use]
+pub fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let has = |words: &[&str]| name.split('_').any(|part| words.contains(&part));
     has(&SECRET) && !has(&HARMLESS)

@@ -4,6 +4,7 @@ mod cache;
 mod caches;
 mod choices;
 mod context;
+mod provenance;
 mod sensitive;
 
 use std::io::Write as _;
@@ -71,6 +72,9 @@ struct ImageBuild {
     sensitive: SensitiveArguments,
     #[command(flatten)]
     caches: CacheArguments,
+    /// Write what went into the image, as an in-toto statement (SLSA provenance), to a file
+    #[arg(long, value_name = "FILE")]
+    provenance: Option<PathBuf>,
     /// Do everything anew, or only what these stages do
     #[arg(long, value_name = "STAGE", num_args = 0.., require_equals = true, value_delimiter = ',')]
     no_cache: Option<Vec<String>>,
@@ -211,18 +215,7 @@ impl ImageBuild {
         let bases = StoreBases(&store);
         let plan =
             lower(dockerfile, &options, &bases).map_err(|error| picture.of_lowering(error))?;
-        let request = Request {
-            contexts: &opened.contexts,
-            tags: &self.tags,
-            no_cache: self.no_cache(),
-            cache_from: self.caches.open()?,
-            jobs: self.jobs,
-            vm: self.vm.options(&store, &self.bootstrap)?,
-            secrets: self.sensitive.secrets(),
-            agents: self.sensitive.agents()?,
-            certificates: self.sensitive.certificates()?,
-            proxies: lower::proxies(&self.choices.build_args()),
-        };
+        let request = self.request(&store, opened)?;
         let report = firebuild_plan::check::check(
             dockerfile,
             &Facts {
@@ -233,10 +226,54 @@ impl ImageBuild {
             },
         )?;
         check::tell(&report, picture, self.progress)?;
+        let started = jiff::Timestamp::now().as_second();
+        let built = self.execute(&store, &plan, &request, picture)?;
+        self.caches.export(&store, &built)?;
+        if let Some(file) = &self.provenance {
+            let facts = provenance::Facts {
+                store: &store,
+                plan: &plan,
+                options: &options,
+                contexts: &opened.contexts,
+                dockerfile: (picture.name, picture.text),
+                tags: &self.tags,
+                kernel: self.vm.kernel(&store).ok(),
+                started: u64::try_from(started).unwrap_or_default(),
+                built: &built,
+            };
+            provenance::write(file, &facts)?;
+        }
+        self.tell(&built)
+    }
+
+    /// What the builder needs beside the plan.
+    fn request<'a>(&'a self, store: &Store, opened: &'a Opened) -> anyhow::Result<Request<'a>> {
+        Ok(Request {
+            contexts: &opened.contexts,
+            tags: &self.tags,
+            no_cache: self.no_cache(),
+            cache_from: self.caches.open()?,
+            jobs: self.jobs,
+            vm: self.vm.options(store, &self.bootstrap)?,
+            secrets: self.sensitive.secrets(),
+            agents: self.sensitive.agents()?,
+            certificates: self.sensitive.certificates()?,
+            proxies: lower::proxies(&self.choices.build_args()),
+        })
+    }
+
+    /// Executes a plan and shows how it goes.
+    fn execute(
+        &self,
+        store: &Store,
+        plan: &Plan,
+        request: &Request<'_>,
+        picture: &Picture<'_>,
+    ) -> anyhow::Result<Built> {
         let timeline = self.timeline.as_deref().map(fs_err::File::create);
         let timeline = timeline.transpose()?;
         let recorder = Recorder::new(progress::shown(self.progress));
-        let built = block_on(interruptible(&store, &plan, &request, &recorder))?;
+        let built = block_on(interruptible(store, plan, request, &recorder))?;
         if let Some(mut file) = timeline {
             let names = familiar(&self.tags);
             let facts = timeline::Facts {
@@ -251,9 +288,7 @@ impl ImageBuild {
         }
         // The live view makes room for what is said last.
         drop(recorder);
-        let built = built.map_err(|error| picture.of_build(error))?;
-        self.caches.export(&store, &built)?;
-        self.tell(&built)
+        built.map_err(|error| picture.of_build(error))
     }
 
     fn no_cache(&self) -> NoCache {
