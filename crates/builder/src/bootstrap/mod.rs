@@ -16,7 +16,7 @@ use firebuild_oci::LayerIndex;
 use firebuild_protocol::chunk::{self, ChunkError};
 use firebuild_protocol::command::Command;
 use firebuild_protocol::v1;
-use firebuild_store::{Blob, Lease};
+use firebuild_store::{Blob, BlobWriter, Lease};
 use futures::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::{Request, Response, Status, Streaming};
@@ -217,15 +217,22 @@ impl Service {
         receiver.finish()?;
         let command =
             command.ok_or_else(|| ReceiveError::Guest("it sent an empty layer".to_owned()))?;
-        let staged = writer.finish().map_err(ReceiveError::host)?;
-        LayerIndex::of_file(staged.file(), 0, Limits::default()).map_err(|error| {
-            ReceiveError::Guest(format!(
-                "it sent a layer that is not valid: {}",
-                chain(&error)
-            ))
-        })?;
-        Ok((command, staged.commit().map_err(ReceiveError::host)?))
+        // Other VMs are to be served while it is made durable and read.
+        let kept = tokio::task::spawn_blocking(move || keep(writer)).await;
+        Ok((command, kept.map_err(ReceiveError::host)??))
     }
+}
+
+/// Gives a layer its name, if it is one.
+fn keep(writer: BlobWriter) -> Result<Blob, ReceiveError> {
+    let staged = writer.finish().map_err(ReceiveError::host)?;
+    LayerIndex::of_file(staged.file(), 0, Limits::default()).map_err(|error| {
+        ReceiveError::Guest(format!(
+            "it sent a layer that is not valid: {}",
+            chain(&error)
+        ))
+    })?;
+    staged.commit().map_err(ReceiveError::host)
 }
 
 /// Why a layer was not taken.
