@@ -1,5 +1,5 @@
 //! Makes the build cache smaller: what was not used for longest goes first, results of steps and
-//! what was fetched from elsewhere alike.
+//! what was fetched from elsewhere and disks of cache mounts alike. A disk that is in use stays.
 //!
 //! A record whose layer an image has frees nothing, so it stays. A running build has a lease on
 //! every layer that it took from the cache, so a record may go while it works.
@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use firebuild_core::{ByteSize, Digest};
 
 use crate::cache::CacheEntry;
+use crate::cache_disk::CacheDiskEntry;
 use crate::downloads::DownloadEntry;
 use crate::error::Result;
 use crate::{Collected, Store};
@@ -26,8 +27,10 @@ pub struct PrunePolicy {
 /// What pruning did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pruned {
-    /// How many records are gone.
+    /// How many records are gone, disks of cache mounts included.
     pub records: u64,
+    /// What the disks among them took.
+    pub disk_bytes: u64,
     /// The removal of the layers that nothing refers to any more.
     pub collected: Collected,
 }
@@ -41,19 +44,39 @@ impl Store {
         let of_images = self.referenced_by_images()?;
         let results = self.cache().list()?.into_iter().map(Candidate::from);
         let downloads = self.downloads().list()?.into_iter().map(Candidate::from);
-        let candidates = results.chain(downloads).collect();
-        let mut records = 0;
+        let disks = self.cache_disks().list()?;
+        let by_key: BTreeMap<Digest, &CacheDiskEntry> =
+            disks.iter().map(|disk| (key_of(disk), disk)).collect();
+        let mounts = disks
+            .iter()
+            .filter(|disk| !disk.in_use)
+            .map(Candidate::from);
+        let candidates = results.chain(downloads).chain(mounts).collect();
+        let (mut records, mut disk_bytes) = (0, 0);
         for (kind, key) in chosen(candidates, &of_images, policy, SystemTime::now()) {
-            records += u64::from(match kind {
+            let removed = match kind {
                 Kind::Result => self.cache().remove(&key)?,
                 Kind::Download => self.downloads().remove(&key)?,
-            });
+                Kind::Mount => match by_key.get(&key) {
+                    Some(disk) if self.cache_disks().remove(&disk.id, disk.number)? => {
+                        disk_bytes += disk.size.0;
+                        true
+                    }
+                    _ => false,
+                },
+            };
+            records += u64::from(removed);
         }
         Ok(Pruned {
             records,
+            disk_bytes,
             collected: self.collect()?,
         })
     }
+}
+
+fn key_of(disk: &CacheDiskEntry) -> Digest {
+    Digest::of(format!("{} {}", disk.number, disk.id).as_bytes())
 }
 
 /// Of what a record is.
@@ -61,6 +84,8 @@ impl Store {
 enum Kind {
     Result,
     Download,
+    /// The disk of a cache mount, which is a blob of its own.
+    Mount,
 }
 
 /// A record that may have to go.
@@ -93,6 +118,19 @@ impl From<DownloadEntry> for Candidate {
             key: entry.key,
             blob: entry.record.content,
             size: entry.record.size,
+            last_used: entry.last_used,
+        }
+    }
+}
+
+impl From<&CacheDiskEntry> for Candidate {
+    fn from(entry: &CacheDiskEntry) -> Self {
+        let key = key_of(entry);
+        Self {
+            kind: Kind::Mount,
+            key,
+            blob: key,
+            size: entry.size.0,
             last_used: entry.last_used,
         }
     }

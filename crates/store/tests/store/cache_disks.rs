@@ -65,3 +65,27 @@ fn one_that_cannot_be_made_is_not_there() {
     assert_eq!(disks.list().unwrap(), []);
     disks.try_take("x", 0, make).unwrap().unwrap();
 }
+
+#[test]
+fn disks_are_pruned_unless_they_are_in_use() {
+    let (_root, store) = fresh();
+    let used = take(&store, 0).unwrap();
+    drop(take(&store, 1).unwrap());
+    let pruned = store
+        .prune_cache(firebuild_store::PrunePolicy::default())
+        .unwrap();
+    assert_eq!(pruned.records, 1);
+    let left: Vec<u32> = store
+        .cache_disks()
+        .list()
+        .unwrap()
+        .iter()
+        .map(|disk| disk.number)
+        .collect();
+    assert_eq!(left, [0]);
+    drop(used);
+    store
+        .prune_cache(firebuild_store::PrunePolicy::default())
+        .unwrap();
+    assert_eq!(store.cache_disks().list().unwrap(), []);
+}

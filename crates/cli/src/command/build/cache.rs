@@ -4,7 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
 use firebuild_core::ByteSize;
-use firebuild_store::{CacheEntry, CacheRecord, Collected, DownloadEntry, PrunePolicy};
+use firebuild_store::{
+    CacheDiskEntry, CacheEntry, CacheRecord, Collected, DownloadEntry, PrunePolicy,
+};
 use serde::Serialize;
 
 use super::super::{Format, Global};
@@ -12,11 +14,11 @@ use crate::terminal::{self, Table};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Cache {
-    /// List the results of earlier steps, and what was fetched for them
+    /// List the results of earlier steps, what was fetched for them, and cache mounts
     #[command(visible_alias = "list")]
     Ls(Ls),
-    /// Remove results of earlier steps and what was fetched for them, those that were not used for
-    /// longest first
+    /// Remove results of earlier steps, what was fetched for them, and cache mounts, those that were
+    /// not used for longest first
     ///
     /// Without a limit, everything goes. What an image has or a running build uses stays in any
     /// case.
@@ -42,15 +44,48 @@ pub(crate) struct Ls {
 /// A record, as JSON shows it.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Shown<'a> {
-    key: String,
-    layer: String,
+struct Shown {
+    #[serde(flatten)]
+    what: What,
     size: u64,
     /// Seconds since 1970.
     created: u64,
     /// Seconds since 1970.
     last_used: u64,
-    step: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "Kind", rename_all = "kebab-case")]
+enum What {
+    #[serde(rename_all = "PascalCase")]
+    Step {
+        key: String,
+        layer: String,
+        step: String,
+    },
+    #[serde(rename_all = "PascalCase")]
+    Mount {
+        id: String,
+        number: u32,
+        in_use: bool,
+    },
+}
+
+impl What {
+    /// For people.
+    fn text(&self) -> String {
+        match self {
+            Self::Step { step, .. } => shortened(step),
+            Self::Mount { id, number, in_use } => {
+                let number = match number {
+                    0 => String::new(),
+                    number => format!(" (disk {number})"),
+                };
+                let used = if *in_use { ", in use" } else { "" };
+                shortened(&format!("cache mount `{id}`{number}{used}"))
+            }
+        }
+    }
 }
 
 impl Ls {
@@ -59,19 +94,22 @@ impl Ls {
         let mut entries = store.cache().list()?;
         let fetched = store.downloads().list()?;
         entries.extend(fetched.into_iter().map(as_result));
-        entries.sort_by_key(|entry| (std::cmp::Reverse(entry.last_used), entry.key));
+        let mounts = store.cache_disks().list()?.into_iter().map(mount);
+        let mut all: Vec<(SystemTime, Shown)> =
+            entries.into_iter().map(step).chain(mounts).collect();
+        all.sort_by_key(|(last_used, _)| std::cmp::Reverse(*last_used));
         if self.format == Format::Json {
-            let shown: Vec<Shown<'_>> = entries.iter().map(shown).collect();
-            return terminal::print_json(&shown);
+            let all: Vec<Shown> = all.into_iter().map(|(_, shown)| shown).collect();
+            return terminal::print_json(&all);
         }
         let now = SystemTime::now();
-        let mut table = Table::new(&["LAST USED", "SIZE", "STEP"]);
-        for entry in &entries {
-            let age = now.duration_since(entry.last_used).unwrap_or_default();
+        let mut table = Table::new(&["LAST USED", "SIZE", "WHAT"]);
+        for (last_used, shown) in &all {
+            let age = now.duration_since(*last_used).unwrap_or_default();
             table.row(vec![
                 format!("{} ago", span(age)),
-                ByteSize(entry.record.size).to_string(),
-                shortened(&entry.record.description),
+                ByteSize(shown.size).to_string(),
+                shown.what.text(),
             ]);
         }
         terminal::print(table)
@@ -95,6 +133,10 @@ impl Prune {
             older_than: self.older_than,
         })?;
         terminal::say(format_args!("removed {} results", pruned.records));
+        if pruned.disk_bytes > 0 {
+            let size = ByteSize(pruned.disk_bytes);
+            terminal::say(format_args!("freed {size} of cache mounts"));
+        }
         match pruned.collected {
             Collected::Freed { bytes, .. } => {
                 terminal::say(format_args!("freed {}", ByteSize(bytes)));
@@ -123,16 +165,39 @@ fn as_result(entry: DownloadEntry) -> CacheEntry {
     }
 }
 
-fn shown(entry: &CacheEntry) -> Shown<'_> {
-    let last_used = entry.last_used.duration_since(SystemTime::UNIX_EPOCH);
-    Shown {
+fn step(entry: CacheEntry) -> (SystemTime, Shown) {
+    let what = What::Step {
         key: entry.key.to_string(),
         layer: entry.record.layer.to_string(),
+        step: entry.record.description,
+    };
+    let shown = Shown {
+        what,
         size: entry.record.size,
         created: entry.record.created,
-        last_used: last_used.unwrap_or_default().as_secs(),
-        step: &entry.record.description,
-    }
+        last_used: seconds(entry.last_used),
+    };
+    (entry.last_used, shown)
+}
+
+fn mount(entry: CacheDiskEntry) -> (SystemTime, Shown) {
+    let what = What::Mount {
+        id: entry.id,
+        number: entry.number,
+        in_use: entry.in_use,
+    };
+    let shown = Shown {
+        what,
+        size: entry.size.0,
+        created: entry.created,
+        last_used: seconds(entry.last_used),
+    };
+    (entry.last_used, shown)
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
 }
 
 /// A text that fits into a table.
