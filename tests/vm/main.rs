@@ -15,6 +15,7 @@ mod commands;
 mod foreground;
 mod interrupted;
 mod live;
+mod mounts;
 mod service;
 mod stages;
 mod traces;

@@ -22,6 +22,7 @@ pub(crate) const TEST: [&str; 13] = [
     "git",
     "iproute2",
     "iputils-ping",
+    "openssh-client",
     "python3",
     "skopeo",
     "umoci",

@@ -193,6 +193,9 @@ impl<'a> BuildVm<'a> {
         for (name, material) in mounted.materials {
             self.conversation.give(&name, material);
         }
+        if !mounted.agents.is_empty() {
+            self.conversation.allow_agents(index, mounted.agents);
+        }
         self.conversation.send(Command::Run(command));
         let result = self.follow(index, &secrets, place).await;
         self.conversation.withdraw_secrets();

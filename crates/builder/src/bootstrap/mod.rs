@@ -4,10 +4,12 @@
 //! bounded in size and number, and every byte of a layer is checked before anything believes it.
 //! The builder talks to the service through [`Conversation`]; the guest's calls become [`Event`]s.
 
+mod agent;
 mod turns;
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,6 +23,7 @@ use futures::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::{Request, Response, Status, Streaming};
 
+use agent::Agents;
 pub(crate) use turns::Turns;
 
 use crate::mounts::Material;
@@ -106,6 +109,12 @@ impl Conversation {
             .resources()
             .retain(|_, material| !is_secret(material));
     }
+
+    /// Lets `command` talk to the SSH agents at these sockets, by the ids that its mounts name,
+    /// until it has ended. To be called before the command is sent.
+    pub(crate) fn allow_agents(&self, command: u32, sockets: BTreeMap<String, PathBuf>) {
+        self.shared.agents.allow(command, sockets);
+    }
 }
 
 #[derive(Debug)]
@@ -114,6 +123,7 @@ struct Shared {
     /// The most bytes that one layer may have.
     layer_limit: u64,
     resources: Mutex<BTreeMap<String, Arc<Material>>>,
+    agents: Agents,
     /// Held while a resource is sent: what waits to be sent takes memory too.
     sending: Arc<Semaphore>,
     commands: tokio::sync::Mutex<mpsc::UnboundedReceiver<Command>>,
@@ -140,6 +150,7 @@ pub(crate) fn conversation(lease: Lease, layer_limit: u64) -> (Service, Conversa
         lease,
         layer_limit,
         resources: Mutex::default(),
+        agents: Agents::default(),
         sending: Arc::new(Semaphore::new(1)),
         commands: tokio::sync::Mutex::new(commands),
         events: event_sender,
@@ -154,6 +165,7 @@ pub(crate) fn conversation(lease: Lease, layer_limit: u64) -> (Service, Conversa
     )
 }
 
+type AgentAnswers = Pin<Box<dyn Stream<Item = Result<v1::AgentData, Status>> + Send>>;
 type Chunks = Pin<Box<dyn Stream<Item = Result<v1::Chunk, Status>> + Send>>;
 
 impl Service {
@@ -269,7 +281,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 
 #[tonic::async_trait]
 impl v1::bootstrap_server::Bootstrap for Service {
-    type AgentStream = futures::stream::Empty<Result<v1::AgentData, Status>>;
+    type AgentStream = AgentAnswers;
     type ResourceChunkStream = Chunks;
 
     async fn commands(
@@ -322,6 +334,7 @@ impl v1::bootstrap_server::Bootstrap for Service {
     ) -> Result<Response<v1::LayerReceipt>, Status> {
         match self.receive(request.into_inner()).await {
             Ok((command, blob)) => {
+                self.0.agents.end(command);
                 self.tell(Event::Layer { command, blob }).await?;
                 Ok(Response::new(v1::LayerReceipt {}))
             }
@@ -336,9 +349,10 @@ impl v1::bootstrap_server::Bootstrap for Service {
 
     async fn agent(
         &self,
-        _: Request<Streaming<v1::AgentData>>,
+        request: Request<Streaming<v1::AgentData>>,
     ) -> Result<Response<Self::AgentStream>, Status> {
-        Err(Status::not_found("this build was given no agent"))
+        let answers = self.0.agents.connect(request.into_inner()).await?;
+        Ok(Response::new(Box::pin(answers)))
     }
 
     async fn finished(
@@ -346,6 +360,7 @@ impl v1::bootstrap_server::Bootstrap for Service {
         request: Request<v1::CommandResult>,
     ) -> Result<Response<v1::Empty>, Status> {
         let result = request.into_inner();
+        self.0.agents.end(result.command);
         match result.exit.and_then(|exit| exit.how) {
             Some(exit) => {
                 self.tell(Event::Finished {

@@ -1,4 +1,4 @@
-//! One call of a kind at a time.
+//! One call of a kind at a time, and a few where a kind needs them.
 //!
 //! A message is read and taken apart before its handler sees it, which takes several times its
 //! size. So that a guest cannot make the host keep many of them, a call is refused while another
@@ -17,17 +17,21 @@ use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::codegen::http::{Request, Response};
 
-/// The methods; any other path shares the last one's turn.
-const METHODS: [&str; 9] = [
-    "Commands",
-    "ResourceChunk",
-    "Layer",
-    "Finished",
-    "StdOut",
-    "StdErr",
-    "Ping",
-    "Abort",
-    "Success",
+use super::agent;
+
+/// The methods, and how many calls of each there may be; any other path shares the last one's turn.
+/// A call with a stream as its answer is under way until that begins.
+const METHODS: [(&str, usize); 10] = [
+    ("Commands", 1),
+    ("ResourceChunk", 1),
+    ("Layer", 1),
+    ("Finished", 1),
+    ("StdOut", 1),
+    ("StdErr", 1),
+    ("Agent", agent::CONNECTIONS),
+    ("Ping", 1),
+    ("Abort", 1),
+    ("Success", 1),
 ];
 
 /// A service whose calls take turns.
@@ -41,7 +45,9 @@ impl<S> Turns<S> {
     pub(crate) fn new(service: S) -> Self {
         Self {
             service,
-            turns: Arc::new(std::array::from_fn(|_| Semaphore::new(1))),
+            turns: Arc::new(std::array::from_fn(|index| {
+                Semaphore::new(METHODS[index].1)
+            })),
         }
     }
 }
@@ -65,13 +71,13 @@ where
         let mut service = self.service.clone();
         let turns = Arc::clone(&self.turns);
         let method = request.uri().path().rsplit('/').next().unwrap_or_default();
-        let position = METHODS.iter().position(|known| *known == method);
+        let position = METHODS.iter().position(|(known, _)| *known == method);
         let position = position.unwrap_or(METHODS.len() - 1);
         Box::pin(async move {
             match turns[position].try_acquire() {
                 Ok(_turn) => service.call(request).await,
                 Err(_) => {
-                    let what = format!("another call of `{}` is under way", METHODS[position]);
+                    let what = format!("another call of `{}` is under way", METHODS[position].0);
                     Ok(Status::resource_exhausted(what).into_http())
                 }
             }

@@ -10,11 +10,12 @@ pub(crate) mod bind;
 pub(crate) mod cache;
 pub(crate) mod sensitive;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use firebuild_plan::Mount;
 use firebuild_plan::Run;
-use firebuild_plan::mount::Access;
+use firebuild_plan::mount::{self, Access};
 use firebuild_protocol::command;
 
 use crate::current::Current;
@@ -38,6 +39,8 @@ pub(crate) struct Mounted {
     pub(crate) mounts: Vec<command::Mount>,
     /// What is read for them, by name.
     pub(crate) materials: Vec<(String, Material)>,
+    /// The sockets of the agents that it may talk to, by their ids.
+    pub(crate) agents: BTreeMap<String, PathBuf>,
     /// Variables that the process sees beside those of the plan.
     pub(crate) variables: Vec<(String, String)>,
     /// What must not be shown.
@@ -116,12 +119,23 @@ impl Current<'_> {
             },
             Mount::Ssh(ssh) => command::Mount::Agent {
                 target: ssh.target.clone(),
-                id: self.build.request.agents.id(ssh)?,
+                id: self.agent(ssh, mounted)?,
                 access: wire(ssh.access),
             },
         };
         mounted.mounts.push(told);
         Ok(())
+    }
+
+    /// What the guest calls the agent of a mount; nothing if there is none and the RUN can do
+    /// without.
+    fn agent(&self, ssh: &mount::Ssh, mounted: &mut Mounted) -> Result<String, StepError> {
+        let agents = &self.build.request.agents;
+        let id = agents.id(ssh)?;
+        if let Some(socket) = agents.socket(&id) {
+            mounted.agents.insert(id.clone(), socket.to_owned());
+        }
+        Ok(id)
     }
 
     /// The bundle of certificates, where tools look for it.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use firebuild_plan::mount;
 
@@ -93,6 +93,11 @@ impl Agents {
     /// Adds an agent, in place of an earlier one of that id.
     pub fn insert(&mut self, id: String, socket: PathBuf) {
         self.0.insert(id, socket);
+    }
+
+    /// Where an agent listens.
+    pub(super) fn socket(&self, id: &str) -> Option<&Path> {
+        self.0.get(id).map(PathBuf::as_path)
     }
 
     /// What the guest is told for a mount: nothing if there is no such agent and the RUN can do

@@ -1,0 +1,232 @@
+//! What a RUN is given beside its root: mounts, secrets, agents; its network, name and rights.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::SystemTime;
+
+use crate::session;
+use crate::session::{Outcome, Session};
+
+/// Every line of `expected` was written by a RUN.
+#[track_caller]
+fn assert_shown(built: &Outcome, expected: &[&str]) {
+    for line in expected {
+        let shown = |text: &str| text.split_once("] ").is_some_and(|(_, rest)| rest == *line);
+        assert!(built.stderr.lines().any(shown), "{line}: {built}");
+    }
+}
+
+/// A cache that no earlier test has filled.
+fn cache() -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    format!("mounts-{}", now.unwrap().as_nanos())
+}
+
+#[test]
+fn mounts_are_there_for_one_run_and_leave_no_trace() {
+    let session = session();
+    for (file, content) in [
+        ("context/sub/deep/file", "bound\n"),
+        ("context/sub/.wh.name", "ordinary\n"),
+        ("context/one", "single\n"),
+        ("secret", "s3cr3t-value"),
+    ] {
+        session.write(file, content);
+    }
+    let text = "\
+FROM debian:bookworm-slim AS other
+RUN mkdir -p /from/seed && echo other > /from/file && echo seed > /from/seed/file
+FROM debian:bookworm-slim
+RUN rm -rf /opt
+RUN --mount=type=bind,source=sub,target=/mnt \\
+    --mount=type=bind,source=one,target=/new/single,rw \\
+    --mount=type=bind,from=other,source=/from,target=/opt/from,rw \\
+    --mount=type=cache,id=ID,target=/var/cache/deep/x,mode=0700,uid=33 \\
+    --mount=type=cache,id=seeded-ID,from=other,source=/from/seed,target=/seeded \\
+    --mount=type=tmpfs,target=/memory,size=1m \\
+    --mount=type=tmpfs,target=/memory/below \\
+    --mount=type=secret,id=key,env=KEY,target=/run/secrets/key,uid=33,mode=0440 \\
+    --mount=type=ssh <<EOT
+set -e
+cat /mnt/deep/file /mnt/.wh.name /new/single /opt/from/file /seeded/file
+(touch /mnt/x || echo 'read-only') 2> /dev/null
+echo changed > /new/single
+echo changed > /opt/from/file
+echo more >> /var/cache/deep/x/lines
+echo lines: $(wc -l < /var/cache/deep/x/lines)
+stat -c '%a %u %n' /var/cache/deep/x /run/secrets/key
+test \"$KEY\" = \"$(cat /run/secrets/key)\" && echo ${#KEY} letters
+(head -c 2m /dev/zero > /memory/file || echo full) 2> /dev/null
+touch /memory/below/x
+echo $SSH_AUTH_SOCK
+ls -d /run/buildkit 2> /dev/null || echo no agent
+EOT
+RUN <<EOT
+for path in /new /opt /var/cache/deep /memory /run/secrets /run/buildkit /seeded /mnt/deep; do
+  test -e $path && echo left $path
+done
+echo done
+EOT
+";
+    let text = text.replace("ID", &cache());
+    let arguments = ["--no-cache", "--secret", "id=key,src=secret"];
+    for lines in ["lines: 1", "lines: 2"] {
+        let built = session.build(&text, &arguments).success();
+        let expected = [
+            "bound",
+            "ordinary",
+            "single",
+            "other",
+            "seed",
+            "read-only",
+            lines,
+            "700 33 /var/cache/deep/x",
+            "440 33 /run/secrets/key",
+            "12 letters",
+            "full",
+            "/run/buildkit/ssh_agent.0",
+            "no agent",
+            "done",
+        ];
+        assert_shown(&built, &expected);
+        assert!(!built.stderr.contains("] left "), "{built}");
+    }
+}
+
+#[test]
+fn a_mount_that_cannot_be_fails_the_step() {
+    let session = session();
+    session.write("context/sub/file", "");
+    let text = "\
+FROM debian:bookworm-slim
+RUN --mount=type=bind,source=sub,target=/etc/passwd true
+";
+    let built = session.build(text, &[]);
+    assert_ne!(built.status, 0, "{built}");
+    let reason = "cannot mount on `/etc/passwd`: what is there is not a directory";
+    assert!(built.stderr.contains(reason), "{built}");
+}
+
+/// An agent with one key, ended with the test.
+struct SshAgent(Child);
+
+impl SshAgent {
+    fn start(session: &Session) -> Self {
+        let mut process = Command::new("ssh-agent")
+            .arg("-D")
+            .args(["-a".as_ref(), session.path("socket").as_os_str()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // It says where it listens when it does.
+        let mut line = String::new();
+        let output = process.stdout.take().unwrap();
+        BufReader::new(output).read_line(&mut line).unwrap();
+        let agent = Self(process);
+        let key = session.path("key");
+        for (program, arguments) in [
+            ("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f"][..]),
+            ("ssh-add", &["-q"]),
+        ] {
+            let mut command = Command::new(program);
+            command.env("SSH_AUTH_SOCK", session.path("socket"));
+            let status = command.args(arguments).arg(&key).status();
+            assert!(status.unwrap().success(), "{program}");
+        }
+        agent
+    }
+}
+
+impl Drop for SshAgent {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[test]
+fn an_agent_of_the_hosts_lists_its_keys_and_nothing_else() {
+    let session = session();
+    let _agent = SshAgent::start(&session);
+    let text = r#"
+FROM debian:bookworm-slim
+RUN --mount=type=ssh,mode=0666 <<ASK
+#!/usr/bin/perl
+use IO::Socket::UNIX;
+sub ask {
+    my $agent = IO::Socket::UNIX->new($ENV{SSH_AUTH_SOCK}) or die "$!";
+    print $agent pack("NC", 1, $_[0]);
+    $agent->flush;
+    my ($head, $body);
+    read($agent, $head, 4) == 4 or die "no answer";
+    read($agent, $body, unpack("N", $head));
+    return unpack("C", $body) . " with " . length($body);
+}
+print "listed: ", (split / /, ask(11))[0], "\n";
+print "removed: ", ask(19), "\n";
+print "listed again: ", (ask(11) =~ / with 5$/ ? "none" : "a key"), "\n";
+ASK
+"#;
+    let socket = format!("default={}", session.path("socket").display());
+    let built = session.build(text, &["--no-cache", "--ssh", &socket]);
+    let expected = ["listed: 12", "removed: 5 with 1", "listed again: a key"];
+    assert_shown(&built.success(), &expected);
+}
+
+#[test]
+fn a_run_has_the_rights_of_every_container() {
+    let session = session();
+    let text = r#"
+FROM debian:bookworm-slim
+RUN <<EOT
+set -e
+grep -E 'CapInh|CapEff|CapBnd|CapAmb' /proc/self/status | tr -s '\t' ' '
+mount -t tmpfs x /mnt 2> /dev/null || echo no mount
+useradd -m bob
+su bob -c 'echo user $(id -un) $(grep CapEff /proc/self/status | cut -f2)'
+touch /file
+chown bob:bob /file
+chmod 4755 /file
+mknod /null c 1 3
+perl -MSocket -e 'socket(S, AF_INET, SOCK_RAW, 1) or die "$!"; print "raw socket\n"'
+mkdir -p /tmp/package/DEBIAN
+printf 'Package: some\nVersion: 1\nArchitecture: all\nMaintainer: x <x@example.com>\nDescription: x\n' > /tmp/package/DEBIAN/control
+dpkg-deb -b /tmp/package /tmp/some.deb > /dev/null
+apt-get install -qq -y --no-download /tmp/some.deb > /tmp/log 2>&1 || cat /tmp/log
+dpkg-query -W some | tr '\t' ' '
+EOT
+RUN --security=insecure mount -t tmpfs x /mnt && echo mounted
+RUN --network=none <<EOT
+#!/bin/bash
+ls /sys/class/net
+(echo > /dev/tcp/127.0.0.1/9) 2>&1 | grep -o 'Connection refused'
+getent hosts $HOSTNAME
+EOT
+RUN hostname && echo "name $HOSTNAME" && getent hosts box && cat /etc/hostname
+"#;
+    let arguments = [
+        "--no-cache",
+        "--allow",
+        "security.insecure",
+        "--build-arg",
+        "BUILDKIT_SANDBOX_HOSTNAME=box",
+    ];
+    let built = session.build(text, &arguments).success();
+    let expected = [
+        "CapInh: 0000000000000000",
+        "CapEff: 00000000a80425fb",
+        "CapBnd: 00000000a80425fb",
+        "CapAmb: 0000000000000000",
+        "no mount",
+        "user bob 0000000000000000",
+        "raw socket",
+        "some 1",
+        "mounted",
+        "lo",
+        "Connection refused",
+        "127.0.0.1       box",
+        "box",
+        "name box",
+    ];
+    assert_shown(&built, &expected);
+}
