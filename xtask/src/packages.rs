@@ -13,7 +13,7 @@ pub(crate) const DEMO: [&str; 4] = [
 ];
 
 /// What the tests judge by.
-pub(crate) const TEST: [&str; 13] = [
+pub(crate) const TEST: [&str; 14] = [
     "buildah",
     "bzip2",
     "chromium",

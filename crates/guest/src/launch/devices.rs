@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat, symlink};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, mount};
+use rustix::mount::{MountFlags, mount, mount_bind, mount_remount};
 
 use super::Isolation;
 use crate::error::{Doing as _, Result};
@@ -25,13 +25,31 @@ const LINKS: [(&str, &str); 4] = [
     ("/proc/self/fd/2", "/dev/stderr"),
 ];
 
-/// Mounts them all into the root, which has the directories.
-pub(super) fn populate(isolation: Isolation) -> Result<()> {
+/// What the kernel lets root change, whatever its capabilities.
+const SETTINGS: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
+
+/// Mounts them all into the root, which has the directories. A `confined` process cannot change the
+/// kernel's settings.
+pub(super) fn populate(isolation: Isolation, confined: bool) -> Result<()> {
     let harmless = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mounted("proc", "/proc", harmless, c"")?;
-    mounted("sysfs", "/sys", harmless, c"")?;
+    let system = if confined {
+        harmless | MountFlags::RDONLY
+    } else {
+        harmless
+    };
+    mounted("sysfs", "/sys", system, c"")?;
     // A kernel without control groups can still run most things.
-    let _ = mounted("cgroup2", "/sys/fs/cgroup", harmless, c"nsdelegate");
+    let _ = mounted("cgroup2", "/sys/fs/cgroup", system, c"nsdelegate");
+    if confined {
+        protect_settings(harmless)?;
+    }
     match isolation {
         Isolation::Step => own_devices()?,
         Isolation::Workload => {
@@ -60,6 +78,21 @@ pub(super) fn populate(isolation: Isolation) -> Result<()> {
     )?;
     // Message queues are optional in the kernel, too.
     let _ = mounted("mqueue", "/dev/mqueue", harmless, c"");
+    Ok(())
+}
+
+fn protect_settings(flags: MountFlags) -> Result<()> {
+    for path in SETTINGS {
+        let protect = || {
+            mount_bind(path, path)?;
+            mount_remount(path, flags | MountFlags::BIND | MountFlags::RDONLY, c"")
+        };
+        match protect() {
+            // Not every kernel has all of them.
+            Err(Errno::NOENT) => {}
+            other => other.doing(|| format!("make `{path}` read-only"))?,
+        }
+    }
     Ok(())
 }
 

@@ -85,7 +85,7 @@ pub(super) fn put_together(launch: &Launch) -> std::result::Result<(), Refusal> 
     umask(Mode::from_raw_mode(0o022));
     let attachments = root::enter(launch)?;
     umask(Mode::empty());
-    devices::populate(launch.isolation)?;
+    devices::populate(launch.isolation, launch.is_confined())?;
     umask(Mode::from_raw_mode(0o022));
     attachments.into_iter().try_for_each(Opened::mount)
 }
@@ -137,13 +137,12 @@ fn command(launch: &Launch) -> std::result::Result<Command, Refusal> {
             environment.push((name.to_owned(), value.to_owned()));
         }
     }
-    let confined = launch.isolation == Isolation::Step && !launch.privileged;
-    if confined {
+    if launch.is_confined() {
         confine::limit()?;
     }
     user::become_user(&identity)
         .map_err(|error| Refusal::Agent(format!("cannot become user {}: {error}", identity.uid)))?;
-    if confined {
+    if launch.is_confined() {
         confine::drop_the_rest()?;
     }
     std::env::set_current_dir(Path::new("/").join(&launch.workdir)).map_err(|error| {
@@ -164,6 +163,10 @@ fn command(launch: &Launch) -> std::result::Result<Command, Refusal> {
         .env_clear()
         .envs(environment);
     for (name, value) in &launch.secrets {
+        if value.contains(&0) {
+            let what = format!("`{name}` cannot hold a secret with a NUL byte");
+            return Err(Refusal::Program(what, 0));
+        }
         command.env(name, OsStr::from_bytes(value));
     }
     Ok(command)

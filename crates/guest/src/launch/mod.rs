@@ -54,7 +54,7 @@ pub(crate) struct Launch {
     pub(crate) arguments: Vec<String>,
     /// Names and values; `HOME`, `HOSTNAME` and `PATH` are added where they are missing.
     pub(crate) environment: Vec<(String, String)>,
-    /// More of them; these win. Values are without NUL.
+    /// More of them, of any bytes but NUL; these win.
     pub(crate) secrets: Vec<(String, Vec<u8>)>,
     /// Made if it is missing.
     pub(crate) workdir: String,
@@ -72,6 +72,13 @@ pub(crate) struct Launch {
     pub(crate) files: Vec<(String, u16, String)>,
     /// What to write to `/etc/profile.d/run-env.sh`, if anything.
     pub(crate) profile: Option<String>,
+}
+
+impl Launch {
+    /// Whether even root may not do everything.
+    fn is_confined(&self) -> bool {
+        self.isolation == Isolation::Step && !self.privileged
+    }
 }
 
 /// The directories that make up a root.

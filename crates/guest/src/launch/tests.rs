@@ -316,3 +316,16 @@ fn what_is_written_beside_a_mount_finds_the_images_directory() {
     let stat = lstat(rig.at("d/0/private")).unwrap();
     assert_eq!((stat.st_mode & 0o7777, stat.st_uid), (0o1750, 7));
 }
+
+#[test]
+fn the_kernels_settings_are_not_a_steps() {
+    let entered = Rig::new().enter(|| {
+        for setting in ["/proc/sys/kernel/core_pattern", "/sys/kernel/profiling"] {
+            let error = fs_err::OpenOptions::new().write(true).open(setting);
+            let kind = error.unwrap_err().kind();
+            assert_eq!(kind, io::ErrorKind::ReadOnlyFilesystem, "{setting}");
+        }
+        fs_err::read("/proc/sys/kernel/ostype").unwrap();
+    });
+    assert_eq!(entered, Ok(()));
+}
