@@ -75,6 +75,7 @@ pub struct Step {
 
 /// Where something is written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Origin {
     /// The first line, from 1.
     pub line: u32,
@@ -217,7 +218,7 @@ pub enum Source {
 
 /// One thing to copy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Item {
     /// A path or pattern.
     Path(String),

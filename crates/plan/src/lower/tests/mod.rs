@@ -368,7 +368,7 @@ fn a_plan_prints_what_will_be_done_and_where_it_is_written() {
     assert_eq!(
         (
             step["origin"]["line"].as_u64(),
-            step["origin"]["end_line"].as_u64()
+            step["origin"]["end-line"].as_u64()
         ),
         (Some(3), Some(4))
     );
