@@ -12,6 +12,7 @@ mod session;
 
 mod change;
 mod commands;
+mod dated;
 mod foreground;
 mod interrupted;
 mod live;
