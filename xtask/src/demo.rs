@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
+use crate::firebuild::Firebuild;
 use crate::{packages, shell};
 
-const BASE: &str = "debian:bookworm-slim";
 const IMAGE: &str = "demo/postgres:15";
 const NAME: &str = "demo-postgres";
 const PORT: &str = "15432";
@@ -20,16 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     let started = Instant::now();
     packages::install(&packages::DEMO)?;
-    shell::cargo(&["build", "--release", "--package", "firebuild"])?;
-    let firebuild = Firebuild {
-        binary: root.join("target/release/firebuild"),
-    };
-    if !firebuild.has("kernel", "debian-bookworm")? {
-        firebuild.run(&["kernel", "pull", "debian:bookworm"])?;
-    }
-    if !firebuild.has("image", BASE)? {
-        firebuild.run(&["baseos", "--bootstrap", "debian:bookworm", "--tag", BASE])?;
-    }
+    let firebuild = Firebuild::built(root)?;
+    firebuild.prepare()?;
     firebuild.run(&["build", "-t", IMAGE, "examples/postgres"])?;
     let publish = format!("127.0.0.1:{PORT}:5432");
     firebuild.run(&[
@@ -87,24 +79,5 @@ fn ask() -> anyhow::Result<String> {
         }
         // Between two tries of a poll; the server's start is no event that the host can see.
         std::thread::sleep(Duration::from_millis(200));
-    }
-}
-
-struct Firebuild {
-    binary: std::path::PathBuf,
-}
-
-impl Firebuild {
-    fn run(&self, arguments: &[&str]) -> anyhow::Result<()> {
-        shell::run(Command::new(&self.binary).args(arguments))
-    }
-
-    /// Whether `firebuild THING ls` has an entry that names `wanted`.
-    fn has(&self, thing: &str, wanted: &str) -> anyhow::Result<bool> {
-        let listed =
-            shell::output(Command::new(&self.binary).args([thing, "ls", "--format", "json"]))?;
-        let listed: serde_json::Value = serde_json::from_str(&listed)?;
-        let text = listed.to_string();
-        Ok(text.contains(wanted))
     }
 }

@@ -5,6 +5,8 @@
 
 mod bench;
 mod demo;
+mod examples;
+mod firebuild;
 mod fuzz;
 #[cfg(feature = "generate")]
 mod generate;
@@ -28,6 +30,11 @@ struct Arguments {
 enum Task {
     /// From nothing to PostgreSQL in a microVM, and away again
     Demo,
+    /// Every folder of `examples/`, built, started in a microVM, and asked for what it serves
+    Examples {
+        /// Only these
+        names: Vec<String>,
+    },
     /// Every test: units, real microVMs, generated code
     Test,
     /// What is promised, measured; the figures go to docs/benchmarks.md
@@ -57,6 +64,7 @@ fn main() -> anyhow::Result<()> {
         .with_context(|| format!("cannot go to `{}`", root.display()))?;
     match arguments.task {
         Task::Demo => demo::run(&root),
+        Task::Examples { names } => examples::run(&root, &names),
         Task::Test => suites::test(),
         Task::Bench => bench::run(&root),
         Task::Fuzz { seconds, target } => fuzz::run(&root, seconds, target.as_deref()),
