@@ -6,6 +6,7 @@
 
 mod boot;
 mod build;
+mod buildah;
 mod disk;
 mod host;
 mod program;
@@ -41,12 +42,19 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
 
 type Measurement = (&'static str, fn(&Host) -> anyhow::Result<Vec<Row>>);
 
-const MEASUREMENTS: [Measurement; 4] = [
+const MEASUREMENTS: [Measurement; 8] = [
     (
         "a running VM's disk and its supervisor's memory",
         vm::measure,
     ),
     ("the start of a VM", boot::measure),
-    ("a build with everything cached", build::measure),
+    ("a build with everything cached", build::cached),
+    (
+        "the same in a large context",
+        build::cached_in_large_context,
+    ),
+    ("a build of copies", build::copies),
+    ("a build that runs", build::runs),
+    ("a build of two stages", build::stages),
     ("a root file system", disk::measure),
 ];
