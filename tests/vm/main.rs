@@ -13,6 +13,7 @@ mod session;
 mod change;
 mod commands;
 mod dated;
+mod examples;
 mod foreground;
 mod interrupted;
 mod live;
