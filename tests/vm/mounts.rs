@@ -228,3 +228,44 @@ RUN hostname && echo "name $HOSTNAME" && getent hosts box && cat /etc/hostname
     ];
     assert_shown(&built, &expected);
 }
+
+#[test]
+fn what_a_cache_holds_goes_out_and_in_again() {
+    let session = session();
+    let (one, other) = (cache(), cache());
+    let text = format!(
+        "FROM debian:bookworm-slim\n\
+         RUN --mount=type=cache,id={one},target=/c,mode=0750,uid=5 cd /c && echo kept > file && chown 7:8 file \
+         && chmod 4711 file && ln file hard && ln -s file soft && mkdir -m 700 dir && mkfifo dir/pipe\n"
+    );
+    session.build(&text, &[]).success();
+    let archive = session.path("cache.tar").display().to_string();
+    session.ok(&["build", "cache", "export", &one, "-o", &archive]);
+    session.ok(&["build", "cache", "import", &other, &archive]);
+    let text = format!(
+        "FROM debian:bookworm-slim\n\
+         RUN --mount=type=cache,id={other},target=/c cd /c && stat -c '%n %a %u %g %h %F' . * dir/* && cat hard && readlink soft\n"
+    );
+    let built = session.build(&text, &[]).success();
+    assert_shown(
+        &built,
+        &[
+            ". 750 5 0 3 directory",
+            "dir 700 0 0 2 directory",
+            "dir/pipe 644 0 0 1 fifo",
+            "file 4711 7 8 2 regular file",
+            "hard 4711 7 8 2 regular file",
+            "soft 777 0 0 1 symbolic link",
+            "kept",
+        ],
+    );
+    let again = session
+        .run(&["build", "cache", "import", &other, &archive])
+        .failure();
+    assert!(again.contains("there is a cache mount"), "{again}");
+    for id in [&one, &other] {
+        session.ok(&["build", "cache", "rm", id]);
+    }
+    let none = session.run(&["build", "cache", "export", &one]).failure();
+    assert!(none.contains("there is no cache mount"), "{none}");
+}

@@ -22,7 +22,7 @@ use crate::progress::{Event, Place, StageRef, Wait};
 use crate::schedule::{self, Slot};
 use crate::sources::Files;
 use crate::stage::{Finished, Layer, Merged, StageState};
-use crate::vm::BuildVm;
+use crate::vm::{BuildVm, Ground};
 use crate::{epoch, rootfs, time};
 
 /// A stage in the making and its VM, if one is needed.
@@ -234,7 +234,12 @@ impl<'a> Current<'a> {
         let (root, laid) = self.build.threads.run(root).await?;
         let slot = self.slot().await?;
         let disks = std::mem::take(&mut self.next_disks);
-        BuildVm::start(self.build, self.name(), (root, laid), (slot, disks)).await
+        let ground = Ground {
+            lease: &self.build.lease,
+            options: &self.build.request.vm,
+            progress: self.build.progress,
+        };
+        BuildVm::start(ground, self.name(), (root, laid), (slot, disks)).await
     }
 
     async fn slot(&mut self) -> Result<Slot, Error> {

@@ -140,6 +140,18 @@ pub enum StepError {
     /// A required agent that nobody gave.
     #[error("the build has no SSH agent `{0}`")]
     NoAgent(String),
+    /// A cache that is not there.
+    #[error("there is no cache mount `{0}`")]
+    NoCache(String),
+    /// A cache that is there.
+    #[error("there is a cache mount `{0}` already")]
+    CacheExists(String),
+    /// A cache that a VM has.
+    #[error("cache mount `{0}` is in use")]
+    CacheInUse(String),
+    /// What was asked for could not be written.
+    #[error("cannot write the archive")]
+    Write(#[source] std::io::Error),
     /// A RUN with too many caches.
     #[error("one RUN can have {0} caches")]
     TooManyCaches(usize),
@@ -250,6 +262,11 @@ impl StepError {
             Self::Archive { .. } => {
                 Some("`COPY`, or `ADD --unpack=false`, copies an archive as it is".to_owned())
             }
+            Self::NoCache(_) => Some("`firebuild build cache ls` lists those that there are".to_owned()),
+            Self::CacheExists(id) => Some(format!(
+                "remove it with `firebuild build cache rm {id}`, or give another id"
+            )),
+            Self::CacheInUse(_) => Some("wait until the build that uses it has ended".to_owned()),
             Self::NoSecret(id) => Some(format!(
                 "give it with `--secret id={id},src=FILE` or `--secret id={id},env=NAME`"
             )),

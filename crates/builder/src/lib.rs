@@ -39,5 +39,6 @@ mod vm;
 pub use build::{Built, NoCache, Request, build};
 pub use error::{Error, Exit, StepError};
 pub use image::StoreBases;
+pub use mounts::carry::{export_cache_mount, import_cache_mount};
 pub use mounts::sensitive::{Agents, SecretSource, Secrets};
 pub use vm::{KernelChoice, VmOptions};

@@ -30,6 +30,13 @@ pub(crate) struct Slot {
     permit: Option<OwnedSemaphorePermit>,
 }
 
+impl Slot {
+    /// The right to run a VM that is no stage's.
+    pub(crate) fn beside() -> Self {
+        Self { permit: None }
+    }
+}
+
 /// What a stage holds and others may need: its VM, with slot and locks.
 pub(crate) trait Held {
     /// Why it could not be given back.

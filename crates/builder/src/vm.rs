@@ -11,11 +11,10 @@ use firebuild_plan::{Network, Origin, Run, Security};
 use firebuild_protocol::command::{self, Command};
 use firebuild_protocol::v1::bootstrap_server::BootstrapServer;
 use firebuild_protocol::v1::exit::How;
-use firebuild_store::{KernelId, Store};
+use firebuild_store::{KernelId, Lease, Store};
 
 use crate::bootstrap::{self, Conversation, Output, Turns};
 use crate::error::{Exit, StepError};
-use crate::execute::Execution;
 use crate::mounts::cache::Disks;
 use crate::mounts::sensitive::masked;
 use crate::mounts::{Material, Mounted};
@@ -67,6 +66,14 @@ impl KernelChoice {
     }
 }
 
+/// What every build VM needs.
+#[derive(Clone, Copy)]
+pub(crate) struct Ground<'a> {
+    pub(crate) lease: &'a Lease,
+    pub(crate) options: &'a VmOptions,
+    pub(crate) progress: &'a dyn Progress,
+}
+
 /// A build VM and the conversation with its agent.
 pub(crate) struct BuildVm<'a> {
     progress: &'a dyn Progress,
@@ -86,14 +93,18 @@ pub(crate) struct BuildVm<'a> {
 impl<'a> BuildVm<'a> {
     /// Starts a stage's VM on a root file system and the number of the stage's layers in it.
     pub(crate) async fn start(
-        build: &'a Execution<'a>,
+        ground: Ground<'a>,
         stage: StageRef<'a>,
         (root, laid): (RootFs, usize),
         (slot, disks): (Slot, Disks),
     ) -> Result<Self, StepError> {
-        let (options, progress) = (&build.request.vm, build.progress);
+        let Ground {
+            lease,
+            options,
+            progress,
+        } = ground;
         let started = Instant::now();
-        let store = build.lease.store();
+        let store = lease.store();
         let spec = MachineSpec {
             purpose: Purpose::Build,
             name: None,
@@ -111,7 +122,7 @@ impl<'a> BuildVm<'a> {
             remove: true,
             certificates: options.certificates.clone(),
         };
-        let (service, conversation) = bootstrap::conversation(build.lease.clone(), options.disk.0);
+        let (service, conversation) = bootstrap::conversation(lease.clone(), options.disk.0);
         let server = BootstrapServer::new(service)
             .max_decoding_message_size(firebuild_protocol::MESSAGE_LIMIT);
         let server = Turns::new(server);
@@ -159,19 +170,61 @@ impl<'a> BuildVm<'a> {
                 original: origin.text.clone(),
                 resource,
             }));
-            loop {
-                match self.event().await? {
-                    bootstrap::Event::Finished {
-                        command,
-                        exit: How::Status(0),
-                    } if command == index => break,
-                    bootstrap::Event::Connected | bootstrap::Event::Output { .. } => {}
-                    other => return Err(unexpected(&other)),
-                }
-            }
+            self.laid_on(index).await?;
             self.laid += 1;
         }
         Ok(())
+    }
+
+    /// Takes what a cache holds, as a layer.
+    pub(crate) async fn save(&mut self, disk: String) -> Result<Layer, StepError> {
+        let index = self.number();
+        self.conversation
+            .send(Command::Save(command::Save { index, disk }));
+        loop {
+            match self.event().await? {
+                bootstrap::Event::Layer { command, blob } if command == index => {
+                    return Ok(Layer {
+                        digest: blob.digest,
+                        size: blob.size,
+                    });
+                }
+                bootstrap::Event::Connected => {}
+                other => return Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// Puts a layer into a new cache.
+    pub(crate) async fn fill(
+        &mut self,
+        store: &Store,
+        disk: String,
+        layer: &firebuild_core::Digest,
+    ) -> Result<(), StepError> {
+        let (index, resource) = (self.number(), format!("fill/{layer}"));
+        self.conversation
+            .give(&resource, Material::File(store.blob_path(layer)));
+        self.conversation.send(Command::Fill(command::Fill {
+            index,
+            disk,
+            resource,
+        }));
+        self.laid_on(index).await
+    }
+
+    /// Waits until the guest has laid something on.
+    async fn laid_on(&mut self, index: u32) -> Result<(), StepError> {
+        loop {
+            match self.event().await? {
+                bootstrap::Event::Finished {
+                    command,
+                    exit: How::Status(0),
+                } if command == index => return Ok(()),
+                bootstrap::Event::Connected | bootstrap::Event::Output { .. } => {}
+                other => return Err(unexpected(&other)),
+            }
+        }
     }
 
     /// The disks of its caches.

@@ -12,6 +12,32 @@ pub enum Command {
     Copy(Lay),
     /// Lay a finished layer on.
     Add(Lay),
+    /// Send what a cache's disk holds; it is one layer.
+    Save(Save),
+    /// Put an archive into a new cache's disk.
+    Fill(Fill),
+}
+
+/// A cache to be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Save {
+    /// Counts up within one VM, from 0, over all commands.
+    pub index: u32,
+    /// The disk's serial.
+    pub disk: String,
+}
+
+/// A cache to be filled. What it holds already stays as it is, and nothing is put into it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Fill {
+    /// Counts up within one VM, from 0, over all commands.
+    pub index: u32,
+    /// The disk's serial.
+    pub disk: String,
+    /// The path of the resource that is the archive, uncompressed.
+    pub resource: String,
 }
 
 /// A process to execute.
@@ -174,6 +200,8 @@ impl Command {
         match self {
             Self::Run(run) => run.index,
             Self::Copy(lay) | Self::Add(lay) => lay.index,
+            Self::Save(save) => save.index,
+            Self::Fill(fill) => fill.index,
         }
     }
 }

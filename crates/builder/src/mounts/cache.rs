@@ -51,7 +51,7 @@ impl Disks {
         wanted.keys().all(|id| self.0.contains_key(*id))
     }
 
-    fn add(&mut self, id: &str, disk: CacheDisk) {
+    pub(super) fn add(&mut self, id: &str, disk: CacheDisk) {
         let serial = format!("cache{}", self.0.len());
         self.0.insert(id.to_owned(), (serial, disk));
     }
@@ -161,7 +161,7 @@ async fn until_free(store: &Store, id: &str, sharing: Sharing) -> Result<CacheDi
 }
 
 /// An empty file system with a journal, so that a VM that is killed leaves one that can be mounted.
-fn make(file: &File) -> Result<(), Error> {
+pub(super) fn make(file: &File) -> Result<(), Error> {
     let options = ext4::Options {
         label: "cache".to_owned(),
         ..ext4::Options::default()

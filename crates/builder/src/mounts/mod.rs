@@ -2,12 +2,14 @@
 //!
 //! * [`bind`]: files of contexts, stages and images, as archives that the guest unpacks.
 //! * [`cache`]: disks that outlive VMs.
+//! * [`carry`]: what such a disk holds, out of it and into it.
 //! * [`sensitive`]: secrets and agents; certificates and proxies.
 //!
 //! Nothing of any of them is in a layer. Only the content of bind mounts is in a step's key.
 
 pub(crate) mod bind;
 pub(crate) mod cache;
+pub(crate) mod carry;
 pub(crate) mod sensitive;
 
 use std::collections::BTreeMap;

@@ -104,6 +104,7 @@ async fn obey(mut client: Client) -> Result<(), Failure> {
                     fetch(&mut client, &lay.resource).await?;
                     finish(&mut client, lay.index, Some(How::Status(0))).await?;
                 }
+                other @ (Command::Save(_) | Command::Fill(_)) => panic!("{other:?}"),
             }
             finished += 1;
         }

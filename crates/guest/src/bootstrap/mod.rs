@@ -37,6 +37,11 @@ const ABORT: Duration = Duration::from_secs(10);
 /// The shortest time between two pings that the host can ask for.
 const SHORTEST_PING: Duration = Duration::from_millis(100);
 
+/// How a command of the agent's own ends.
+const ENDED: Exit = Exit {
+    how: Some(How::Status(0)),
+};
+
 /// A build VM's state.
 struct Build {
     client: BootstrapClient<Channel>,
@@ -129,6 +134,18 @@ impl Build {
         match command {
             Command::Run(run) => self.run(run).await,
             Command::Copy(lay) | Command::Add(lay) => self.lay(lay).await.map(|()| true),
+            Command::Save(save) => {
+                let data = self.sources.data(&save.disk, None).await?;
+                // No directory is as this one is said to be, so the layer tells what it is.
+                let nothing = firebuild_core::tree::Metadata::root_owned(0);
+                transfer::send_layer(&mut self.client, save.index, data, nothing).await?;
+                Ok(true)
+            }
+            Command::Fill(fill) => {
+                self.sources.data(&fill.disk, Some(&fill.resource)).await?;
+                self.finished(fill.index, ENDED).await?;
+                Ok(true)
+            }
         }
     }
 
@@ -170,13 +187,7 @@ impl Build {
         }
         transfer::lay_resource(&mut self.client, &lay.resource, &upper, Form::Layer).await?;
         self.layers.insert(0, upper);
-        self.finished(
-            lay.index,
-            Exit {
-                how: Some(How::Status(0)),
-            },
-        )
-        .await
+        self.finished(lay.index, ENDED).await
     }
 
     async fn finished(&mut self, command: u32, exit: Exit) -> Result<()> {

@@ -1,15 +1,21 @@
 //! `firebuild build cache`: what earlier builds left for later ones.
 
+use std::io::{Read, Write};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
+use firebuild_builder::{export_cache_mount, import_cache_mount};
 use firebuild_core::ByteSize;
 use firebuild_store::{
     CacheDiskEntry, CacheEntry, CacheRecord, Collected, DownloadEntry, PrunePolicy,
 };
 use serde::Serialize;
 
-use super::super::{Format, Global};
+use super::super::machine::{BootstrapArguments, VmArguments};
+use super::super::{Format, Global, block_on};
+use crate::error::hinted;
+use crate::progress;
 use crate::terminal::{self, Table};
 
 #[derive(Debug, Subcommand)]
@@ -23,6 +29,12 @@ pub(crate) enum Cache {
     /// Without a limit, everything goes. What an image has or a running build uses stays in any
     /// case.
     Prune(Prune),
+    /// Remove a cache mount
+    Rm(Rm),
+    /// Write what a cache mount holds to an archive (tar); a microVM reads it
+    Export(Box<Export>),
+    /// Make a cache mount of an archive (tar, compressed or not); a microVM writes it
+    Import(Box<Import>),
 }
 
 impl Cache {
@@ -30,6 +42,9 @@ impl Cache {
         match self {
             Self::Ls(command) => command.run(global),
             Self::Prune(command) => command.run(global),
+            Self::Rm(command) => command.run(global),
+            Self::Export(command) => command.run(global),
+            Self::Import(command) => command.run(global),
         }
     }
 }
@@ -146,6 +161,100 @@ impl Prune {
             ),
         }
         Ok(())
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rm {
+    /// What it is known by: the mount's `id`, or its target
+    id: String,
+}
+
+impl Rm {
+    fn run(&self, global: &Global) -> anyhow::Result<()> {
+        let store = global.store()?;
+        let known = store.cache_disks().list()?;
+        let mut disks = known.iter().filter(|disk| disk.id == self.id).peekable();
+        if disks.peek().is_none() {
+            return Err(hinted(
+                format!("there is no cache mount `{}`", self.id),
+                "`firebuild build cache ls` lists those that there are",
+            ));
+        }
+        for disk in disks {
+            if !store.cache_disks().remove(&disk.id, disk.number)? {
+                return Err(hinted(
+                    format!("cache mount `{}` is in use", self.id),
+                    "wait until the build that uses it has ended",
+                ));
+            }
+        }
+        terminal::print(format_args!("{}\n", self.id))
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// What it is known by: the mount's `id`, or its target
+    id: String,
+    /// The archive; standard output if none
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    vm: VmArguments,
+    #[command(flatten)]
+    bootstrap: BootstrapArguments,
+}
+
+impl Export {
+    fn run(&self, global: &Global) -> anyhow::Result<()> {
+        let store = global.store()?;
+        let options = self.vm.options(&store, &self.bootstrap)?;
+        let shown = progress::shown(progress::Style::Plain);
+        let mut output: Box<dyn Write> = match &self.output {
+            Some(path) => Box::new(fs_err::File::create(path)?),
+            None => Box::new(std::io::stdout().lock()),
+        };
+        let exported = block_on(export_cache_mount(
+            &store,
+            &options,
+            shown.as_ref(),
+            &self.id,
+            &mut output,
+        ))?;
+        if let (Err(_), Some(path)) = (&exported, &self.output) {
+            // What is in it is not what was asked for.
+            let _ = fs_err::remove_file(path);
+        }
+        Ok(exported?)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// What it will be known by: the mount's `id`, or its target
+    id: String,
+    /// The archive; standard input if it is `-`
+    file: PathBuf,
+    #[command(flatten)]
+    vm: VmArguments,
+    #[command(flatten)]
+    bootstrap: BootstrapArguments,
+}
+
+impl Import {
+    fn run(&self, global: &Global) -> anyhow::Result<()> {
+        let store = global.store()?;
+        let options = self.vm.options(&store, &self.bootstrap)?;
+        let shown = progress::shown(progress::Style::Plain);
+        let input: Box<dyn Read> = if self.file.as_os_str() == "-" {
+            Box::new(std::io::stdin().lock())
+        } else {
+            Box::new(fs_err::File::open(&self.file)?)
+        };
+        let imported = import_cache_mount(&store, &options, shown.as_ref(), &self.id, input);
+        block_on(imported)??;
+        terminal::print(format_args!("{}\n", self.id))
     }
 }
 

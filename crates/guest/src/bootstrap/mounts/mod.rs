@@ -10,7 +10,7 @@ mod memory;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use firebuild_protocol::command::{Mount, Run, SINGLE};
+use firebuild_protocol::command::{Access, Mount, Run, SINGLE};
 use firebuild_protocol::metadata::Network;
 use firebuild_protocol::v1::bootstrap_client::BootstrapClient;
 use rustix::fs::{FileType, lstat};
@@ -179,6 +179,19 @@ impl Sources {
             },
             file: single.then(|| SINGLE.to_owned()),
         }
+    }
+
+    /// What steps see of a cache; a new one begins with the archive, if there is one.
+    pub(super) async fn data(&mut self, disk: &str, seed: Option<&str>) -> Result<PathBuf> {
+        let cache = self.cache(disk).await?;
+        let access = Access {
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+        };
+        let data = caches::data(&mut self.client, &cache, seed, access).await?;
+        caches::sync(&cache)?;
+        Ok(data)
     }
 
     /// Where a cache's disk is mounted.
