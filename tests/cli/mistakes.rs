@@ -154,7 +154,7 @@ fn what_cannot_be_copied_is_named() {
     let cases = [
         (
             "COPY nope /x",
-            "error: stage `stage-0`: `nope` not found\n --> context/Dockerfile:2:1\n",
+            "error: stage `stage-0`: `nope` not found\n --> context/Dockerfile:2:6\n",
         ),
         (
             "COPY --from=nope a b",
