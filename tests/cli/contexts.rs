@@ -470,3 +470,13 @@ fn the_time_can_be_that_of_the_context() {
     let time: u64 = String::from_utf8(time).unwrap().trim().parse().unwrap();
     assert_eq!(plan["epoch"], time);
 }
+
+#[test]
+fn the_original_tools_word_takes_the_dockerfiles_folder() {
+    let (session, _root) = fresh();
+    session.write("folder/file", "content");
+    let dockerfile = session.write("folder/Dockerfile", "FROM scratch\nCOPY file /f\n");
+    let dockerfile = dockerfile.to_str().unwrap();
+    session.ok(&["rootfs", "--dockerfile", dockerfile, "--tag", "org/app:1"]);
+    session.ok(&["image", "inspect", "org/app:1"]);
+}

@@ -74,6 +74,9 @@ enum Command {
     Baseos(baseos::Baseos),
     /// Build an image from a Dockerfile
     Build(Box<build::Build>),
+    /// Build an image from `--dockerfile`, whose own folder is the context: the original tool's word
+    /// for `build`
+    Rootfs(Box<build::Rootfs>),
     /// Manage images
     #[command(subcommand)]
     Image(image::Image),
@@ -125,6 +128,7 @@ impl Command {
         match self {
             Self::Baseos(command) => command.run(global),
             Self::Build(command) => command.run(global),
+            Self::Rootfs(command) => command.run(global),
             Self::Image(command) => command.run(global),
             Self::Images(command) => command.run(global),
             Self::Rmi(command) => command.run(global),

@@ -53,6 +53,17 @@ impl FromStr for Named {
 }
 
 impl ContextArguments {
+    /// Takes a Dockerfile's own folder for the context, as the original tool does, if there is no
+    /// other.
+    pub(super) fn or_folder(&mut self) {
+        let file = self.file.as_deref().map(Path::new);
+        if let (None, Some(file)) = (&self.context, file.filter(|file| file.is_file())) {
+            let folder = file.parent().and_then(Path::to_str);
+            let folder = folder.filter(|folder| !folder.is_empty()).unwrap_or(".");
+            self.context = Some(folder.to_owned());
+        }
+    }
+
     /// Finds the Dockerfile and its contexts; fetches what has to be fetched for that.
     pub(super) async fn open(
         &self,

@@ -60,6 +60,20 @@ impl Build {
     }
 }
 
+/// `rootfs`: the same as the original tool has it.
+#[derive(Debug, Args)]
+pub(crate) struct Rootfs {
+    #[command(flatten)]
+    image: ImageBuild,
+}
+
+impl Rootfs {
+    pub(crate) fn run(mut self, global: &Global) -> anyhow::Result<()> {
+        self.image.context.or_folder();
+        self.image.run(global)
+    }
+}
+
 /// The building itself.
 #[derive(Debug, Args)]
 struct ImageBuild {
