@@ -63,3 +63,24 @@ fn what_a_killed_build_leaves_goes_with_the_next_command() {
     let left = fs_err::read_dir(session.root().join("v1/tmp")).map_or(0, Iterator::count);
     assert_eq!(left, 0);
 }
+
+#[test]
+fn a_cache_survives_the_killing_of_who_writes_it() {
+    let session = session();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let id = format!("killed-{}", now.as_nanos());
+    let mount = format!("--mount=type=cache,id={id},target=/c");
+    let text = format!(
+        "FROM debian:bookworm-slim\nRUN {mount} echo kept > /c/kept\n\
+         RUN {mount} echo begun; while true; do head -c 100000 /dev/zero > /c/$$; mv /c/$$ /c/last; done\n"
+    );
+    let (build, vm) = begun(&session, &text);
+    build.signal(Signal::KILL);
+    build.end();
+    let text = format!("FROM debian:bookworm-slim\nRUN {mount} cat /c/kept && touch /c/more\n");
+    let built = session.build(&text, &["--no-cache"]).success();
+    assert!(built.stderr.contains("[stage-0 2/2] kept\n"), "{built}");
+    session.ok(&["ls"]);
+    assert_gone(&session, &vm);
+    session.ok(&["build", "cache", "rm", &id]);
+}

@@ -1,7 +1,9 @@
 //! Cache disks: what `RUN --mount=type=cache` keeps from build to build.
 //!
-//! Each is a sparse file that holds a file system, which one VM at a time writes. Who has it locked
-//! owns it; the lock ends with its process, and what the VM wrote until then is there.
+//! Each is a sparse file that holds a file system, which one VM at a time writes. Who has its name
+//! locked owns it; the lock ends with its process, and what the VM wrote until then is there. The
+//! open file that a VMM gets is locked too: so a VMM that outlives its owner, for however short a
+//! time, keeps the disk from everybody else.
 
 use std::fs::{File, FileTimes};
 use std::os::unix::fs::MetadataExt;
@@ -9,6 +11,8 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use firebuild_core::{ByteSize, Digest};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::Store;
@@ -85,6 +89,8 @@ impl<'a> CacheDisks<'a> {
         let exists = disk.path.try_exists();
         if !exists.doing(|| format!("look for `{}`", disk.path.display()))? {
             self.put(id, number, make)?;
+        } else if disk.try_open()?.is_none() {
+            return Ok(None);
         }
         disk.touch();
         Ok(Some(disk))
@@ -185,13 +191,27 @@ impl<'a> CacheDisks<'a> {
 }
 
 impl CacheDisk {
-    /// Opens it for reading and writing.
+    /// Opens it for reading and writing. It cannot be opened again while this file, or a copy that
+    /// another process has of it, is open.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn open(&self) -> Result<File> {
-        let opened = File::options().read(true).write(true).open(&self.path);
-        opened.doing(|| format!("open the cache disk `{}`", self.path.display()))
+        let busy = || std::io::Error::from(std::io::ErrorKind::ResourceBusy);
+        self.try_open()?
+            .ok_or_else(busy)
+            .doing(|| format!("open the cache disk `{}`", self.path.display()))
+    }
+
+    fn try_open(&self) -> Result<Option<File>> {
+        let doing = || format!("open the cache disk `{}`", self.path.display());
+        let file = File::options().read(true).write(true).open(&self.path);
+        let file = file.doing(doing)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file)),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error).doing(doing),
+        }
     }
 
     /// Only the order in which disks are removed depends on it.

@@ -163,6 +163,10 @@ pub(crate) struct Inherited {
     triggers: Vec<Instruction>,
 }
 
+/// How many variables the stages of a file may begin with together. Each stage has its own copies,
+/// and a short file can have many stages that inherit many.
+const MOST_INHERITED: usize = 4 << 20;
+
 /// A file whose stages are known.
 struct File<'a> {
     stages: &'a Stages<'a>,
@@ -179,6 +183,7 @@ impl<'a> File<'a> {
         let mut lowered: BTreeMap<usize, Lowering<'_>> = BTreeMap::new();
         let mut waiting: BTreeMap<usize, Inherited> = BTreeMap::new();
         let mut todo = vec![target];
+        let mut variables = 0;
         while let Some(&index) = todo.last() {
             if lowered.contains_key(&index) {
                 todo.pop();
@@ -197,6 +202,14 @@ impl<'a> File<'a> {
             let mut needed = self.stages.dependencies(index, &inherited.triggers)?;
             needed.retain(|stage| !lowered.contains_key(stage));
             if needed.is_empty() {
+                variables += inherited.config.config.env.len() + inherited.scope.len();
+                if variables > MOST_INHERITED {
+                    let span = self.stages.get(index).from.image.span;
+                    let what = format!(
+                        "a file whose stages begin with more than {MOST_INHERITED} variables together"
+                    );
+                    return Err(LowerError::unsupported(span, what));
+                }
                 let triggers = inherited.triggers.clone();
                 let lowering =
                     Lowering::new(self.stages, index, self.expander, self.settings, inherited);

@@ -97,6 +97,11 @@ impl Scope {
         self.arguments.iter().any(|(declared, _)| declared == name)
     }
 
+    /// How many variables it holds.
+    pub(crate) fn len(&self) -> usize {
+        self.visible.len() + self.arguments.len() + self.given.len() + self.defaults.len()
+    }
+
     /// `ENV name=value`.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.visible.insert(name.to_owned(), value.to_owned());

@@ -89,3 +89,15 @@ fn disks_are_pruned_unless_they_are_in_use() {
         .unwrap();
     assert_eq!(store.cache_disks().list().unwrap(), []);
 }
+
+#[test]
+fn a_vmm_that_outlives_its_owner_keeps_the_disk() {
+    let (_root, store) = fresh();
+    let disk = take(&store, 0).unwrap();
+    let of_the_vmm = disk.open().unwrap();
+    assert!(disk.open().is_err());
+    drop(disk);
+    assert!(take(&store, 0).is_none());
+    drop(of_the_vmm);
+    assert!(take(&store, 0).is_some());
+}

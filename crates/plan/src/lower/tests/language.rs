@@ -416,3 +416,16 @@ fn an_outline_shows_every_stage_and_what_it_needs() {
     ];
     assert_eq!(seen, expected);
 }
+
+#[test]
+fn stages_cannot_inherit_without_end() {
+    let variables: String = (0..2000)
+        .map(|number| format!("ENV V{number}=1\n"))
+        .collect();
+    let stages: String = (0..2000)
+        .map(|number| format!("FROM s{number} AS s{}\n", number + 1))
+        .collect();
+    let (message, line, _) = error(&format!("FROM scratch AS s0\n{variables}{stages}"));
+    assert!(message.contains("variables together"), "{message}");
+    assert!(line > 2001, "{line}");
+}
