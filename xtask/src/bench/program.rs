@@ -112,7 +112,7 @@ fn entry(archive: &mut Vec<u8>, name: &str, mode: usize, device: (usize, usize),
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::io::Write as _;
     use std::process::{Command, Stdio};
 
     use super::*;
@@ -122,10 +122,17 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("xtask-{}", std::process::id()));
         fs_err::create_dir_all(&directory).unwrap();
         let path = directory.join("program");
-        fs_err::write(&path, elf(Then::Exit)).unwrap();
-        fs_err::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        // In a process of its own, lest another thread's child still has the file open.
-        let output = Command::new("sh").arg("-c").arg(&path).output().unwrap();
+        // Another process writes it: what this one has open for writing, a child that another
+        // thread has just forked may still have, and then nobody can execute it.
+        let mut cat = Command::new("sh");
+        cat.args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
+            .arg(&path)
+            .stdin(Stdio::piped());
+        let mut cat = cat.spawn().unwrap();
+        let program = elf(Then::Exit);
+        cat.stdin.take().unwrap().write_all(&program).unwrap();
+        assert!(cat.wait().unwrap().success());
+        let output = Command::new(&path).output().unwrap();
         fs_err::remove_dir_all(&directory).unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{LINE}\n"));
         assert!(output.status.success());
@@ -133,7 +140,6 @@ mod tests {
 
     #[test]
     fn cpio_reads_the_archive() {
-        use std::io::Write as _;
         let mut cpio = Command::new("cpio");
         cpio.args(["--quiet", "-t"])
             .stdin(Stdio::piped())
