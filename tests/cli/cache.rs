@@ -176,3 +176,14 @@ fn another_machine_takes_what_this_one_has_done() {
         "{shown}"
     );
 }
+
+#[test]
+fn an_export_that_fails_leaves_the_older_archive() {
+    let (session, _root) = fresh();
+    let file = session.write("old.tar", "precious");
+    let arguments = ["build", "cache", "export", "none", "-o", "old.tar"];
+    session.run(&arguments).failure();
+    assert_eq!(fs_err::read_to_string(file).unwrap(), "precious");
+    let beside = fs_err::read_dir(session.path("")).unwrap().count();
+    assert_eq!(beside, 1);
+}

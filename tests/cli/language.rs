@@ -184,6 +184,12 @@ fn what_went_into_an_image_is_told_by_digests() {
         definition["externalParameters"]["buildArgs"],
         json!({"TOKEN": null, "V": "1"})
     );
+    // A build without a VM fetches no kernel to tell of it.
+    assert_eq!(definition["internalParameters"]["kernel"], json!(null));
+    assert_eq!(
+        session.json(&["kernel", "ls", "--format", "json"]),
+        json!([])
+    );
     let dependencies = definition["resolvedDependencies"].as_array().unwrap();
     let of = |name: &str| {
         dependencies

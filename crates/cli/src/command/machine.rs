@@ -94,6 +94,17 @@ impl VmArguments {
         self.disk_size
     }
 
+    /// The kernel that a VM would boot, if it is clear without fetching one.
+    pub(crate) fn known_kernel(&self, store: &Store) -> Option<KernelId> {
+        if self.kernel.is_some() {
+            return self.kernel.clone();
+        }
+        match &store.kernels().list().ok()?[..] {
+            [only] => Some(only.clone()),
+            _ => None,
+        }
+    }
+
     /// The kernel to boot.
     pub(crate) fn kernel(&self, store: &Store) -> anyhow::Result<KernelId> {
         kernel::choose(store, self.kernel.as_ref())

@@ -211,8 +211,14 @@ impl Export {
         let store = global.store()?;
         let options = self.vm.options(&store, &self.bootstrap)?;
         let shown = progress::shown(progress::Style::Plain);
-        let mut output: Box<dyn Write> = match &self.output {
-            Some(path) => Box::new(fs_err::File::create(path)?),
+        // An older archive stays until the new one is whole.
+        let partial = self.output.as_ref().map(|path| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(format!(".partial-{}", std::process::id()));
+            PathBuf::from(name)
+        });
+        let mut output: Box<dyn Write> = match &partial {
+            Some(path) => Box::new(fs_err::File::create_new(path)?),
             None => Box::new(std::io::stdout().lock()),
         };
         let exported = block_on(export_cache_mount(
@@ -222,9 +228,13 @@ impl Export {
             &self.id,
             &mut output,
         ))?;
-        if let (Err(_), Some(path)) = (&exported, &self.output) {
-            // What is in it is not what was asked for.
-            let _ = fs_err::remove_file(path);
+        if let (Some(partial), Some(path)) = (partial, &self.output) {
+            if exported.is_ok() {
+                fs_err::rename(partial, path)?;
+            } else {
+                // The error of the export is the one that counts.
+                let _ = fs_err::remove_file(partial);
+            }
         }
         Ok(exported?)
     }

@@ -240,10 +240,13 @@ impl ImageBuild {
             },
         )?;
         check::tell(&report, picture, self.progress)?;
+        // Where it cannot be written, that is said before anything is done.
+        let provenance = self.provenance.as_deref().map(fs_err::File::create);
+        let provenance = provenance.transpose()?;
         let started = jiff::Timestamp::now().as_second();
         let built = self.execute(&store, &plan, &request, picture)?;
         self.caches.export(&store, &built)?;
-        if let Some(file) = &self.provenance {
+        if let Some(file) = provenance {
             let facts = provenance::Facts {
                 store: &store,
                 plan: &plan,
@@ -251,7 +254,7 @@ impl ImageBuild {
                 contexts: &opened.contexts,
                 dockerfile: (picture.name, picture.text),
                 tags: &self.tags,
-                kernel: self.vm.kernel(&store).ok(),
+                kernel: self.vm.known_kernel(&store),
                 started: u64::try_from(started).unwrap_or_default(),
                 built: &built,
             };

@@ -4,7 +4,7 @@
 //! It tells inputs by their digests, so that somebody else can find the same ones. Secrets are told
 //! by their ids; values of arguments that are named like secrets are left out.
 
-use std::path::Path;
+use std::io::Write as _;
 
 use anyhow::Context as _;
 use firebuild_builder::Built;
@@ -38,14 +38,13 @@ pub(super) struct Facts<'a> {
 }
 
 /// Writes the statement.
-pub(super) fn write(path: &Path, facts: &Facts<'_>) -> anyhow::Result<()> {
+pub(super) fn write(mut file: fs_err::File, facts: &Facts<'_>) -> anyhow::Result<()> {
     let lease = facts.store.lease()?;
     let context = super::super::block_on(facts.contexts.digest(&lease))?
         .context("cannot hash the build context for `--provenance`")?;
     let statement = statement(facts, context)?;
     let text = serde_json::to_string_pretty(&statement)?;
-    fs_err::write(path, text + "\n")
-        .context("the image is built, but its provenance could not be written")
+    writeln!(file, "{text}").context("the image is built, but its provenance could not be written")
 }
 
 fn statement(facts: &Facts<'_>, context: Option<Digest>) -> anyhow::Result<Value> {
