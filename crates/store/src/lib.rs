@@ -43,6 +43,7 @@ pub mod layout;
 mod lock;
 mod machine;
 mod prune;
+mod records;
 mod remembered;
 mod rootfs;
 mod tags;
