@@ -1,6 +1,7 @@
 //! What was typed wrongly, and things that are not there: one sentence, and what to do.
 
 use crate::session;
+use crate::session::output_of;
 
 #[test]
 fn what_no_argument_can_be_is_refused_by_name() {
@@ -122,4 +123,57 @@ fn a_missing_tool_is_named_with_how_to_install_it() {
     assert!(shown.contains("mmdebstrap"), "{shown}");
     assert!(shown.contains("hint: "), "{shown}");
     assert!(shown.contains("apt"), "{shown}");
+}
+
+#[test]
+fn keys_that_cannot_be_used_are_refused_before_anything_is_done() {
+    let (session, _root) = session();
+    session.write("file", "no key");
+    for (name, passphrase) in [("plain", ""), ("locked", "secret")] {
+        let key = session.path(name).display().to_string();
+        let arguments = ["-q", "-t", "ed25519", "-N", passphrase, "-f", &key];
+        output_of("ssh-keygen", &arguments);
+    }
+    let _listener = std::os::unix::net::UnixListener::bind(session.path("socket")).unwrap();
+    for (given, expected) in [
+        (
+            "x=locked",
+            "error: there is no SSH agent for `--ssh x`\n\
+             caused by: cannot use `locked` as a private key\n\
+             caused by: it is encrypted\n\
+             hint: give it to an agent with `eval $(ssh-agent)` and `ssh-add locked`, and name no key: `--ssh x`\n",
+        ),
+        (
+            "x=plain.pub",
+            "error: there is no SSH agent for `--ssh x`\n\
+             caused by: cannot use `plain.pub` as a private key\n\
+             caused by: it is a public key\n\
+             hint: name the private key, such as `--ssh x=plain`\n",
+        ),
+        (
+            "x=plain,file",
+            "error: there is no SSH agent for `--ssh x`\n\
+             caused by: cannot use `file` as a private key\n\
+             caused by: it is not a private key in OpenSSH's form or in PEM\n\
+             hint: an agent's socket or private keys are needed\n",
+        ),
+        (
+            "x=plain,socket",
+            "error: `--ssh x` names `socket`, a socket, among others\n\
+             hint: an agent is one socket, or one or more keys\n",
+        ),
+        (
+            "x=missing",
+            "error: there is no SSH agent for `--ssh x`\n\
+             caused by: cannot read the key `missing`\n\
+             caused by: failed to open file `missing`: No such file or directory (os error 2)\n\
+             hint: an agent's socket or private keys are needed\n",
+        ),
+    ] {
+        let built = session.build("FROM scratch\nCOPY Dockerfile /\n", &["--ssh", given]);
+        assert_eq!(built.failure(), expected, "{given}");
+    }
+    session
+        .build("FROM scratch\n", &["--ssh", "x=plain"])
+        .success();
 }

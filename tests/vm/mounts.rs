@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::SystemTime;
 
 use crate::session;
-use crate::session::{Outcome, Session};
+use crate::session::{Outcome, Session, output_of};
 
 /// Every line of `expected` was written by a RUN.
 #[track_caller]
@@ -169,6 +169,55 @@ ASK
     let built = session.build(text, &["--no-cache", "--ssh", &socket]);
     let expected = ["listed: 12", "removed: 5 with 1", "listed again: a key"];
     assert_shown(&built.success(), &expected);
+}
+
+/// What asks the agent of a RUN: for its keys, for a signature, and to forget all keys.
+const SIGNER: &str = r#"
+use IO::Socket::UNIX;
+use MIME::Base64;
+sub ask {
+    my ($agent, $body) = (IO::Socket::UNIX->new($ENV{SSH_AUTH_SOCK}) || die("$!"), "");
+    print $agent pack("N/a*", $_[0]);
+    $agent->flush;
+    read($agent, my $head, 4) == 4 or die "no answer";
+    read($agent, $body, unpack("N", $head));
+    return $body;
+}
+my ($kind, $count, $key) = unpack("CNN/a*", ask(pack("C", 11)));
+print "$count: ", encode_base64($key, ""), "\n";
+my ($signed, $signature) = unpack("CN/a*", ask(pack("CN/a*N/a*N", 13, $key, "data", 0)));
+print "$signed with ", length($signature), "\n";
+print join(" ", unpack("C*", ask(pack("C", 19)))), "\n";
+"#;
+
+#[test]
+fn a_key_given_to_the_build_signs_and_is_nowhere_else() {
+    let session = session();
+    let key = session.path("key");
+    output_of(
+        "ssh-keygen",
+        &["-q", "-t", "ed25519", "-N", "", "-f", key.to_str().unwrap()],
+    );
+    session.write("context/signer", SIGNER);
+    let text = "\
+FROM debian:bookworm-slim
+RUN --mount=type=ssh,id=deploy --mount=type=bind,source=signer,target=/signer perl /signer
+";
+    let given = format!("deploy={}", key.display());
+    let built = session.build(text, &["--no-cache", "--ssh", &given]);
+    let built = built.success();
+    let public = fs_err::read_to_string(key.with_extension("pub")).unwrap();
+    let listed = format!("1: {}", public.split(' ').nth(1).unwrap());
+    // SSH_AGENT_SIGN_RESPONSE, and SSH_AGENT_FAILURE.
+    assert_shown(&built, &[&listed, "14 with 83", "5"]);
+    let text = fs_err::read_to_string(&key).unwrap();
+    // The line that has the private half and hardly anything else.
+    let secret = text.lines().rev().nth(2).unwrap();
+    assert!(!built.stderr.contains(secret), "{built}");
+    let mut search = Command::new("grep");
+    search.args(["-rlF", secret]).arg(session.root());
+    let found = search.output().unwrap().stdout;
+    assert_eq!(String::from_utf8(found).unwrap(), "");
 }
 
 #[test]

@@ -271,7 +271,7 @@ impl StepError {
                 "give it with `--secret id={id},src=FILE` or `--secret id={id},env=NAME`"
             )),
             Self::NoAgent(id) => Some(format!(
-                "give it with `--ssh {id}` (the agent of `SSH_AUTH_SOCK`) or `--ssh {id}=SOCKET`"
+                "give it with `--ssh {id}` (the agent of `SSH_AUTH_SOCK`), `--ssh {id}=SOCKET` or `--ssh {id}=KEY`"
             )),
             Self::Silent(_) => Some(
                 "a command that needs all of the VM's memory or processors can keep the agent from answering; \

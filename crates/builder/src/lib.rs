@@ -7,6 +7,7 @@
 //! * [`base`]: base images from a distribution's packages.
 //! * [`fetch`]: what comes from elsewhere: downloads, repositories.
 //! * [`rootfs`]: from layers to a bootable root file system, made once.
+//! * [`keys`]: private keys that RUNs may sign with.
 //! * [`progress`]: what a build says while it works.
 
 pub mod archive;
@@ -25,6 +26,7 @@ mod execute;
 pub mod fetch;
 mod fingerprint;
 mod image;
+pub mod keys;
 mod mounts;
 pub mod progress;
 pub mod rootfs;
@@ -40,5 +42,5 @@ pub use build::{Built, NoCache, Request, build};
 pub use error::{Error, Exit, StepError};
 pub use image::StoreBases;
 pub use mounts::carry::{export_cache_mount, import_cache_mount};
-pub use mounts::sensitive::{Agents, SecretSource, Secrets};
+pub use mounts::sensitive::{Agent, Agents, SecretSource, Secrets};
 pub use vm::{KernelChoice, VmOptions};

@@ -16,6 +16,7 @@ pub(crate) const OWN_FAILURE: u8 = 125;
 pub(crate) struct Hinted {
     message: String,
     hint: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl fmt::Display for Hinted {
@@ -24,13 +25,33 @@ impl fmt::Display for Hinted {
     }
 }
 
-impl std::error::Error for Hinted {}
+impl std::error::Error for Hinted {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let source = self.source.as_deref()?;
+        Some(source)
+    }
+}
 
 /// An error with a hint.
 pub(crate) fn hinted(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
     Hinted {
         message: message.into(),
         hint: hint.into(),
+        source: None,
+    }
+    .into()
+}
+
+/// An error with a cause and a hint.
+pub(crate) fn hinted_by(
+    message: impl Into<String>,
+    hint: impl Into<String>,
+    source: impl std::error::Error + Send + Sync + 'static,
+) -> anyhow::Error {
+    Hinted {
+        message: message.into(),
+        hint: hint.into(),
+        source: Some(Box::new(source)),
     }
     .into()
 }

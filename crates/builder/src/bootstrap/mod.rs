@@ -9,7 +9,6 @@ mod turns;
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -27,6 +26,7 @@ use agent::Agents;
 pub(crate) use turns::Turns;
 
 use crate::mounts::Material;
+use crate::mounts::sensitive::Agent;
 
 /// How many events may wait for the builder before the guest has to. Each may be a message of the
 /// largest size.
@@ -110,10 +110,10 @@ impl Conversation {
             .retain(|_, material| !is_secret(material));
     }
 
-    /// Lets `command` talk to the SSH agents at these sockets, by the ids that its mounts name,
-    /// until it has ended. To be called before the command is sent.
-    pub(crate) fn allow_agents(&self, command: u32, sockets: BTreeMap<String, PathBuf>) {
-        self.shared.agents.allow(command, sockets);
+    /// Lets `command` talk to these SSH agents, by the ids that its mounts name, until it has
+    /// ended. To be called before the command is sent.
+    pub(crate) fn allow_agents(&self, command: u32, agents: BTreeMap<String, Agent>) {
+        self.shared.agents.allow(command, agents);
     }
 }
 

@@ -23,7 +23,7 @@ use firebuild_protocol::command;
 use crate::current::Current;
 use crate::error::StepError;
 use bind::Bound;
-use sensitive::{CERTIFICATES, Secret};
+use sensitive::{Agent, CERTIFICATES, Secret};
 
 /// What the guest may read for one command.
 #[derive(Debug)]
@@ -41,8 +41,8 @@ pub(crate) struct Mounted {
     pub(crate) mounts: Vec<command::Mount>,
     /// What is read for them, by name.
     pub(crate) materials: Vec<(String, Material)>,
-    /// The sockets of the agents that it may talk to, by their ids.
-    pub(crate) agents: BTreeMap<String, PathBuf>,
+    /// The agents that it may talk to, by their ids.
+    pub(crate) agents: BTreeMap<String, Agent>,
     /// Variables that the process sees beside those of the plan.
     pub(crate) variables: Vec<(String, String)>,
     /// What must not be shown.
@@ -134,8 +134,8 @@ impl Current<'_> {
     fn agent(&self, ssh: &mount::Ssh, mounted: &mut Mounted) -> Result<String, StepError> {
         let agents = &self.build.request.agents;
         let id = agents.id(ssh)?;
-        if let Some(socket) = agents.socket(&id) {
-            mounted.agents.insert(id.clone(), socket.to_owned());
+        if let Some(agent) = agents.get(&id) {
+            mounted.agents.insert(id.clone(), agent.clone());
         }
         Ok(id)
     }

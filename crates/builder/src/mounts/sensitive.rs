@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use firebuild_plan::mount;
 
 use crate::error::StepError;
+use crate::keys::Keyring;
 
 /// Where a RUN sees the bundle of certificates: below a directory that no image has anything in.
 pub(super) const CERTIFICATES: &str = "/dev/firebuild/ca-certificates.crt";
@@ -85,19 +87,28 @@ impl Secrets {
     }
 }
 
-/// The agents that a build's RUNs may ask for, by the paths of their sockets.
+/// The agents that a build's RUNs may ask for.
 #[derive(Debug, Clone, Default)]
-pub struct Agents(BTreeMap<String, PathBuf>);
+pub struct Agents(BTreeMap<String, Agent>);
+
+/// What answers a RUN that talks to an SSH agent.
+#[derive(Debug, Clone)]
+pub enum Agent {
+    /// An agent on the host, by the path of its socket.
+    Socket(PathBuf),
+    /// The build itself, with these keys.
+    Keys(Arc<Keyring>),
+}
 
 impl Agents {
     /// Adds an agent, in place of an earlier one of that id.
-    pub fn insert(&mut self, id: String, socket: PathBuf) {
-        self.0.insert(id, socket);
+    pub fn insert(&mut self, id: String, agent: Agent) {
+        self.0.insert(id, agent);
     }
 
-    /// Where an agent listens.
-    pub(super) fn socket(&self, id: &str) -> Option<&Path> {
-        self.0.get(id).map(PathBuf::as_path)
+    /// The agent of that id.
+    pub(super) fn get(&self, id: &str) -> Option<&Agent> {
+        self.0.get(id)
     }
 
     /// What the guest is told for a mount: nothing if there is no such agent and the RUN can do

@@ -1,4 +1,4 @@
-//! Connections of a RUN to SSH agents on the host.
+//! Connections of a RUN to SSH agents: those on the host, and keys that the build holds itself.
 //!
 //! An agent holds keys, and a step may use those that its mounts name, for as long as it runs: it
 //! may list them and have something signed, and nothing else. So whole messages of the agent's
@@ -9,7 +9,6 @@
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use firebuild_protocol::v1::AgentData;
@@ -18,6 +17,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::Status;
+
+use crate::keys::Keyring;
+use crate::mounts::sensitive::Agent;
 
 /// How many connections there may be at once.
 pub(super) const CONNECTIONS: usize = 8;
@@ -42,7 +44,7 @@ pub(super) struct Agents {
 
 #[derive(Debug)]
 struct Allowed {
-    sockets: BTreeMap<String, PathBuf>,
+    agents: BTreeMap<String, Agent>,
     /// Connections end when it is gone.
     running: watch::Sender<()>,
 }
@@ -62,10 +64,10 @@ pub(super) trait Guest: Stream<Item = Result<AgentData, Status>> + Unpin + Send 
 impl<S: Stream<Item = Result<AgentData, Status>> + Unpin + Send> Guest for S {}
 
 impl Agents {
-    /// Lets `command` talk to the agents at these sockets, by their ids, until it has ended.
-    pub(super) fn allow(&self, command: u32, sockets: BTreeMap<String, PathBuf>) {
+    /// Lets `command` talk to these agents, by their ids, until it has ended.
+    pub(super) fn allow(&self, command: u32, agents: BTreeMap<String, Agent>) {
         let running = watch::Sender::new(());
-        self.allowed().insert(command, Allowed { sockets, running });
+        self.allowed().insert(command, Allowed { agents, running });
     }
 
     /// Ends what `command` was allowed.
@@ -86,15 +88,15 @@ impl Agents {
         let turn =
             turn.map_err(|_| Status::resource_exhausted("too many connections to agents"))?;
         let first = guest.try_next().await?.unwrap_or_default();
-        let (socket, running) = self
+        let (agent, running) = self
             .allowed()
             .get(&first.command)
             .and_then(|allowed| {
-                let socket = allowed.sockets.get(&first.id)?.clone();
-                Some((socket, allowed.running.subscribe()))
+                let agent = allowed.agents.get(&first.id)?.clone();
+                Some((agent, allowed.running.subscribe()))
             })
             .ok_or_else(|| Status::not_found("the command was given no such agent"))?;
-        let agent = UnixStream::connect(socket)
+        let agent = Answering::open(agent)
             .await
             .map_err(|_| Status::unavailable("the agent on the host cannot be reached"))?;
         let connection = Connection {
@@ -112,7 +114,7 @@ struct Connection<G> {
     guest: G,
     /// Of the guest's, and not passed on.
     received: Vec<u8>,
-    agent: UnixStream,
+    agent: Answering,
     running: watch::Receiver<()>,
     _turn: OwnedSemaphorePermit,
 }
@@ -145,7 +147,8 @@ impl<G: Guest> Connection<G> {
         if !may_ask(&request[4..]) {
             return Ok(Some(FAILURE.to_vec()));
         }
-        self.ask(&request)
+        self.agent
+            .ask(&request)
             .await
             .map(Some)
             .map_err(|_| Status::unavailable("the agent on the host has gone"))
@@ -168,16 +171,43 @@ impl<G: Guest> Connection<G> {
             self.received.extend_from_slice(&message.data);
         }
     }
+}
 
-    async fn ask(&mut self, request: &[u8]) -> std::io::Result<Vec<u8>> {
-        self.agent.write_all(request).await?;
-        let mut answer = vec![0; 4];
-        self.agent.read_exact(&mut answer).await?;
-        let length = whole(&answer).map_err(std::io::Error::other)?;
-        answer.resize(length.unwrap_or(4), 0);
-        self.agent.read_exact(&mut answer[4..]).await?;
-        Ok(answer)
+/// An agent that a connection has been opened to.
+enum Answering {
+    Socket(UnixStream),
+    Keys(Arc<Keyring>),
+}
+
+impl Answering {
+    async fn open(agent: Agent) -> std::io::Result<Self> {
+        Ok(match agent {
+            Agent::Socket(path) => Self::Socket(UnixStream::connect(path).await?),
+            Agent::Keys(keys) => Self::Keys(keys),
+        })
     }
+
+    /// Has a whole message answered by one.
+    async fn ask(&mut self, request: &[u8]) -> std::io::Result<Vec<u8>> {
+        match self {
+            Self::Keys(keys) => Ok(message(&keys.answer(&request[4..]))),
+            Self::Socket(agent) => {
+                agent.write_all(request).await?;
+                let mut answer = vec![0; 4];
+                agent.read_exact(&mut answer).await?;
+                let length = whole(&answer).map_err(std::io::Error::other)?;
+                answer.resize(length.unwrap_or(4), 0);
+                agent.read_exact(&mut answer[4..]).await?;
+                Ok(answer)
+            }
+        }
+    }
+}
+
+/// A message with its length before it.
+fn message(body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    [&length.to_be_bytes(), body].concat()
 }
 
 /// How many bytes the first message has, as far as its beginning is there.

@@ -1,19 +1,13 @@
 //! What is let through, and a real agent on the other side.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use futures::StreamExt as _;
 use futures::channel::mpsc;
 
 use super::*;
-
-/// A message of the agent's protocol.
-fn message(body: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(body.len()).unwrap();
-    [&length.to_be_bytes(), body].concat()
-}
 
 /// An extension's request.
 fn extension(name: &str, rest: &[u8]) -> Vec<u8> {
@@ -142,20 +136,30 @@ fn hello(command: u32, id: &str) -> Result<AgentData, Status> {
 
 fn allowing(agent: &SshAgent) -> Agents {
     let agents = Agents::default();
-    let sockets = BTreeMap::from([
-        ("default".to_owned(), agent.socket()),
-        ("gone".to_owned(), agent.directory.path().join("none")),
-    ]);
-    agents.allow(3, sockets);
+    let key = agent.directory.path().join("key");
+    let keys = Keyring::read([key.as_path()]).unwrap();
+    let given = [
+        ("default", Agent::Socket(agent.socket())),
+        ("gone", Agent::Socket(agent.directory.path().join("none"))),
+        ("keys", Agent::Keys(Arc::new(keys))),
+    ];
+    let given = given.map(|(id, agent)| (id.to_owned(), agent));
+    agents.allow(3, BTreeMap::from(given));
     agents
 }
 
 #[tokio::test]
-async fn a_real_agent_lists_its_key_and_keeps_it() {
+async fn an_agent_lists_its_key_and_keeps_it() {
     let agent = SshAgent::start();
-    let agents = allowing(&agent);
+    for id in ["default", "keys"] {
+        lists_its_key_and_keeps_it(&agent, id).await;
+    }
+}
+
+async fn lists_its_key_and_keeps_it(agent: &SshAgent, id: &str) {
+    let agents = allowing(agent);
     let (mut guest, sent) = mpsc::unbounded();
-    guest.start_send(hello(3, "default")).unwrap();
+    guest.start_send(hello(3, id)).unwrap();
     let mut answers = Box::pin(agents.connect(sent).await.unwrap());
     // Everything removed, in pieces; then the keys listed, with both in one piece.
     let remove = message(&[19]);

@@ -2,15 +2,17 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Args;
 use firebuild_builder::fetch::{Credentials, Trust};
-use firebuild_builder::{Agents, SecretSource, Secrets};
+use firebuild_builder::keys::{KeyError, Keyring, Unusable};
+use firebuild_builder::{Agent, Agents, SecretSource, Secrets};
 
-use crate::error::hinted;
+use crate::error::{hinted, hinted_by};
 
 #[derive(Debug, Args)]
 pub(crate) struct SensitiveArguments {
@@ -60,19 +62,15 @@ impl SensitiveArguments {
     pub(super) fn agents(&self) -> anyhow::Result<Agents> {
         let mut agents = Agents::default();
         for AgentArgument { id, paths } in &self.agents {
-            let socket = match &paths[..] {
-                [] => std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from).ok_or_else(|| {
+            let agent = match &paths[..] {
+                [] => Agent::Socket(std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from).ok_or_else(|| {
                     let what = format!("there is no SSH agent for `--ssh {id}`: `SSH_AUTH_SOCK` is not set");
-                    hinted(what, format!("start one with `eval $(ssh-agent)` and `ssh-add`, or give its socket with `--ssh {id}=SOCKET`"))
-                })?,
-                [socket] if is_socket(socket)? => socket.clone(),
-                _ => {
-                    let what = format!("`--ssh {id}` names keys, and only sockets of agents are supported yet");
-                    let hint = "start an agent with these keys: `eval $(ssh-agent)`, `ssh-add KEY`, and `--ssh default`";
-                    return Err(hinted(what, hint));
-                }
+                    hinted(what, format!("start one with `eval $(ssh-agent)` and `ssh-add`, or give its socket with `--ssh {id}=SOCKET`, or a key with `--ssh {id}=KEY`"))
+                })?),
+                [socket] if is_socket(socket) => Agent::Socket(socket.clone()),
+                keys => Agent::Keys(Arc::new(keyring(id, keys)?)),
             };
-            agents.insert(id.clone(), socket);
+            agents.insert(id.clone(), agent);
         }
         Ok(agents)
     }
@@ -139,10 +137,37 @@ impl SensitiveArguments {
     }
 }
 
-fn is_socket(path: &std::path::Path) -> anyhow::Result<bool> {
+/// The keys of these files.
+fn keyring(id: &str, paths: &[PathBuf]) -> anyhow::Result<Keyring> {
+    for path in paths {
+        if is_socket(path) {
+            let what = format!(
+                "`--ssh {id}` names `{}`, a socket, among others",
+                path.display()
+            );
+            return Err(hinted(what, "an agent is one socket, or one or more keys"));
+        }
+    }
+    Keyring::read(paths.iter().map(PathBuf::as_path)).map_err(|error| {
+        let hint = match &error {
+            KeyError::Unusable { path, why: Unusable::Public } => {
+                let private = path.with_extension("");
+                format!("name the private key, such as `--ssh {id}={}`", private.display())
+            }
+            KeyError::Unusable { path, why: Unusable::Encrypted | Unusable::Kind } => format!(
+                "give it to an agent with `eval $(ssh-agent)` and `ssh-add {}`, and name no key: `--ssh {id}`",
+                path.display()
+            ),
+            _ => "an agent's socket or private keys are needed".to_owned(),
+        };
+        let what = format!("there is no SSH agent for `--ssh {id}`");
+        hinted_by(what, hint, error)
+    })
+}
+
+fn is_socket(path: &Path) -> bool {
     use std::os::unix::fs::FileTypeExt as _;
-    let metadata = fs_err::metadata(path).context("cannot use what `--ssh` names")?;
-    Ok(metadata.file_type().is_socket())
+    fs_err::metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
 }
 
 /// A secret and where it comes from.
