@@ -13,7 +13,7 @@ use crate::Error;
 use crate::stage::Layer;
 
 /// Counts up when the writer's output changes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Layers above a root file system that exists already are laid on in the guest up to this size
 /// together; beyond it, a new root file system is quicker.

@@ -289,6 +289,13 @@ impl Tree {
         &mut self.nodes[id.index()].metadata
     }
 
+    /// Says that a file's bytes are elsewhere. Does nothing to what is no file.
+    pub fn set_content(&mut self, id: NodeId, content: Content) {
+        if let Kind::File(old) = &mut self.nodes[id.index()].kind {
+            *old = content;
+        }
+    }
+
     /// The entries of a directory; none for anything else.
     pub fn entries(&self, id: NodeId) -> impl DoubleEndedIterator<Item = (&Name, NodeId)> {
         let entries = match &self.node(id).kind {

@@ -53,6 +53,12 @@ pub enum Error {
         /// The file.
         path: String,
     },
+    /// A block of the image that is said to hold the content of two files.
+    #[error("block {block} of the image would belong to two files")]
+    PlacedTwice {
+        /// The block's number.
+        block: u64,
+    },
     /// A device's number beyond 12 bits major and 20 bits minor.
     #[error("device `{path}` has the number {major}:{minor}, beyond what Linux knows")]
     DeviceNumber {

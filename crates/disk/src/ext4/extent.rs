@@ -6,10 +6,12 @@
 use std::io;
 use std::ops::Range;
 
+use firebuild_core::tree::Content;
+
 use super::checksum::Checksum;
-use super::geometry::BLOCK_SIZE;
+use super::geometry::{BLOCK, BLOCK_SIZE};
 use super::record::{Record, low16, low32};
-use super::space::DataSpace;
+use super::space::Blocks;
 
 const MAGIC: u16 = 0xf30a;
 /// Bytes of a header, of an extent, and of an index entry.
@@ -37,6 +39,13 @@ pub(super) struct Extent {
     block: u64,
 }
 
+impl Extent {
+    /// The blocks of the file system.
+    pub(super) fn blocks(&self) -> Range<u64> {
+        self.block..self.block + u64::from(self.length)
+    }
+}
+
 /// Takes the number and the bytes of a block to be written.
 pub(super) type Emit<'e> = dyn FnMut(u64, &[u8; BLOCK_SIZE]) -> io::Result<()> + 'e;
 
@@ -51,28 +60,44 @@ pub(super) fn contiguous(blocks: u64) -> Vec<Range<u64>> {
 pub(super) fn extents(
     runs: impl IntoIterator<Item = Range<u64>>,
     start: u64,
-    space: &DataSpace,
+    space: &Blocks,
 ) -> Vec<Extent> {
     let mut extents = Vec::new();
     let mut position = start;
     for run in runs {
-        let mut logical = run.start;
         let end = position + (run.end - run.start);
-        for mut blocks in space.blocks(position..end) {
-            while !blocks.is_empty() {
-                let length = (blocks.end - blocks.start).min(LONGEST);
-                extents.push(Extent {
-                    logical: low32(logical),
-                    length: low16(low32(length)),
-                    block: blocks.start,
-                });
-                blocks.start += length;
-                logical += length;
-            }
-        }
+        extend(&mut extents, run.start, space.blocks(position..end));
         position = end;
     }
     extents
+}
+
+/// The extents of a file whose content is in the image already: each segment begins a block, and
+/// its offset is the position of that block in `space`, in bytes.
+pub(super) fn placed(content: &Content, space: &Blocks) -> Vec<Extent> {
+    let mut extents = Vec::new();
+    for segment in &content.segments {
+        let position = segment.offset / BLOCK;
+        let positions = position..position + segment.length.div_ceil(BLOCK);
+        extend(&mut extents, segment.start / BLOCK, space.blocks(positions));
+    }
+    extents
+}
+
+/// Adds extents of neighbouring blocks, from block `logical` of the file on.
+fn extend(extents: &mut Vec<Extent>, mut logical: u64, runs: impl Iterator<Item = Range<u64>>) {
+    for mut blocks in runs {
+        while !blocks.is_empty() {
+            let length = (blocks.end - blocks.start).min(LONGEST);
+            extents.push(Extent {
+                logical: low32(logical),
+                length: low16(low32(length)),
+                block: blocks.start,
+            });
+            blocks.start += length;
+            logical += length;
+        }
+    }
 }
 
 /// Blocks that a tree of so many extents takes beside the inode.
@@ -87,7 +112,7 @@ pub(super) fn index_blocks(extents: usize) -> u64 {
 }
 
 /// Blocks that content and tree of `runs` take together from position `start` on.
-pub(super) fn total_blocks(runs: Vec<Range<u64>>, start: u64, space: &DataSpace) -> u64 {
+pub(super) fn total_blocks(runs: Vec<Range<u64>>, start: u64, space: &Blocks) -> u64 {
     let data: u64 = runs.iter().map(|run| run.end - run.start).sum();
     data + index_blocks(extents(runs, start, space).len())
 }
@@ -162,7 +187,9 @@ mod tests {
 
     #[test]
     fn splits_at_what_is_fixed_and_at_the_longest() {
-        let space = DataSpace::beside(&[0..10, 20..30], 200_000);
+        let mut space = Blocks::new();
+        space.push(10..20);
+        space.push(30..200_000);
         let found = extents([0..15, 100..40_000], 0, &space);
         let plain: Vec<_> = found
             .iter()
@@ -181,7 +208,8 @@ mod tests {
 
     #[test]
     fn counts_the_blocks_it_writes() {
-        let space = DataSpace::beside(&[], 1 << 20);
+        let mut space = Blocks::new();
+        space.push(0..1 << 20);
         for count in [0, 1, 4, 5, 340, 341, 1360, 1361, 115_600, 462_401] {
             let runs = (0..count as u64).map(|index| 2 * index..2 * index + 1);
             let found = extents(runs, 0, &space);

@@ -1,12 +1,11 @@
 //! Which block is for what: groups, their bitmaps and inode tables, and what is left for data.
 //!
-//! The bitmaps and inode tables of 16 groups lie together at the begin of the first of them
-//! (`flex_bg`), behind the superblock and group descriptors that some groups carry
-//! (`sparse_super`). All other blocks, in ascending order, are the [`DataSpace`].
+//! The first blocks of some groups are kept for a superblock and the group descriptors
+//! (`sparse_super`), and more of them than most file systems need. All other blocks are free for
+//! data, and the bitmaps and inode tables of all groups lie behind all data (`flex_bg` lets them be
+//! anywhere). So where data lie does not depend on how much comes after them.
 
-use std::ops::Range;
-
-use super::space::DataSpace;
+use super::space::Blocks;
 
 /// Bytes in a block; the only block size written.
 pub(super) const BLOCK_SIZE: usize = 4096;
@@ -22,11 +21,13 @@ pub(super) const INODE_SIZE: usize = 256;
 pub(super) const INODES_PER_BLOCK: u64 = BLOCK / INODE_SIZE as u64;
 /// Bytes in a group descriptor, as feature `64bit` has them.
 pub(super) const DESCRIPTOR_SIZE: usize = 64;
-/// Groups whose metadata lie together, as a power of two.
+/// Groups whose metadata lie together, as a power of two; it tells Linux how to spread new files.
 pub(super) const LOG_GROUPS_PER_FLEX: u8 = 4;
 /// 16 TiB: beyond it, block numbers would need more than 32 bits everywhere.
 pub(super) const MOST_BLOCKS: u64 = 1 << 32;
-/// The least that the last group must have beside its own metadata, as in mke2fs.
+/// Blocks kept for a superblock and the descriptors of up to 504 GiB.
+pub(super) const LEAST_RESERVE: u64 = 64;
+/// The least that the last group must have beside what is kept in it, as in mke2fs.
 const LEAST_GROUP: u64 = 50;
 
 /// The numbers that all else follows from.
@@ -60,7 +61,7 @@ impl Geometry {
         self.groups() * u64::from(self.inodes_per_group)
     }
 
-    pub(super) fn blocks_of(&self, group: u64) -> Range<u64> {
+    pub(super) fn blocks_of(&self, group: u64) -> std::ops::Range<u64> {
         let start = group * BLOCKS_PER_GROUP;
         start..(start + BLOCKS_PER_GROUP).min(self.blocks)
     }
@@ -70,23 +71,35 @@ impl Geometry {
         u64::from(self.inodes_per_group).div_ceil(INODES_PER_BLOCK)
     }
 
-    /// Blocks that all group descriptors take.
-    pub(super) fn descriptor_blocks(&self) -> u64 {
-        (self.groups() * DESCRIPTOR_SIZE as u64).div_ceil(BLOCK)
-    }
-
     /// Blocks that superblock and descriptors take at the begin of a group; 0 if it has none.
     pub(super) fn head(&self, group: u64) -> u64 {
         if has_superblock(group) {
-            1 + self.descriptor_blocks()
+            reserve(self.blocks)
         } else {
             0
         }
     }
 }
 
+/// Blocks that a superblock and the descriptors of so many blocks take.
+pub(super) fn reserve(blocks: u64) -> u64 {
+    let groups = blocks.div_ceil(BLOCKS_PER_GROUP);
+    1 + (groups * DESCRIPTOR_SIZE as u64).div_ceil(BLOCK)
+}
+
+/// The least number of blocks from `blocks` on with which the last group is worth having.
+pub(super) fn rounded(blocks: u64, reserve: u64) -> u64 {
+    let last = blocks % BLOCKS_PER_GROUP;
+    let least = reserve + LEAST_GROUP;
+    if last == 0 || last >= least {
+        blocks
+    } else {
+        blocks + (least - last)
+    }
+}
+
 /// True for 0, 1 and the powers of 3, 5 and 7: the groups that carry superblock and descriptors.
-pub(super) fn has_superblock(group: u64) -> bool {
+fn has_superblock(group: u64) -> bool {
     let power_of = |base: u64| {
         let mut rest = group;
         while rest.is_multiple_of(base) {
@@ -95,6 +108,22 @@ pub(super) fn has_superblock(group: u64) -> bool {
         rest == 1
     };
     group <= 1 || [3, 5, 7].into_iter().any(power_of)
+}
+
+/// The first blocks of all groups with a superblock, below `blocks`, but for the first group.
+pub(super) fn has_superblock_before(blocks: u64) -> Vec<u64> {
+    let groups = blocks.div_ceil(BLOCKS_PER_GROUP);
+    let powers = |base: u64| {
+        std::iter::successors(Some(base), move |power| power.checked_mul(base))
+            .take_while(move |power| *power < groups)
+    };
+    let mut found: Vec<u64> = std::iter::once(1)
+        .chain([3, 5, 7].into_iter().flat_map(powers))
+        .filter(|group| *group < groups)
+        .map(|group| group * BLOCKS_PER_GROUP)
+        .collect();
+    found.sort_unstable();
+    found
 }
 
 /// Where the metadata of one group are.
@@ -111,43 +140,47 @@ pub(super) struct Layout {
     pub(super) geometry: Geometry,
     /// By group.
     pub(super) places: Vec<Place>,
-    /// Blocks of superblocks, descriptors, bitmaps and inode tables: ascending, not adjacent.
-    pub(super) fixed: Vec<Range<u64>>,
-    /// All others.
-    pub(super) space: DataSpace,
+    /// All that is not kept for superblocks and descriptors.
+    pub(super) space: Blocks,
+    /// The positions of bitmaps and inode tables: ascending.
+    pub(super) metadata: Vec<std::ops::Range<u64>>,
+    /// The position behind them.
+    pub(super) end: u64,
 }
 
 impl Layout {
-    /// `None` if the metadata do not fit, or leave too little of the last group.
-    pub(super) fn new(geometry: Geometry) -> Option<Self> {
-        let mut placer = Placer {
+    /// Puts bitmaps and tables at the first positions from `start` on. `None` if there is no room
+    /// for them in any file system.
+    pub(super) fn new(geometry: Geometry, space: Blocks, start: u64) -> Option<Self> {
+        let groups = usize::try_from(geometry.groups()).ok()?;
+        let mut layout = Self {
             geometry,
-            cursor: 0,
-            taken: Vec::new(),
-        };
-        let mut places = vec![Place::default(); usize::try_from(geometry.groups()).ok()?];
-        for (flex, places) in places.chunks_mut(1 << LOG_GROUPS_PER_FLEX).enumerate() {
-            placer.flex_group((flex as u64) << LOG_GROUPS_PER_FLEX, places)?;
-        }
-        let last = geometry.blocks_of(geometry.groups() - 1);
-        let mut fixed = placer.taken;
-        let heads = (0..geometry.groups()).map(|group| {
-            let start = group * BLOCKS_PER_GROUP;
-            start..start + geometry.head(group)
-        });
-        fixed.extend(heads.filter(|head| !head.is_empty()));
-        let fixed = merged(fixed);
-        let end = fixed.last()?.end;
-        if end + LEAST_GROUP > last.end && end > last.start || last.end - last.start < LEAST_GROUP {
-            return None;
-        }
-        let space = DataSpace::beside(&fixed, geometry.blocks);
-        Some(Self {
-            geometry,
-            places,
-            fixed,
+            places: vec![Place::default(); groups],
             space,
-        })
+            metadata: Vec::new(),
+            end: start,
+        };
+        for group in 0..groups {
+            layout.places[group].block_bitmap = layout.take(1)?;
+        }
+        for group in 0..groups {
+            layout.places[group].inode_bitmap = layout.take(1)?;
+        }
+        for group in 0..groups {
+            layout.places[group].inode_table = layout.take(geometry.table_blocks())?;
+        }
+        Some(layout)
+    }
+
+    /// The next `count` blocks in one piece.
+    fn take(&mut self, count: u64) -> Option<u64> {
+        let start = self.space.neighbours(self.end, count)?;
+        self.end = start + count;
+        match self.metadata.last_mut() {
+            Some(last) if last.end == start => last.end = self.end,
+            _ => self.metadata.push(start..self.end),
+        }
+        Some(self.space.block(start))
     }
 
     /// The block and the offset in it of an inode.
@@ -158,55 +191,6 @@ impl Layout {
     }
 }
 
-/// Hands out blocks for bitmaps and tables.
-struct Placer {
-    geometry: Geometry,
-    cursor: u64,
-    taken: Vec<Range<u64>>,
-}
-
-impl Placer {
-    fn flex_group(&mut self, first: u64, places: &mut [Place]) -> Option<()> {
-        self.cursor = first * BLOCKS_PER_GROUP;
-        for place in places.iter_mut() {
-            place.block_bitmap = self.take(1)?;
-        }
-        for place in places.iter_mut() {
-            place.inode_bitmap = self.take(1)?;
-        }
-        for place in places.iter_mut() {
-            place.inode_table = self.take(self.geometry.table_blocks())?;
-        }
-        Some(())
-    }
-
-    /// The next `count` blocks in one piece, which is at most 2048 and so meets at most one head.
-    fn take(&mut self, count: u64) -> Option<u64> {
-        let group = (self.cursor + count - 1) / BLOCKS_PER_GROUP;
-        let head = self.geometry.head(group);
-        if head > 0 {
-            self.cursor = self.cursor.max(group * BLOCKS_PER_GROUP + head);
-        }
-        let start = self.cursor;
-        self.cursor += count;
-        self.taken.push(start..self.cursor);
-        (self.cursor <= self.geometry.blocks).then_some(start)
-    }
-}
-
-/// Sorted, with adjacent ranges made one.
-fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
-    ranges.sort_unstable_by_key(|range| range.start);
-    ranges.dedup_by(|next, before| {
-        let adjacent = next.start == before.end;
-        if adjacent {
-            before.end = next.end;
-        }
-        adjacent
-    });
-    ranges
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,36 +199,43 @@ mod tests {
     fn superblocks_are_sparse() {
         let groups: Vec<_> = (0..400).filter(|group| has_superblock(*group)).collect();
         assert_eq!(groups, [0, 1, 3, 5, 7, 9, 25, 27, 49, 81, 125, 243, 343]);
+        let heads = has_superblock_before(400 * BLOCKS_PER_GROUP);
+        let listed: Vec<_> = heads.iter().map(|head| head / BLOCKS_PER_GROUP).collect();
+        assert_eq!(listed, groups[1..]);
+        assert!(has_superblock_before(BLOCKS_PER_GROUP).is_empty());
     }
 
     #[test]
-    fn every_block_has_one_purpose() {
-        let sizes = [256, 32_768, 33_024, 65_536, 600_000, 2_000_000, 5_000_000];
-        for (blocks, inodes) in sizes
-            .into_iter()
-            .flat_map(|size| [(size, 16), (size, size)])
-        {
+    fn metadata_come_behind_the_data_in_one_piece() {
+        for (blocks, inodes, start) in [
+            (256, 16, 0),
+            (65_536, 65_536, 40_000),
+            (2_000_000, 1 << 20, 7),
+        ] {
             let geometry = Geometry::new(blocks, inodes).unwrap();
             assert!(geometry.inodes() >= inodes);
-            let Some(layout) = Layout::new(geometry) else {
-                assert!(blocks == 33_024 && inodes == blocks, "{blocks} {inodes}");
-                continue;
-            };
-            let mut fixed = 0;
-            for pair in layout.fixed.windows(2) {
-                assert!(pair[0].end < pair[1].start);
-            }
-            for range in &layout.fixed {
-                fixed += range.end - range.start;
-            }
-            let heads: u64 = (0..geometry.groups())
-                .map(|group| geometry.head(group))
+            let space = Blocks::of_data(LEAST_RESERVE);
+            let layout = Layout::new(geometry, space, start).unwrap();
+            let count: u64 = layout
+                .metadata
+                .iter()
+                .map(|range| range.end - range.start)
                 .sum();
-            assert_eq!(
-                fixed,
-                heads + geometry.groups() * (2 + geometry.table_blocks())
-            );
-            assert_eq!(fixed + layout.space.capacity(), blocks);
+            assert_eq!(count, geometry.groups() * (2 + geometry.table_blocks()));
+            assert!(layout.metadata[0].start >= start);
+            for place in &layout.places {
+                let table = place.inode_table..place.inode_table + geometry.table_blocks();
+                for head in has_superblock_before(blocks) {
+                    assert!(table.end <= head || table.start >= head + LEAST_RESERVE);
+                }
+            }
         }
+    }
+
+    #[test]
+    fn a_last_group_is_worth_having() {
+        assert_eq!(rounded(BLOCKS_PER_GROUP, 64), BLOCKS_PER_GROUP);
+        assert_eq!(rounded(BLOCKS_PER_GROUP + 1, 64), BLOCKS_PER_GROUP + 114);
+        assert_eq!(rounded(BLOCKS_PER_GROUP + 256, 64), BLOCKS_PER_GROUP + 256);
     }
 }

@@ -2,7 +2,11 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
+
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 
 use super::geometry::{BLOCK, BLOCK_SIZE};
 
@@ -18,9 +22,9 @@ pub(super) struct Image<'f> {
 }
 
 impl<'f> Image<'f> {
-    /// Empties `file` and makes it a hole of `blocks`.
-    pub(super) fn new(file: &'f File, blocks: u64) -> io::Result<Self> {
-        file.set_len(0)?;
+    /// Makes what `file` has from block `kept` on a hole, up to `blocks`.
+    pub(super) fn new(file: &'f File, kept: u64, blocks: u64) -> io::Result<Self> {
+        file.set_len(kept * BLOCK)?;
         file.set_len(blocks * BLOCK)?;
         Ok(Self {
             file,
@@ -58,6 +62,29 @@ impl<'f> Image<'f> {
     /// Puts one whole block.
     pub(super) fn put_block(&mut self, block: u64, bytes: &[u8; BLOCK_SIZE]) -> io::Result<()> {
         self.put(block * BLOCK, bytes)
+    }
+
+    /// Makes blocks a hole that may hold something.
+    pub(super) fn clear(&mut self, blocks: Range<u64>) -> io::Result<()> {
+        self.flush()?;
+        let (start, length) = (blocks.start * BLOCK, (blocks.end - blocks.start) * BLOCK);
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(self.file, flags, start, length) {
+            Err(Errno::OPNOTSUPP) => self.zero(start, length),
+            other => Ok(other?),
+        }
+    }
+
+    fn zero(&self, mut start: u64, mut length: u64) -> io::Result<()> {
+        let zeros = vec![0; BUFFER];
+        while length > 0 {
+            let size = length.min(BUFFER as u64);
+            let piece = usize::try_from(size).unwrap_or(BUFFER);
+            self.file.write_all_at(&zeros[..piece], start)?;
+            start += size;
+            length -= size;
+        }
+        Ok(())
     }
 
     /// Writes what is gathered.

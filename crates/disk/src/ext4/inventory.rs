@@ -11,10 +11,11 @@ use firebuild_core::ByteSize;
 use firebuild_core::tree::{Content, Device, Kind, Metadata, Node, NodeId, Tree, Xattrs, shown};
 
 use super::directory;
-use super::extent;
+use super::extent::{self, Extent};
 use super::geometry::BLOCK;
 use super::hash::Seed;
 use super::inode::{FIRST, LONGEST_FAST_SYMLINK, ROOT};
+use super::space::Blocks;
 use super::xattr::{self, MOST_SHARING, Placement};
 use crate::Error;
 
@@ -27,7 +28,7 @@ const LONGEST_FILE: u64 = (u32::MAX as u64) * BLOCK;
 
 /// A node that gets an inode.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Item {
+pub(super) struct Item<'t> {
     pub(super) node: NodeId,
     /// Names, and for a directory its own `.` and its subdirectories' `..`.
     pub(super) links: u32,
@@ -37,6 +38,8 @@ pub(super) struct Item {
     pub(super) blocks: u64,
     /// Place of its attributes in [`Inventory::xattr_blocks`], if they are not in the inode.
     pub(super) xattr_block: Option<u32>,
+    /// For a file whose content is in the image already: the blocks of its source.
+    pub(super) placed: Option<&'t Blocks>,
 }
 
 /// A block of attributes that one or more inodes have.
@@ -55,11 +58,10 @@ pub(super) struct SharedXattrs {
 }
 
 /// All that gets an inode.
-#[derive(Debug)]
 pub(super) struct Inventory<'t> {
     pub(super) tree: &'t Tree,
     /// The root directory, then the inodes from [`FIRST`] on.
-    pub(super) items: Vec<Item>,
+    pub(super) items: Vec<Item<'t>>,
     pub(super) xattr_blocks: Vec<SharedXattrs>,
     /// Inodes for values of attributes; their numbers follow those of the items.
     pub(super) values: u32,
@@ -68,11 +70,19 @@ pub(super) struct Inventory<'t> {
     /// The block of attributes that is not yet shared by as many as may.
     open: HashMap<&'t Xattrs, u32>,
     hash_seed: Seed,
+    placed: &'t Placed<'t>,
 }
+
+/// The blocks of a source whose bytes are in the image already.
+pub(super) type Placed<'p> = dyn Fn(u32) -> Option<&'p Blocks> + 'p;
 
 impl<'t> Inventory<'t> {
     /// Numbers and checks all that can be reached from the root.
-    pub(super) fn of(tree: &'t Tree, hash_seed: Seed) -> Result<Self, Error> {
+    pub(super) fn of(
+        tree: &'t Tree,
+        hash_seed: Seed,
+        placed: &'t Placed<'t>,
+    ) -> Result<Self, Error> {
         let mut inventory = Self {
             tree,
             items: Vec::new(),
@@ -81,6 +91,7 @@ impl<'t> Inventory<'t> {
             numbers: vec![0; tree.capacity()],
             open: HashMap::new(),
             hash_seed,
+            placed,
         };
         let mut result = Ok(());
         tree.walk(&mut |path, id| {
@@ -114,10 +125,18 @@ impl<'t> Inventory<'t> {
     }
 
     /// The runs of blocks that an item's content covers, in numbers of the file's own blocks.
-    pub(super) fn runs(&self, item: &Item) -> Vec<Range<u64>> {
+    pub(super) fn runs(&self, item: &Item<'_>) -> Vec<Range<u64>> {
         match &self.tree.node(item.node).kind {
             Kind::File(content) => runs(content),
             _ => extent::contiguous(item.blocks),
+        }
+    }
+
+    /// The extents of a file whose content is in the image already; none for anything else.
+    pub(super) fn placed_extents(&self, item: &Item<'_>) -> Option<Vec<Extent>> {
+        match &self.tree.node(item.node).kind {
+            Kind::File(content) => Some(extent::placed(content, item.placed?)),
+            _ => None,
         }
     }
 
@@ -140,6 +159,7 @@ impl<'t> Inventory<'t> {
             links: self.links(id),
             parent: ROOT,
             blocks: self.content_blocks(path, id, node)?,
+            placed: self.placed(path, node)?,
             xattr_block: self.xattr_block(path, id, &node.metadata.xattrs)?,
         };
         self.items.push(item);
@@ -187,6 +207,20 @@ impl<'t> Inventory<'t> {
                 Ok(0)
             }
             Kind::Fifo | Kind::Socket => Ok(0),
+        }
+    }
+
+    fn placed(&self, path: &[u8], node: &Node) -> Result<Option<&'t Blocks>, Error> {
+        let Kind::File(content) = &node.kind else {
+            return Ok(None);
+        };
+        let Some(blocks) = (self.placed)(content.source) else {
+            return Ok(None);
+        };
+        if is_aligned(content, blocks.count()) {
+            Ok(Some(blocks))
+        } else {
+            Err(Error::Segments { path: shown(path) })
         }
     }
 
@@ -292,6 +326,21 @@ fn check_content(path: &[u8], content: &Content) -> Result<(), Error> {
         };
     }
     Ok(())
+}
+
+/// Whether each segment begins a block and ends one, or ends where nothing follows, within a source
+/// of so many blocks.
+fn is_aligned(content: &Content, count: u64) -> bool {
+    let mut end = 0;
+    content.segments.iter().all(|segment| {
+        let blocks = segment.length.div_ceil(BLOCK);
+        let fits = segment.start.is_multiple_of(BLOCK)
+            && segment.offset.is_multiple_of(BLOCK)
+            && segment.start >= end
+            && segment.offset / BLOCK + blocks <= count;
+        end = segment.start + blocks * BLOCK;
+        fits
+    })
 }
 
 fn check_symlink(path: &[u8], target: &[u8]) -> Result<(), Error> {

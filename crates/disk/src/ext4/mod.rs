@@ -5,6 +5,10 @@
 //! `Job` writes: directories, symbolic links and attributes, files, inodes, bitmaps, descriptors.
 //! Nothing is written twice, and what stays zero is never written, so the image is sparse.
 //!
+//! Files' content may also come first, before the tree is known: [`Room`] hands out blocks in which
+//! it can be written as it arrives, and [`finish`] makes the file system around it. Nothing else is
+//! at a place that depends on how much there is of anything.
+//!
 //! # The format
 //! Linux describes it in `Documentation/filesystems/ext4`; these are its sections, where they are
 //! implemented, and what was chosen.
@@ -12,7 +16,7 @@
 //! | section | here | chosen |
 //! |---|---|---|
 //! | Super Block | `superblock` | blocks of 4 KiB, inodes of 256 bytes, no time but 0, errors go on |
-//! | Layout, Flexible Block Groups | `geometry` | metadata of 16 groups together; copies of the superblock as `sparse_super` has them |
+//! | Layout, Flexible Block Groups | `geometry` | all groups' bitmaps and inode tables together, behind the data; copies of the superblock as `sparse_super` has them |
 //! | Lazy Block Group Initialization | `group` | bitmaps of untouched groups are not written; inode tables are marked as zeroed, for holes are |
 //! | Block and inode Bitmaps | `bitmap` | |
 //! | Index Nodes | `inode` | in the order of the tree's names; change and access times are the modification's |
@@ -20,7 +24,7 @@
 //! | Directory Entries, Hash Tree Directories | `directory`, `hash` | an index from two blocks on; half MD4, unsigned; leaves filled up |
 //! | Extended Attributes | `xattr`, `acl` | all in the inode if they fit, else all in a block, shared by up to 1024 inodes |
 //! | Large Extended Attribute Values | `xattr`, `tables` | the largest values, as many as it takes; the feature is set only then |
-//! | Journal (jbd2) | `journal` | inside, empty, only if asked for; behind the first metadata |
+//! | Journal (jbd2) | `journal` | inside, empty, only if asked for |
 //! | Checksums | `checksum` | everywhere (`metadata_csum`) |
 //!
 //! Some of it stands in Linux's source alone: an inode counts the blocks of its attribute block and
@@ -64,6 +68,8 @@ use firebuild_core::tree::Tree;
 use firebuild_core::{ByteSize, Digest};
 
 use crate::{ContentSource, Error, NoContent};
+pub use space::{Blocks, Room};
+
 use image::Image;
 use inventory::Inventory;
 use plan::Plan;
@@ -133,20 +139,43 @@ pub fn write(
     output: &File,
     options: &Options,
 ) -> Result<Summary, Error> {
+    finish(tree, content, &Room::new(), output, options)
+}
+
+/// Writes a file system around content that is in `output` already, in blocks of `room`.
+///
+/// A source that is placed ([`ContentSource::placed`]) is where its blocks say: the segments of its
+/// files begin at multiples of 4096 bytes in file and source, and what such a block has beyond its
+/// segment must be zeros. What `room` handed out and no file of `tree` has becomes a hole.
+///
+/// Everything else is as in [`write`]; with a room of which nothing was taken it is the same.
+///
+/// # Errors
+/// Those of [`write`]; [`Error::Segments`] for a segment that begins elsewhere or that its source
+/// does not have; [`Error::PlacedTwice`].
+pub fn finish(
+    tree: &Tree,
+    content: &(impl ContentSource + ?Sized),
+    room: &Room,
+    output: &File,
+    options: &Options,
+) -> Result<Summary, Error> {
     if options.label.len() > superblock::LONGEST_LABEL {
         let label = options.label.clone();
         return Err(Error::Label { label });
     }
     let identity = identify(options);
-    let inventory = Inventory::of(tree, identity.hash_seed)?;
-    let plan = Plan::new(&inventory, options)?;
+    let placed = |source| content.placed(source);
+    let inventory = Inventory::of(tree, identity.hash_seed, &placed)?;
+    let plan = Plan::new(&inventory, options, room.taken())?;
     let job = Job {
         inventory,
         plan,
         identity,
     };
     let blocks = job.plan.layout.geometry.blocks;
-    let mut image = Image::new(output, blocks).map_err(Error::Write)?;
+    let mut image = Image::new(output, room.end(), blocks).map_err(Error::Write)?;
+    job.clear(room, &mut image).map_err(Error::Write)?;
     job.write_content(content, &mut image)?;
     job.write_tables(&mut image).map_err(Error::Write)
 }

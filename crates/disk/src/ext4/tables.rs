@@ -8,7 +8,7 @@ use firebuild_core::tree::Kind;
 
 use super::Summary;
 use super::bitmap::Bitmap;
-use super::extent::{self, ROOT_SIZE};
+use super::extent::{self, Extent, ROOT_SIZE};
 use super::geometry::{BLOCK, BLOCKS_PER_GROUP, Layout, MOST_INODES_PER_GROUP};
 use super::group::Group;
 use super::image::Image;
@@ -18,6 +18,15 @@ use super::record::{low16, low32};
 use super::superblock::{self, Superblock};
 use super::writer::{Job, attributes, values};
 use super::xattr;
+
+/// Where an inode's content is.
+struct Mapped {
+    extents: Vec<Extent>,
+    /// Its blocks.
+    data: u64,
+    /// The first position of its extent tree.
+    index: u64,
+}
 
 impl Job<'_> {
     /// Writes inodes and everything that describes them and the blocks.
@@ -48,7 +57,7 @@ impl Job<'_> {
         &self,
         number: u32,
         index: usize,
-        item: &Item,
+        item: &Item<'_>,
         image: &mut Image<'_>,
     ) -> io::Result<()> {
         let node = self.inventory.tree.node(item.node);
@@ -66,11 +75,19 @@ impl Job<'_> {
         if item.blocks == 0 && !matches!(node.kind, Kind::File(_)) {
             return self.put_inode(number, &inode, image);
         }
-        let mapped = (self.inventory.runs(item), self.plan.allocation.items[index]);
-        self.put_mapped(number, inode, mapped, image).map(drop)
+        let start = self.plan.allocation.items[index];
+        let mapped = match self.inventory.placed_extents(item) {
+            Some(extents) => Mapped {
+                extents,
+                data: item.blocks,
+                index: start,
+            },
+            None => self.following(self.inventory.runs(item), start),
+        };
+        self.put_mapped(number, inode, &mapped, image).map(drop)
     }
 
-    fn describe_xattrs(&self, item: &Item, inode: &mut Inode) {
+    fn describe_xattrs(&self, item: &Item<'_>, inode: &mut Inode) {
         if let Some(index) = item.xattr_block {
             let position = self.plan.allocation.xattr_blocks[index as usize];
             inode.xattr_block = self.space().block(position);
@@ -96,7 +113,8 @@ impl Job<'_> {
         inode.size = blocks * BLOCK;
         let size = inode.size;
         let runs = extent::contiguous(blocks);
-        let root = self.put_mapped(inode::JOURNAL, inode, (runs, start), image)?;
+        let mapped = self.following(runs, start);
+        let root = self.put_mapped(inode::JOURNAL, inode, &mapped, image)?;
         Ok(Some((root, size)))
     }
 
@@ -114,28 +132,37 @@ impl Job<'_> {
             inode.value_hash = Some(xattr::value_hash(value.bytes, self.identity.checksum()));
             let count = value.positions.end - value.positions.start;
             let runs = extent::contiguous(count);
-            self.put_mapped(value.inode, inode, (runs, value.positions.start), image)?;
+            let mapped = self.following(runs, value.positions.start);
+            self.put_mapped(value.inode, inode, &mapped, image)?;
         }
         Ok(())
     }
 
-    /// Writes an inode whose content lies from a position on, and returns its extent tree's root.
+    /// Content whose runs follow each other from a position on, with its extent tree behind them.
+    fn following(&self, runs: Vec<Range<u64>>, start: u64) -> Mapped {
+        let data: u64 = runs.iter().map(|run| run.end - run.start).sum();
+        Mapped {
+            extents: extent::extents(runs, start, self.space()),
+            data,
+            index: start + data,
+        }
+    }
+
+    /// Writes an inode and its extent tree, and returns the tree's root.
     fn put_mapped(
         &self,
         number: u32,
         mut inode: Inode,
-        (runs, start): (Vec<Range<u64>>, u64),
+        mapped: &Mapped,
         image: &mut Image<'_>,
     ) -> io::Result<[u8; ROOT_SIZE]> {
-        let data: u64 = runs.iter().map(|run| run.end - run.start).sum();
-        let extents = extent::extents(runs, start, self.space());
-        let index = extent::index_blocks(extents.len());
-        let end = start + data;
-        let blocks = self.space().blocks(end..end + index).flatten();
+        let index = extent::index_blocks(mapped.extents.len());
+        let positions = mapped.index..mapped.index + index;
+        let blocks = self.space().blocks(positions).flatten();
         let seed = self.identity.checksum().of_inode(number);
         let mut emit = |block, bytes: &_| image.put_block(block, bytes);
-        inode.root = extent::encode(&extents, blocks, seed, &mut emit)?;
-        inode.blocks += data + index;
+        inode.root = extent::encode(&mapped.extents, blocks, seed, &mut emit)?;
+        inode.blocks += mapped.data + index;
         inode.flags |= inode::EXTENTS_FLAG;
         self.put_inode(number, &inode, image)?;
         Ok(inode.root)
@@ -154,7 +181,10 @@ impl Job<'_> {
     ) -> io::Result<Summary> {
         let layout = &self.plan.layout;
         let seed = self.identity.checksum();
-        let mut used = Used::new(layout, self.plan.allocation.used);
+        let mut used = Used {
+            ranges: &self.plan.used,
+            next: 0,
+        };
         let mut descriptors = Vec::new();
         let (mut free_blocks, mut free_inodes) = (0, 0);
         for (number, directories) in (0..).zip(directories) {
@@ -219,7 +249,7 @@ impl Job<'_> {
         &self,
         number: u64,
         group: &mut Group,
-        used: &mut Used,
+        used: &mut Used<'_>,
         image: &mut Image<'_>,
     ) -> io::Result<()> {
         let geometry = &self.plan.layout.geometry;
@@ -268,21 +298,14 @@ fn write_heads(
 }
 
 /// All blocks in use, to be asked for group by group.
-struct Used {
+struct Used<'p> {
     /// Ascending, not overlapping.
-    ranges: Vec<Range<u64>>,
+    ranges: &'p [Range<u64>],
     /// The first that may reach into what is asked for next.
     next: usize,
 }
 
-impl Used {
-    fn new(layout: &Layout, positions: u64) -> Self {
-        let mut ranges = layout.fixed.clone();
-        ranges.extend(layout.space.blocks(0..positions));
-        ranges.sort_unstable_by_key(|range| range.start);
-        Self { ranges, next: 0 }
-    }
-
+impl Used<'_> {
     /// What is in use of `group`, which begins where the last one ended.
     fn within(&mut self, group: Range<u64>) -> impl Iterator<Item = Range<u64>> {
         while self

@@ -15,7 +15,7 @@ use super::inode;
 use super::inventory::{Inventory, Item, SharedXattrs};
 use super::journal;
 use super::plan::Plan;
-use super::space::DataSpace;
+use super::space::{Blocks, Room};
 use super::xattr::{self, Attribute, XattrBlock};
 use crate::{ContentSource, Error};
 
@@ -35,7 +35,6 @@ impl Identity<'_> {
 }
 
 /// All that is known before the first byte is written.
-#[derive(Debug)]
 pub(super) struct Job<'a> {
     pub(super) inventory: Inventory<'a>,
     pub(super) plan: Plan,
@@ -66,6 +65,9 @@ impl Job<'_> {
                 .map_err(Error::Write)?;
         }
         for (item, start) in self.inventory.items.iter().zip(&self.plan.allocation.items) {
+            if item.placed.is_some() {
+                continue;
+            }
             if let Kind::File(content) = &self.inventory.tree.node(item.node).kind {
                 let file = FileWriter {
                     content,
@@ -79,7 +81,29 @@ impl Job<'_> {
         Ok(())
     }
 
-    pub(super) fn space(&self) -> &DataSpace {
+    /// Makes holes of the blocks of `room` that nothing is in.
+    pub(super) fn clear(&self, room: &Room, image: &mut Image<'_>) -> io::Result<()> {
+        let used = &self.plan.used;
+        for taken in room.handed_out() {
+            let mut start = taken.start;
+            let first = used.partition_point(|range| range.end <= start);
+            for range in used[first..]
+                .iter()
+                .take_while(|range| range.start < taken.end)
+            {
+                if start < range.start {
+                    image.clear(start..range.start)?;
+                }
+                start = range.end;
+            }
+            if start < taken.end {
+                image.clear(start..taken.end)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn space(&self) -> &Blocks {
         &self.plan.layout.space
     }
 
@@ -99,7 +123,7 @@ impl Job<'_> {
     }
 
     /// A directory, or a link that does not fit into its inode.
-    fn write_small(&self, index: usize, item: &Item, image: &mut Image<'_>) -> io::Result<()> {
+    fn write_small(&self, index: usize, item: &Item<'_>, image: &mut Image<'_>) -> io::Result<()> {
         let start = self.plan.allocation.items[index];
         match &self.inventory.tree.node(item.node).kind {
             Kind::Directory(_) => self.write_directory(index, item, image),
@@ -110,7 +134,12 @@ impl Job<'_> {
         }
     }
 
-    fn write_directory(&self, index: usize, item: &Item, image: &mut Image<'_>) -> io::Result<()> {
+    fn write_directory(
+        &self,
+        index: usize,
+        item: &Item<'_>,
+        image: &mut Image<'_>,
+    ) -> io::Result<()> {
         let tree = self.inventory.tree;
         let entry = |(name, node)| Entry {
             name,
@@ -224,7 +253,7 @@ enum FileError {
 /// Moves one file's bytes.
 struct FileWriter<'w, 'f> {
     content: &'w Content,
-    space: &'w DataSpace,
+    space: &'w Blocks,
     image: &'w mut Image<'f>,
 }
 

@@ -17,6 +17,8 @@ mod judge;
 #[cfg(test)]
 mod kernel;
 #[cfg(test)]
+mod placed;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod refusals;
