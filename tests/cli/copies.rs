@@ -168,3 +168,37 @@ error: stage `stage-0`: `conf/app.tml` not found
         "{error}"
     );
 }
+
+#[test]
+fn a_name_that_means_something_else_in_a_layer_is_refused_with_its_line() {
+    let (session, _root) = fresh();
+    session.write("context/d/.wh.x", "");
+    let packed = session.path("context/packed.tar").display().to_string();
+    let directory = session.path("context").display().to_string();
+    output_of("tar", &["-cf", &packed, "-C", &directory, "d"]);
+    for (instruction, path) in [
+        ("COPY d /to/", "to/.wh.x"),
+        ("ADD packed.tar /to", "to/d/.wh.x"),
+        ("WORKDIR /.wh.y", ".wh.y"),
+    ] {
+        let text = format!("FROM scratch\n{instruction}\n");
+        let marks = "^".repeat(instruction.len());
+        let said = session.build(&text, &["-t", "none"]).failure();
+        let (_, said) = said.split_once("failed\n").unwrap();
+        let expected = format!(
+            "\
+error: stage `stage-0`: `/{path}` cannot be in an image: in a layer, a name that begins with `.wh.` says that another file is removed
+ --> context/Dockerfile:2:1
+  |
+2 | {instruction}
+  | {marks}
+  |
+  = hint: leave it out, by an ignore file or `--exclude`, or give it another name
+"
+        );
+        assert_eq!(said, expected);
+    }
+    session
+        .build("FROM scratch\nCOPY --exclude=.wh.* d /to/\n", &[])
+        .success();
+}

@@ -28,6 +28,7 @@ fn mounts_are_there_for_one_run_and_leave_no_trace() {
     for (file, content) in [
         ("context/sub/deep/file", "bound\n"),
         ("context/one", "single\n"),
+        ("context/sub/.wh.deep", "plain\n"),
         ("secret", "s3cr3t-value"),
     ] {
         session.write(file, content);
@@ -47,7 +48,7 @@ RUN --mount=type=bind,source=sub,target=/mnt \\
     --mount=type=secret,id=key,env=KEY,target=/run/secrets/key,uid=33,mode=0440 \\
     --mount=type=ssh <<EOT
 set -e
-cat /mnt/deep/file /new/single /opt/from/file /seeded/file
+cat /mnt/.wh.deep /mnt/deep/file /new/single /opt/from/file /seeded/file
 (touch /mnt/x || echo 'read-only') 2> /dev/null
 echo changed > /new/single
 echo changed > /opt/from/file
@@ -72,6 +73,7 @@ EOT
     for lines in ["lines: 1", "lines: 2"] {
         let built = session.build(&text, &arguments).success();
         let expected = [
+            "plain",
             "bound",
             "single",
             "other",

@@ -282,11 +282,24 @@ impl Below {
 
     /// Makes a tree a layer of the store.
     pub(crate) fn write(&self, upper: Tree, sources: &Sources) -> Result<Layer, StepError> {
+        self.write_changes(&Changes::whole(upper), sources)
+    }
+
+    /// Writes changes into the store.
+    pub(crate) fn write_changes(
+        &self,
+        changes: &Changes<'_>,
+        sources: &Sources,
+    ) -> Result<Layer, StepError> {
         let writer = Stoppable {
             output: self.lease.blob_writer()?,
             stop: &self.stop,
         };
-        let writer = Changes::whole(upper).write(sources, writer)?;
+        let written = changes.write(sources, writer);
+        let writer = written.map_err(|error| match error {
+            firebuild_oci::Error::Change { path, .. } => StepError::Whiteout(path),
+            other => other.into(),
+        })?;
         let blob = writer.output.commit(None)?;
         Ok(Layer {
             digest: blob.digest,

@@ -122,6 +122,11 @@ pub enum StepError {
         /// Where it was looked for.
         source_name: String,
     },
+    /// A name that means something else in a layer.
+    #[error(
+        "`/{0}` cannot be in an image: in a layer, a name that begins with `.wh.` says that another file is removed"
+    )]
+    Whiteout(String),
     /// A required secret that nobody gave.
     #[error("the build has no secret `{0}`")]
     NoSecret(String),
@@ -262,6 +267,9 @@ impl StepError {
             Self::Archive { .. } => {
                 Some("`COPY`, or `ADD --unpack=false`, copies an archive as it is".to_owned())
             }
+            Self::Whiteout(_) => Some(
+                "leave it out, by an ignore file or `--exclude`, or give it another name".to_owned(),
+            ),
             Self::NoCache(_) => Some("`firebuild build cache ls` lists those that there are".to_owned()),
             Self::CacheExists(id) => Some(format!(
                 "remove it with `firebuild build cache rm {id}`, or give another id"

@@ -28,6 +28,7 @@ pub struct Changes<'a> {
     whiteouts: HashSet<NodeId>,
     opaque: HashSet<NodeId>,
     empty: bool,
+    plain: bool,
 }
 
 impl<'a> Changes<'a> {
@@ -61,7 +62,16 @@ impl<'a> Changes<'a> {
             whiteouts: HashSet::new(),
             opaque: HashSet::new(),
             empty: true,
+            plain: false,
         }
+    }
+
+    /// To be written as an archive that is no layer, in the same form: names that begin with
+    /// `.wh.` mean nothing more than others, as for [`firebuild_core::layer::LayerReader::plain`].
+    #[must_use]
+    pub fn plain(mut self) -> Self {
+        self.plain = true;
+        self
     }
 
     /// Whether nothing was changed. Changes that undo each other count as changes.
@@ -296,7 +306,7 @@ struct Writing<'a, W> {
 impl<W: Write> Writing<'_, W> {
     fn node(&mut self, path: &[u8], id: NodeId) -> Result<()> {
         let (_, name) = split(path);
-        if name.starts_with(b".wh.") {
+        if !self.changes.plain && name.starts_with(b".wh.") {
             return Err(Error::Change {
                 path: shown(path),
                 reason: "names that begin with `.wh.` mean that something is removed",

@@ -22,7 +22,10 @@ impl LayerIndex {
     /// # Errors
     /// Those of [`LayerReader::next_entry`].
     pub fn read(layer: impl Read + Seek, source: u32, limits: Limits) -> Result<Self, LayerError> {
-        let mut reader = LayerReader::seekable(layer).limited(limits);
+        Self::collect(LayerReader::seekable(layer).limited(limits), source)
+    }
+
+    fn collect<R: Read>(mut reader: LayerReader<R>, source: u32) -> Result<Self, LayerError> {
         let mut entries = Vec::new();
         while let Some(mut entry) = reader.next_entry()? {
             if let Item::File(content) = &mut entry.item {
@@ -40,10 +43,17 @@ impl LayerIndex {
     ///
     /// # Errors
     /// Those of [`LayerIndex::read`].
-    pub fn of_file(mut file: &File, source: u32, limits: Limits) -> Result<Self, LayerError> {
-        file.rewind()
-            .map_err(|source| LayerError::Read { offset: 0, source })?;
-        Self::read(BufReader::with_capacity(BUFFER, file), source, limits)
+    pub fn of_file(file: &File, source: u32, limits: Limits) -> Result<Self, LayerError> {
+        Self::read(from_the_beginning(file)?, source, limits)
+    }
+
+    /// The same of an archive that is no layer: see [`LayerReader::plain`].
+    ///
+    /// # Errors
+    /// Those of [`LayerIndex::read`].
+    pub fn of_plain_file(file: &File, source: u32, limits: Limits) -> Result<Self, LayerError> {
+        let reader = LayerReader::seekable(from_the_beginning(file)?);
+        Self::collect(reader.limited(limits).plain(), source)
     }
 
     /// The entries.
@@ -57,4 +67,10 @@ impl LayerIndex {
     pub fn ended(&self) -> bool {
         self.ended
     }
+}
+
+fn from_the_beginning(mut file: &File) -> Result<BufReader<&File>, LayerError> {
+    file.rewind()
+        .map_err(|source| LayerError::Read { offset: 0, source })?;
+    Ok(BufReader::with_capacity(BUFFER, file))
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use firebuild_core::Digest;
 use firebuild_core::tree::{Kind, NodeId, Tree, TreeError};
+use firebuild_oci::Changes;
 use firebuild_plan::{Mount, Run, Source};
 use firebuild_protocol::command::SINGLE;
 
@@ -161,7 +162,10 @@ impl Current<'_> {
         mounted: &mut Mounted,
     ) -> Result<(String, bool), StepError> {
         let shown = bound.clone();
-        let write = move |below: &mut Below| below.write(shown.tree()?, &shown.files.sources);
+        let write = move |below: &mut Below| {
+            let all = Changes::whole(shown.tree()?).plain();
+            below.write_changes(&all, &shown.files.sources)
+        };
         let layer = self.work(write).await?;
         let resource = format!("binds/{}", layer.digest);
         let path = self.store().blob_path(&layer.digest);

@@ -11,7 +11,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use firebuild_core::layer::{Entry, LayerWriter};
-use firebuild_core::tree::{Device, Metadata};
+use firebuild_core::tree::{Device, Metadata, shown};
 use rustix::fs::{FileType, Stat, lstat, major, minor};
 
 use crate::attributes;
@@ -82,6 +82,17 @@ impl<W: Write> Scan<W> {
         if kind == FileType::CharacterDevice && device == Device::default() {
             self.layer.whiteout(path)?;
             return Ok(false);
+        }
+        // The next step would see it, and no other build that takes this layer would.
+        if at
+            .file_name()
+            .is_some_and(|name| name.as_bytes().starts_with(b".wh."))
+        {
+            let path = shown(path);
+            return Err(io::Error::other(format!(
+                "`/{path}` cannot be in an image, because in a layer a name that begins with `.wh.` says that \
+                 another file is removed; the step has to remove it or give it another name"
+            )));
         }
         let metadata = attributes::read(&at, &stat)?;
         if kind != FileType::Directory && stat.st_nlink > 1 && kind != FileType::Socket {

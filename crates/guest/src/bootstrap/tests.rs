@@ -223,6 +223,19 @@ fn nothing_changed_is_an_empty_layer() {
     assert_eq!(layer, LayerWriter::new(Vec::new()).finish().unwrap());
 }
 
+#[test]
+fn a_name_that_means_something_else_in_a_layer_is_refused() {
+    for name in [".wh.x", ".wh..wh..opq", ".wh."] {
+        let upper = tempfile::tempdir().unwrap();
+        fs_err::create_dir(upper.path().join("d")).unwrap();
+        fs_err::write(upper.path().join("d").join(name), "").unwrap();
+        let below = Metadata::default();
+        let error = changes::write(upper.path(), &below, Vec::new()).unwrap_err();
+        let expected = format!("`/d/{name}` cannot be in an image");
+        assert!(error.to_string().starts_with(&expected), "{error}");
+    }
+}
+
 fn laid(
     write: impl FnOnce(&mut LayerWriter<Vec<u8>>),
 ) -> (tempfile::TempDir, Result<(), GuestError>) {

@@ -49,7 +49,7 @@ impl Checkout {
     pub(crate) fn tree(&self, store: &Store, sources: &mut Sources) -> Result<Tree, FetchError> {
         let file = store.blob(&self.archive.digest)?;
         let number = sources.add_file(store.blob(&self.archive.digest)?);
-        let index = LayerIndex::of_file(&file, number, Limits::default());
+        let index = LayerIndex::of_plain_file(&file, number, Limits::default());
         let unreadable = |error: firebuild_oci::Error| FetchError::Archive(Box::new(error));
         let index = index.map_err(|source| {
             let layer = format!("archive `{}`", self.archive.digest);

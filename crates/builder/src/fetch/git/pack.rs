@@ -48,7 +48,9 @@ pub(super) fn pack(lease: &Lease, wish: &Wish) -> Result<Blob, FetchError> {
     packing.directory(top, &root)?;
     let Files { tree, sources, .. } = packing.files;
     let archive = |error: firebuild_oci::Error| FetchError::Archive(Box::new(error));
-    let writer = Changes::whole(tree).write(&sources, lease.blob_writer()?);
+    let writer = Changes::whole(tree)
+        .plain()
+        .write(&sources, lease.blob_writer()?);
     Ok(writer.map_err(archive)?.commit(None)?)
 }
 

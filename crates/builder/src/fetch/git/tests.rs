@@ -58,6 +58,7 @@ fn repository(repositories: &Path) -> (String, String) {
     git(&work, &["init", "-q"]);
     fs_err::write(work.join("file"), "first").unwrap();
     fs_err::write(work.join("sub/below"), "below").unwrap();
+    fs_err::write(work.join("sub/.wh.below"), "").unwrap();
     fs_err::write(work.join("run"), "#!/bin/sh\n").unwrap();
     let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs_err::set_permissions(work.join("run"), executable).unwrap();
@@ -206,12 +207,16 @@ async fn files_are_roots_and_have_two_modes() {
         "777 out->../..",
         "755 run=#!/bin/sh",
         "755 sub",
+        "644 sub/.wh.below=",
         "644 sub/below=below",
         "777 within->sub",
     ];
     assert_eq!(world.listing(&checkout), expected);
     let below = world.fetch("#v1:sub").await.unwrap();
-    assert_eq!(world.listing(&below), ["755 ", "644 below=below"]);
+    assert_eq!(
+        world.listing(&below),
+        ["755 ", "644 .wh.below=", "644 below=below"]
+    );
     let dated = "?tag=v1&mtime=commit&subdir=";
     let named = world.fetch(&format!("{dated}sub")).await.unwrap();
     let through = world.fetch(&format!("{dated}/within/")).await.unwrap();
