@@ -320,3 +320,44 @@ fn what_a_cache_holds_goes_out_and_in_again() {
     let none = session.run(&["build", "cache", "export", &one]).failure();
     assert!(none.contains("there is no cache mount"), "{none}");
 }
+
+#[test]
+fn a_damaged_cache_is_named_with_what_to_do() {
+    let session = session();
+    let id = cache();
+    let text = format!(
+        "FROM debian:bookworm-slim\nRUN --mount=type=cache,id={id},target=/c echo kept > /c/file\n"
+    );
+    session.build(&text, &["--no-cache"]).success();
+    damage(&session, &id);
+    let said = session.build(&text, &["--no-cache"]).failure();
+    for part in [
+        format!("error: stage `stage-0`: cache mount `{id}` is damaged: "),
+        format!("hint: remove it with `firebuild build cache rm {id}`: the next"),
+    ] {
+        assert!(said.contains(&part), "{part}: {said}");
+    }
+    let said = session.run(&["build", "cache", "export", &id]).failure();
+    assert!(
+        said.contains(&format!("cache mount `{id}` is damaged")),
+        "{said}"
+    );
+    session.ok(&["build", "cache", "rm", &id]);
+    session.build(&text, &["--no-cache"]).success();
+    session.ok(&["build", "cache", "rm", &id]);
+}
+
+/// Writes over the beginning of a cache's file system.
+fn damage(session: &Session, id: &str) {
+    use std::os::unix::fs::FileExt as _;
+    for entry in fs_err::read_dir(session.root().join("v1/cache-mounts")).unwrap() {
+        let path = entry.unwrap().path();
+        let record = path.with_extension("json");
+        if path != record && fs_err::read_to_string(record).unwrap().contains(id) {
+            let disk = fs_err::OpenOptions::new().write(true).open(path).unwrap();
+            disk.file().write_all_at(&[0xff; 4096], 0).unwrap();
+            return;
+        }
+    }
+    panic!("there is no disk of `{id}`");
+}

@@ -154,6 +154,14 @@ pub enum StepError {
     /// A cache that a VM has.
     #[error("cache mount `{0}` is in use")]
     CacheInUse(String),
+    /// A cache whose disk no guest can mount.
+    #[error("cache mount `{id}` is damaged: {reason}")]
+    DamagedCache {
+        /// The cache.
+        id: String,
+        /// What the guest says.
+        reason: String,
+    },
     /// What was asked for could not be written.
     #[error("cannot write the archive")]
     Write(#[source] std::io::Error),
@@ -273,6 +281,9 @@ impl StepError {
             Self::NoCache(_) => Some("`firebuild build cache ls` lists those that there are".to_owned()),
             Self::CacheExists(id) => Some(format!(
                 "remove it with `firebuild build cache rm {id}`, or give another id"
+            )),
+            Self::DamagedCache { id, .. } => Some(format!(
+                "remove it with `firebuild build cache rm {id}`: the next build begins with an empty one"
             )),
             Self::CacheInUse(_) => Some("wait until the build that uses it has ended".to_owned()),
             Self::NoSecret(id) => Some(format!(

@@ -190,7 +190,7 @@ impl<'a> BuildVm<'a> {
                     });
                 }
                 bootstrap::Event::Connected => {}
-                other => return Err(unexpected(&other)),
+                other => return Err(self.unexpected(&other)),
             }
         }
     }
@@ -222,7 +222,7 @@ impl<'a> BuildVm<'a> {
                     exit: How::Status(0),
                 } if command == index => return Ok(()),
                 bootstrap::Event::Connected | bootstrap::Event::Output { .. } => {}
-                other => return Err(unexpected(&other)),
+                other => return Err(self.unexpected(&other)),
             }
         }
     }
@@ -299,7 +299,7 @@ impl<'a> BuildVm<'a> {
                     });
                 }
                 bootstrap::Event::Connected => {}
-                other => return Err(unexpected(&other)),
+                other => return Err(self.unexpected(&other)),
             }
         }
     }
@@ -340,6 +340,22 @@ impl<'a> BuildVm<'a> {
         let number = self.next;
         self.next += 1;
         number
+    }
+
+    /// An event that ends the step, or should not have come.
+    fn unexpected(&self, event: &bootstrap::Event) -> StepError {
+        match event {
+            bootstrap::Event::Abort { reason, drive } => match self.disks.id(drive) {
+                Some(id) => StepError::DamagedCache {
+                    id: id.to_owned(),
+                    reason: reason.clone(),
+                },
+                None => StepError::Abort(reason.clone()),
+            },
+            bootstrap::Event::Violation(what) => StepError::Violation(what.clone()),
+            bootstrap::Event::Host(what) => StepError::Host(what.clone()),
+            _ => StepError::Violation("it spoke of a command that does not run".to_owned()),
+        }
     }
 
     /// What the guest does next. What it did before its end comes before the end.
@@ -401,14 +417,4 @@ fn keep(tail: &mut VecDeque<(Output, Vec<u8>)>, stream: Output, mut line: Vec<u8
         tail.pop_front();
     }
     tail.push_back((stream, line));
-}
-
-/// An event that ends the step, or should not have come.
-fn unexpected(event: &bootstrap::Event) -> StepError {
-    match event {
-        bootstrap::Event::Abort(reason) => StepError::Abort(reason.clone()),
-        bootstrap::Event::Violation(what) => StepError::Violation(what.clone()),
-        bootstrap::Event::Host(what) => StepError::Host(what.clone()),
-        _ => StepError::Violation("it spoke of a command that does not run".to_owned()),
-    }
 }

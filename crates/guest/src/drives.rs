@@ -46,7 +46,11 @@ pub(crate) fn mount_cache(serial: &str, number: usize) -> Result<PathBuf> {
     // What is removed is given back to the host, where the kernel can tell it.
     let told = c"discard,noinit_itable";
     mount_ext4(&device, &target, MountFlags::NOATIME, told)
-        .or_else(|_| mount_ext4(&device, &target, MountFlags::NOATIME, c""))?;
+        .or_else(|_| mount_ext4(&device, &target, MountFlags::NOATIME, c""))
+        .map_err(|error| GuestError::Cache {
+            serial: serial.to_owned(),
+            source: Box::new(error),
+        })?;
     Ok(PathBuf::from(target))
 }
 

@@ -40,6 +40,15 @@ pub(crate) enum GuestError {
     /// A drive is missing.
     #[error("no drive with the serial number `{0}`")]
     Drive(String),
+    /// A cache's drive that cannot be mounted.
+    #[error("the disk of a cache cannot be mounted")]
+    Cache {
+        /// The drive's serial number.
+        serial: String,
+        /// Why.
+        #[source]
+        source: Box<GuestError>,
+    },
     /// Something this kernel cannot do.
     #[error("this kernel has no {0}")]
     Kernel(&'static str),

@@ -54,8 +54,8 @@ pub(crate) enum Event {
     Layer { command: u32, blob: Blob },
     /// A RUN ended otherwise, or a layer was laid on.
     Finished { command: u32, exit: v1::exit::How },
-    /// The agent gave up.
-    Abort(String),
+    /// The agent gave up; `drive` is the serial of a cache's disk that it could not mount.
+    Abort { reason: String, drive: String },
     /// The guest broke the protocol's rules.
     Violation(String),
     /// The host could not keep what the guest sent.
@@ -402,7 +402,10 @@ impl v1::bootstrap_server::Bootstrap for Service {
         &self,
         request: Request<v1::AbortRequest>,
     ) -> Result<Response<v1::Empty>, Status> {
-        let mut reason = request.into_inner().error;
+        let v1::AbortRequest {
+            error: mut reason,
+            drive,
+        } = request.into_inner();
         if reason.len() > LONGEST_REASON {
             let end = (0..=LONGEST_REASON)
                 .rev()
@@ -410,7 +413,7 @@ impl v1::bootstrap_server::Bootstrap for Service {
                 .unwrap_or(0);
             reason.truncate(end);
         }
-        self.tell(Event::Abort(reason)).await
+        self.tell(Event::Abort { reason, drive }).await
     }
 
     async fn success(&self, _: Request<v1::Empty>) -> Result<Response<v1::Empty>, Status> {

@@ -36,6 +36,13 @@ impl Disks {
         self.0.get(id).map(|(serial, _)| serial.as_str())
     }
 
+    /// The cache whose disk has that serial.
+    pub(crate) fn id(&self, serial: &str) -> Option<&str> {
+        let mut all = self.0.iter();
+        let (id, _) = all.find(|(_, (known, _))| known == serial)?;
+        Some(id)
+    }
+
     /// The disks, to be attached to the VM.
     pub(crate) fn attached(&self) -> Result<Vec<AttachedDisk>, Error> {
         let attach = |(serial, disk): &(String, CacheDisk)| {

@@ -164,7 +164,8 @@ async fn execute(client: &mut Client, run: &Run) -> Result<(), Failure> {
         "bad-layer" => send(client, bad(index, rest)).await,
         "abort" => {
             let error = rest.replace("LONG", &"é".repeat(3000));
-            client.abort(AbortRequest { error }).await?;
+            let drive = String::new();
+            client.abort(AbortRequest { error, drive }).await?;
             std::future::pending().await
         }
         "hang" => std::future::pending().await,

@@ -93,8 +93,13 @@ async fn ping(mut client: BootstrapClient<Channel>, id: String, interval: Durati
 }
 
 async fn abort(mut client: BootstrapClient<Channel>, failure: &GuestError) {
+    let drive = match failure {
+        GuestError::Cache { serial, .. } => serial.clone(),
+        _ => String::new(),
+    };
     let request = AbortRequest {
         error: chain(failure),
+        drive,
     };
     // Whether it arrives or not, the reason is on the console as well.
     let _ = tokio::time::timeout(ABORT, client.abort(request)).await;

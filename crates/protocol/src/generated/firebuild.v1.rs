@@ -100,6 +100,9 @@ pub struct PingResponse {
 pub struct AbortRequest {
     #[prost(string, tag = "1")]
     pub error: ::prost::alloc::string::String,
+    /// The serial number of a cache's drive that cannot be mounted, if that is why.
+    #[prost(string, tag = "2")]
+    pub drive: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FromGuest {
