@@ -6,6 +6,7 @@
 //! * [`Sources`] are where files' bytes are; a [`HostFile`] is one that may change.
 //! * [`Image`] is a configuration and its layers in the store; [`image_tree`] is its file tree.
 //! * [`export_cache`] and [`Exported`]: the build cache outside of a store.
+//! * [`Trust`] is whom TLS clients believe, [`ClientIdentity`] as whom they present themselves.
 //! * Imports and exports: [`import_rootfs_tar`], [`import_oci_dir`], [`export_rootfs_tar`],
 //!   [`export_oci_dir`].
 //!
@@ -49,6 +50,7 @@
 //! ```
 
 mod build_cache;
+mod cause;
 mod changes;
 mod compression;
 mod error;
@@ -60,8 +62,10 @@ mod import_dir;
 mod index;
 mod merge;
 mod source;
+mod trust;
 
 pub use build_cache::{Exported, RECORDS, Records, export_cache};
+pub use cause::Cause;
 pub use changes::Changes;
 pub use compression::Decompressed;
 pub use error::{Error, Result};
@@ -73,3 +77,4 @@ pub use import_dir::import_oci_dir;
 pub use index::LayerIndex;
 pub use merge::apply;
 pub use source::Sources;
+pub use trust::{ClientIdentity, Trust, TrustError};

@@ -8,7 +8,7 @@ use reqwest::Response;
 use tokio::sync::mpsc;
 
 use super::FetchError;
-use super::error::Cause;
+use super::Cause;
 
 /// Pieces that may wait for the disk.
 const PIECES: usize = 16;

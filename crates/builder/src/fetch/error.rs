@@ -1,10 +1,9 @@
 //! Why something could not be fetched.
 
-use std::error::Error;
-use std::fmt;
 use std::time::Duration;
 
 use firebuild_core::{ByteSize, Digest};
+use firebuild_oci::{Cause, TrustError};
 use tokio_rustls::rustls;
 
 use super::GitFailure;
@@ -21,15 +20,9 @@ pub enum FetchError {
         /// What is wrong.
         reason: String,
     },
-    /// A file with authorities' certificates has none.
-    #[error("`{name}` is not a file with certificates in PEM form")]
-    Certificates {
-        /// What was read.
-        name: String,
-        /// Why, if one is malformed.
-        #[source]
-        source: Option<Cause>,
-    },
+    /// The certificates to believe cannot be used.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// The client could not be made.
     #[error("cannot prepare downloads")]
     Client(#[source] Cause),
@@ -230,13 +223,13 @@ impl FetchError {
         let error = error.without_url();
         let address = address.to_owned();
         if error.is_redirect() {
-            let reason = find::<RedirectRefused>(&error).map_or(
+            let reason = Cause::find::<RedirectRefused>(&error).map_or(
                 "it redirects to an address that cannot be fetched",
                 |refused| refused.0,
             );
             return Self::Redirect { address, reason };
         }
-        if find::<rustls::Error>(&error).is_some() {
+        if Cause::find::<rustls::Error>(&error).is_some() {
             let source = Cause::of(error);
             return Self::Tls { address, source };
         }
@@ -257,44 +250,6 @@ impl FetchError {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct RedirectRefused(pub(super) &'static str);
-
-/// The first error of this type in a chain, also within I/O errors, whose `source` skips it.
-fn find<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
-    causes(error).find_map(|error| error.downcast_ref())
-}
-
-fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error: &&'e (dyn Error + 'static)| {
-        let error: &'e (dyn Error + 'static) = *error;
-        let inner = error
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref);
-        match inner {
-            Some(inner) => Some(inner as &(dyn Error + 'static)),
-            None => error.source(),
-        }
-    })
-}
-
-/// The cause at the end of a library's chain of errors: its first words only say that something
-/// failed, which is said already.
-#[derive(Debug)]
-pub struct Cause(Box<dyn Error + Send + Sync>);
-
-impl Cause {
-    pub(super) fn of(error: impl Error + Send + Sync + 'static) -> Self {
-        Self(Box::new(error))
-    }
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let first: &(dyn Error + 'static) = self.0.as_ref();
-        fmt::Display::fmt(causes(first).last().unwrap_or(first), f)
-    }
-}
-
-impl Error for Cause {}
 
 fn suggestion(near: Option<&String>) -> String {
     near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"))

@@ -13,8 +13,8 @@ use reqwest::{Response, StatusCode};
 use url::Url;
 
 use super::body::Body;
-use super::error::{Cause, RedirectRefused};
-use super::{FetchError, Fetcher, address, cell};
+use super::error::RedirectRefused;
+use super::{Cause, FetchError, Fetcher, address, cell};
 use crate::time;
 
 /// How often a server may send the client elsewhere.
@@ -125,7 +125,7 @@ impl Fetcher {
             return Ok(client);
         }
         let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(self.trust.client()?)
+            .tls_backend_preconfigured(self.trust.client(None)?)
             .user_agent(concat!("firebuild/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(self.bounds.connect)
             .read_timeout(self.bounds.silence)

@@ -18,7 +18,6 @@ mod http;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
-mod trust;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,10 +28,11 @@ use tokio::sync::OnceCell;
 
 pub(crate) use address::shown;
 pub use credentials::Credentials;
-pub use error::{Cause, FetchError};
+pub use error::FetchError;
+use firebuild_oci::Cause;
+pub use firebuild_oci::Trust;
 pub use git::{Checkout, GitFailure};
 pub use http::Download;
-pub use trust::Trust;
 
 /// How patient and how generous a [`Fetcher`] is.
 #[derive(Debug, Clone)]
