@@ -6,6 +6,7 @@
 //! * [`Sources`] are where files' bytes are; a [`HostFile`] is one that may change.
 //! * [`Image`] is a configuration and its layers in the store; [`image_tree`] is its file tree.
 //! * [`export_cache`] and [`Exported`]: the build cache outside of a store.
+//! * [`registry`]: where images and caches come from and go to.
 //! * [`Trust`] is whom TLS clients believe, [`ClientIdentity`] as whom they present themselves.
 //! * Imports and exports: [`import_rootfs_tar`], [`import_oci_dir`], [`export_rootfs_tar`],
 //!   [`export_oci_dir`].
@@ -61,6 +62,7 @@ mod import;
 mod import_dir;
 mod index;
 mod merge;
+pub mod registry;
 mod source;
 mod trust;
 

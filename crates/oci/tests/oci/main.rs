@@ -7,6 +7,9 @@
     reason = "what fails in a test's own steps fails the test"
 )]
 
+#[path = "../../../../tests/docker_registry.rs"]
+mod docker_registry;
+
 mod changes;
 mod hostile;
 mod images;
@@ -15,3 +18,4 @@ mod merge;
 mod model;
 mod notation;
 mod overlay;
+mod registry;
