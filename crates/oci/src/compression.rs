@@ -1,6 +1,6 @@
 //! Compressed bytes, told by how they begin.
 
-use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
+use std::io::{self, BufReader, Chain, Cursor, Read};
 
 use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
@@ -47,19 +47,21 @@ impl<R: Read> Decompressed<R> {
         }))
     }
 
-    /// Reads what follows the compressed bytes, so that a hash over the input sees all of it.
+    /// Reads what follows the compressed bytes, so that a hash over the input sees all of it, and
+    /// gives the input back.
     ///
     /// # Errors
     /// Those of the input.
-    pub fn drain(self) -> io::Result<()> {
-        let mut rest: Box<dyn BufRead + '_> = match self.0 {
-            Kind::Plain(input) => Box::new(input),
-            Kind::Gzip(decoder) => Box::new(decoder.into_inner()),
-            Kind::Bzip2(decoder) => Box::new(decoder.into_inner()),
-            Kind::Zstd(decoder) => Box::new(decoder.finish()),
-            Kind::Xz(decoder) => Box::new(decoder.into_inner()),
+    pub fn drain(self) -> io::Result<R> {
+        let mut rest = match self.0 {
+            Kind::Plain(input) => input,
+            Kind::Gzip(decoder) => decoder.into_inner(),
+            Kind::Bzip2(decoder) => decoder.into_inner(),
+            Kind::Zstd(decoder) => decoder.finish(),
+            Kind::Xz(decoder) => decoder.into_inner(),
         };
-        io::copy(&mut rest, &mut io::sink()).map(|_| ())
+        io::copy(&mut rest, &mut io::sink())?;
+        Ok(rest.into_inner().into_inner().1)
     }
 }
 

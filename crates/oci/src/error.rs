@@ -100,6 +100,9 @@ pub enum Error {
         /// What it has.
         found: String,
     },
+    /// Files' bytes are more than one file system can hold.
+    #[error("the layers are too large for one file system")]
+    NoRoom,
     /// The place for an export is taken.
     #[error("`{}` exists already", .0.display())]
     Exists(PathBuf),

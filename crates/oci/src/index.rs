@@ -5,6 +5,8 @@ use std::io::{BufReader, Read, Seek};
 
 use firebuild_core::layer::{Item, LayerEntry, LayerError, LayerReader, Limits};
 
+use crate::unpack::Stream;
+
 /// Bytes read at once: headers stand apart, so more would be read in vain.
 const BUFFER: usize = 8 << 10;
 
@@ -39,6 +41,35 @@ impl LayerIndex {
         })
     }
 
+    /// The index of entries that were read one by one.
+    pub(crate) fn of_entries(entries: Vec<LayerEntry>, ended: bool) -> Self {
+        Self { entries, ended }
+    }
+
+    /// As [`LayerIndex::read`], from what was kept of a layer that was unpacked: see
+    /// [`crate::Unpacked`]. The contents' offsets are in the stream of the layer's blocks.
+    ///
+    /// # Errors
+    /// Those of [`LayerIndex::read`].
+    pub fn of_headers(headers: impl Read, source: u32, limits: Limits) -> Result<Self, LayerError> {
+        let failed = |source| LayerError::Read { offset: 0, source };
+        let decoder = zstd::Decoder::new(headers).map_err(failed)?;
+        let decoder = BufReader::with_capacity(128 << 10, decoder);
+        let mut reader = LayerReader::new(decoder).limited(limits).only_headers();
+        let mut stream = Stream::default();
+        let mut entries = Vec::new();
+        while let Some(mut entry) = reader.next_entry()? {
+            if let Item::File(content) = &mut entry.item {
+                *content = stream.content(content, source);
+            }
+            entries.push(entry);
+        }
+        Ok(Self {
+            entries,
+            ended: reader.ended(),
+        })
+    }
+
     /// As [`LayerIndex::read`], from a file's beginning.
     ///
     /// # Errors
@@ -54,6 +85,12 @@ impl LayerIndex {
     pub fn of_plain_file(file: &File, source: u32, limits: Limits) -> Result<Self, LayerError> {
         let reader = LayerReader::seekable(from_the_beginning(file)?);
         Self::collect(reader.limited(limits).plain(), source)
+    }
+
+    /// The entries, to take.
+    #[must_use]
+    pub fn into_entries(self) -> Vec<LayerEntry> {
+        self.entries
     }
 
     /// The entries.

@@ -65,6 +65,7 @@ mod merge;
 pub mod registry;
 mod source;
 mod trust;
+mod unpack;
 
 pub use build_cache::{Exported, RECORDS, Records, export_cache};
 pub use cause::Cause;
@@ -80,3 +81,4 @@ pub use index::LayerIndex;
 pub use merge::apply;
 pub use source::Sources;
 pub use trust::{ClientIdentity, Trust, TrustError};
+pub use unpack::{Arriving, Room, Unpacked, unpack};

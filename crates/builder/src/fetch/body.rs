@@ -7,8 +7,8 @@ use firebuild_store::{BlobWriter, Lease, StagedBlob};
 use reqwest::Response;
 use tokio::sync::mpsc;
 
-use super::FetchError;
 use super::Cause;
+use super::FetchError;
 
 /// Pieces that may wait for the disk.
 const PIECES: usize = 16;

@@ -74,6 +74,10 @@ pub struct LayerReader<R> {
     /// The last entry's path, for messages.
     pub(super) last: Vec<u8>,
     state: State,
+    /// What was read and is no file's content, if it is wanted.
+    headers: Option<Vec<u8>>,
+    /// Whether the input is only that.
+    only_headers: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +116,8 @@ impl<R: Read> LayerReader<R> {
             globals: Extended::default(),
             last: Vec::new(),
             state: State::Reading,
+            headers: None,
+            only_headers: false,
         }
     }
 
@@ -127,6 +133,29 @@ impl<R: Read> LayerReader<R> {
     #[must_use]
     pub fn plain(mut self) -> Self {
         self.form = Form::Plain;
+        self
+    }
+
+    /// Keeps what is read and is no file's content: see [`LayerReader::take_headers`].
+    #[must_use]
+    pub fn keeping_headers(mut self) -> Self {
+        self.headers = Some(Vec::new());
+        self
+    }
+
+    /// What was read and is no file's content, nor padding, since this was last asked.
+    pub fn take_headers(&mut self) -> Vec<u8> {
+        self.headers
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
+    }
+
+    /// Reads what [`LayerReader::take_headers`] gave of some layer: the same entries come out, with
+    /// the positions that they have in that layer. There is no content to be read.
+    #[must_use]
+    pub fn only_headers(mut self) -> Self {
+        self.only_headers = true;
         self
     }
 
@@ -195,7 +224,7 @@ impl<R: Read> LayerReader<R> {
     /// Skips what the caller did not read of the current entry.
     fn finish_entry(&mut self) -> Result<(), LayerError> {
         let count = self.stored + self.padding;
-        if count > 0 {
+        if count > 0 && !self.only_headers {
             let truncated = LayerError::Truncated {
                 entry: crate::tree::shown(&self.last),
                 offset: self.position,
@@ -260,6 +289,7 @@ impl<R: Read> LayerReader<R> {
             }
         }
         self.position = self.position.saturating_add(BLOCK as u64);
+        self.keep(block.as_ref());
         Ok(Some(block))
     }
 
@@ -314,7 +344,14 @@ impl<R: Read> LayerReader<R> {
         self.expect_content(Ok(size), offset)?;
         let mut bytes = Vec::new();
         self.read_stored(&mut bytes)?;
+        self.keep(&bytes);
         Ok(bytes)
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        if let Some(headers) = &mut self.headers {
+            headers.extend_from_slice(bytes);
+        }
     }
 
     fn read_stored(&mut self, bytes: &mut Vec<u8>) -> Result<(), LayerError> {

@@ -19,3 +19,4 @@ mod model;
 mod notation;
 mod overlay;
 mod registry;
+mod unpacking;

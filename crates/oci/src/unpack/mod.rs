@@ -1,0 +1,390 @@
+//! From layers as they come to files' bytes at their final place, in one pass.
+//!
+//! Each layer's bytes are read once. On the way they are hashed as they came, decompressed, and
+//! hashed again; files' bytes go straight to blocks of an image that is being made, and everything
+//! else becomes the layer's [`LayerIndex`]. Several layers are unpacked at the same time, and of each
+//! layer reading, decompressing and placing go on beside each other. What is in memory at a time does
+//! not depend on how large the layers are, only on how many entries they have.
+
+mod ahead;
+mod lanes;
+mod place;
+
+use std::fs::File;
+use std::io::{self, Read, Write as _};
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+use std::thread::Scope;
+
+use firebuild_core::Digest;
+use firebuild_core::digest::Hashing;
+use firebuild_core::layer::{Item, LayerEntry, LayerError, LayerReader};
+use firebuild_core::tree::shown;
+use firebuild_store::Blob;
+
+use crate::compression::Decompressed;
+use crate::error::{Error, Result};
+use crate::{ImportLimits, LayerIndex};
+use ahead::{Ahead, read_ahead};
+use lanes::{Lanes, Stopped};
+pub(crate) use place::Stream;
+use place::{PlaceError, Placer};
+
+/// How hard headers are compressed: they are read again soon.
+const LEVEL: i32 = 1;
+
+/// Blocks of 4096 bytes of an image that is being made.
+pub trait Room: Send {
+    /// The next neighbouring blocks, at most `most` and at least one; none if there are no more.
+    fn take(&mut self, most: u64) -> Option<Range<u64>>;
+}
+
+/// A layer that is to be unpacked.
+pub struct Arriving<'a> {
+    /// What it is called in messages.
+    pub name: String,
+    /// Its bytes, compressed by gzip, bzip2, zstd, xz or nothing.
+    pub bytes: Box<dyn Read + Send + 'a>,
+    /// What those bytes must be, if it is known.
+    pub blob: Option<Blob>,
+    /// The digest that they must have uncompressed, if it is known.
+    pub diff_id: Option<Digest>,
+}
+
+/// A layer whose files' bytes are in an image.
+#[derive(Debug)]
+pub struct Unpacked {
+    /// The bytes as they came.
+    pub blob: Blob,
+    /// The same uncompressed.
+    pub layer: Blob,
+    /// Its entries. The contents' source is the layer's number, and their offsets are in the stream
+    /// that its blocks are.
+    pub index: LayerIndex,
+    /// The blocks of the image that have its files' bytes, in order.
+    pub blocks: Vec<Range<u64>>,
+    /// What [`LayerIndex::of_headers`] makes an index of.
+    pub headers: Vec<u8>,
+}
+
+/// Why a lane ended early.
+enum Failure {
+    Stopped,
+    Error(Error),
+}
+
+impl From<Stopped> for Failure {
+    fn from(_: Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
+impl<E: Into<Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+/// Unpacks layers, lowest first, to blocks of `output`. The same layers and the same room give the
+/// same blocks.
+///
+/// # Errors
+/// [`Error::WrongDigest`], [`Error::Layer`], [`Error::TooLarge`] for a layer that is not valid;
+/// [`Error::Io`]; [`Error::NoRoom`]. What is in `output` is then of no use.
+pub fn unpack(
+    layers: Vec<Arriving<'_>>,
+    room: &mut dyn Room,
+    output: &File,
+    limits: &ImportLimits,
+) -> Result<Vec<Unpacked>> {
+    let lanes = Lanes::new(layers.len(), room);
+    let waiting: Vec<_> = layers
+        .into_iter()
+        .map(|layer| Mutex::new(Some(layer)))
+        .collect();
+    let work = Work {
+        lanes: &lanes,
+        waiting: &waiting,
+        output,
+        limits,
+    };
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let lanes = 0..lanes.count();
+        let threads: Vec<_> = lanes
+            .map(|lane| scope.spawn(move || work.lane(scope, lane)))
+            .collect();
+        threads.into_iter().map(|thread| thread.join()).collect()
+    });
+    let mut unpacked = Vec::new();
+    let mut stopped = false;
+    for result in results {
+        match result {
+            Ok(Ok(layers)) => unpacked.extend(layers),
+            Ok(Err(Failure::Error(error))) => return Err(error),
+            Ok(Err(Failure::Stopped)) | Err(_) => stopped = true,
+        }
+    }
+    if stopped {
+        return Err(died());
+    }
+    unpacked.sort_unstable_by_key(|(number, _)| *number);
+    Ok(unpacked.into_iter().map(|(_, layer)| layer).collect())
+}
+
+/// A thread that ends without a result was ended by a mistake of ours.
+fn died() -> Error {
+    Error::io(io::ErrorKind::Other.into(), || {
+        "unpack the layers".to_owned()
+    })
+}
+
+/// What all lanes share.
+#[derive(Clone, Copy)]
+struct Work<'w, 'a> {
+    lanes: &'w Lanes<'w>,
+    waiting: &'w [Mutex<Option<Arriving<'a>>>],
+    output: &'w File,
+    limits: &'w ImportLimits,
+}
+
+/// Stops the others unless it is told that all went well.
+struct StopAll<'w>(Option<&'w Lanes<'w>>);
+
+impl Drop for StopAll<'_> {
+    fn drop(&mut self) {
+        if let Some(lanes) = self.0 {
+            lanes.stop();
+        }
+    }
+}
+
+impl<'w> Work<'w, '_> {
+    /// Unpacks layers as long as there are any.
+    fn lane<'s>(
+        self,
+        scope: &'s Scope<'s, '_>,
+        lane: usize,
+    ) -> Result<Vec<(usize, Unpacked)>, Failure>
+    where
+        Self: 's,
+    {
+        let mut others = StopAll(Some(self.lanes));
+        let mut placer = Placer::new(self.output);
+        let mut unpacked = Vec::new();
+        while let Some(number) = self.lanes.layer(lane)? {
+            let waiting = &self.waiting[number];
+            let arriving = waiting
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            let arriving = arriving.ok_or_else(died)?;
+            let mut piece = || self.lanes.piece(lane)?.ok_or(Failure::Error(Error::NoRoom));
+            let expected = Expected {
+                blob: arriving.blob,
+                diff_id: arriving.diff_id,
+                name: arriving.name,
+            };
+            let layer = self.layer(
+                scope,
+                arriving.bytes,
+                &expected,
+                (number, &mut placer),
+                &mut piece,
+            )?;
+            unpacked.push((number, layer));
+        }
+        others.0 = None;
+        Ok(unpacked)
+    }
+
+    fn layer<'s>(
+        self,
+        scope: &'s Scope<'s, '_>,
+        bytes: Box<dyn Read + Send + 's>,
+        expected: &Expected,
+        (number, placer): (usize, &mut Placer<'_>),
+        piece: &mut impl FnMut() -> Result<Range<u64>, Failure>,
+    ) -> Result<Unpacked, Failure> {
+        let unreadable = |error| Error::io(error, || format!("read {}", expected.name));
+        // One byte more than there should be shows that there are too many.
+        let most = expected
+            .blob
+            .map_or(u64::MAX, |blob| blob.size.saturating_add(1));
+        let raw = read_ahead(scope, Hashing::new(bytes.take(most)));
+        let plain = Decompressed::new(raw).map_err(unreadable)?;
+        let most = self.limits.layer.saturating_add(1);
+        let plain = read_ahead(scope, plain.take(most)).hashing();
+        let mut placing = Placing {
+            number: u32::try_from(number).unwrap_or(u32::MAX),
+            reader: LayerReader::new(plain)
+                .limited(self.limits.entries.clone())
+                .keeping_headers(),
+            stream: Stream::default(),
+            entries: Vec::new(),
+            headers: zstd::Encoder::new(Vec::new(), LEVEL).map_err(unreadable)?,
+        };
+        let placed = placing.all(placer, piece);
+        let read = match placed {
+            Err(Place::Failed(failure)) => return Err(failure),
+            Err(Place::Layer(source)) => Err(source),
+            Ok(()) => Ok(()),
+        };
+        let Placing {
+            reader,
+            entries,
+            headers,
+            ..
+        } = placing;
+        let ended = reader.ended();
+        let mut plain = reader.into_inner();
+        if read.is_ok() {
+            io::copy(&mut plain, &mut io::sink()).map_err(unreadable)?;
+        }
+        let (diff_id, size) = plain.seen();
+        let blob = raw_blob(plain).map_err(unreadable)?;
+        expected.check_blob(blob)?;
+        read.map_err(|source| expected.layer(source))?;
+        if size > self.limits.layer {
+            return Err(Error::TooLarge {
+                what: expected.name.clone(),
+                limit: self.limits.layer,
+            }
+            .into());
+        }
+        let layer = Blob {
+            digest: diff_id.ok_or_else(died)?,
+            size,
+        };
+        expected.check_layer(layer.digest)?;
+        let blocks = placer.finish();
+        Ok(Unpacked {
+            blob,
+            layer,
+            index: LayerIndex::of_entries(entries, ended),
+            blocks: blocks.map_err(|error| Error::io(error, writing))?,
+            headers: headers.finish().map_err(unreadable)?,
+        })
+    }
+}
+
+type Raw<'a> = Ahead<'a, Hashing<io::Take<Box<dyn Read + Send + 'a>>>>;
+
+/// Ends all threads of a layer. Gives the digest and length of the bytes as they came, all of which
+/// are read for that.
+fn raw_blob(plain: Ahead<'_, io::Take<Decompressed<Raw<'_>>>>) -> io::Result<Blob> {
+    let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+    let raw = plain.finish().ok_or_else(gone)?.into_inner().drain()?;
+    let (_, digest, size) = raw.finish().ok_or_else(gone)?.finish();
+    Ok(Blob { digest, size })
+}
+
+/// What a layer must be.
+struct Expected {
+    name: String,
+    blob: Option<Blob>,
+    diff_id: Option<Digest>,
+}
+
+impl Expected {
+    fn check_blob(&self, found: Blob) -> Result<()> {
+        let Some(blob) = self.blob else {
+            return Ok(());
+        };
+        if found.size > blob.size {
+            let what = self.name.clone();
+            let limit = blob.size;
+            return Err(Error::invalid(what, format!("has more than {limit} bytes")));
+        }
+        self.check(&self.name, blob.digest, found.digest)
+    }
+
+    fn check_layer(&self, found: Digest) -> Result<()> {
+        let what = format!("{}, uncompressed,", self.name);
+        self.check(&what, self.diff_id.unwrap_or(found), found)
+    }
+
+    fn check(&self, what: &str, expected: Digest, actual: Digest) -> Result<()> {
+        if expected == actual {
+            return Ok(());
+        }
+        Err(Error::WrongDigest {
+            what: what.to_owned(),
+            expected,
+            actual,
+        })
+    }
+
+    fn layer(&self, source: LayerError) -> Error {
+        Error::Layer {
+            layer: self.name.clone(),
+            source,
+        }
+    }
+}
+
+/// A layer whose entries are being read.
+struct Placing<R: Read> {
+    number: u32,
+    reader: LayerReader<R>,
+    stream: Stream,
+    entries: Vec<LayerEntry>,
+    headers: zstd::Encoder<'static, Vec<u8>>,
+}
+
+/// Why not all entries were read.
+enum Place {
+    Layer(LayerError),
+    Failed(Failure),
+}
+
+impl From<LayerError> for Place {
+    fn from(error: LayerError) -> Self {
+        Self::Layer(error)
+    }
+}
+
+fn writing() -> String {
+    "write the image".to_owned()
+}
+
+impl<R: Read> Placing<R> {
+    fn all(
+        &mut self,
+        placer: &mut Placer<'_>,
+        piece: &mut impl FnMut() -> Result<Range<u64>, Failure>,
+    ) -> Result<(), Place> {
+        loop {
+            let entry = self.reader.next_entry()?;
+            let headers = self.reader.take_headers();
+            let kept = self.headers.write_all(&headers);
+            kept.map_err(|error| Place::Failed(Error::io(error, writing).into()))?;
+            let Some(mut entry) = entry else {
+                return Ok(());
+            };
+            if let Item::File(content) = &mut entry.item {
+                let placed = self.stream.content(content, self.number);
+                let written = placer.write(content, &mut self.reader, piece);
+                written.map_err(|error| self.failed(&entry.path, error))?;
+                *content = placed;
+            }
+            self.entries.push(entry);
+        }
+    }
+
+    fn failed(&self, entry: &[u8], error: PlaceError<Failure>) -> Place {
+        match error {
+            PlaceError::Read(source) if source.kind() == io::ErrorKind::UnexpectedEof => {
+                Place::Layer(LayerError::Truncated {
+                    entry: shown(entry),
+                    offset: self.reader.position(),
+                })
+            }
+            PlaceError::Read(source) => Place::Layer(LayerError::Read {
+                offset: self.reader.position(),
+                source,
+            }),
+            PlaceError::Write(error) => Place::Failed(Error::io(error, writing).into()),
+            PlaceError::Room(failure) => Place::Failed(failure),
+        }
+    }
+}
