@@ -228,6 +228,11 @@ fn a_secret_proves_who_asks_and_is_kept_nowhere() {
     assert_eq!(String::from_utf8(found.unwrap().stdout).unwrap(), "");
 }
 
+/// An error without what was told of downloads before it.
+fn after_fetching(said: &str) -> &str {
+    &said[said.find("error: ").unwrap()..]
+}
+
 #[test]
 fn a_web_server_has_contexts_and_dockerfiles() {
     let (session, _root) = fresh();
@@ -270,8 +275,9 @@ fn a_web_server_has_contexts_and_dockerfiles() {
     session.ok(&["build", "-t", "d", "-f", &web, "c"]);
     assert_eq!(listing(&session, "d"), ["-rw-r--r-- 0/0 from-web"]);
     let page = server.url("/page");
+    let said = session.run(&["build", &page]).failure();
     assert_eq!(
-        session.run(&["build", &page]).failure(),
+        after_fetching(&said),
         format!(
             "error: `{page}` is a web page, neither an archive nor a Dockerfile\n\
              hint: a repository's address ends in `.git`, and a file's is that of the file itself\n"
@@ -310,14 +316,17 @@ fn a_repository_is_a_context_and_is_added() {
     let expected = format!(
         "error: repository `{remote}` has no branch, tag or commit `mian`; did you mean `main`?\n"
     );
-    assert_eq!(said, expected);
+    assert_eq!(after_fetching(&said), expected);
     let said = session.run(&["build", &remote]).failure();
     let expected = format!(
         "error: there is no Dockerfile `Dockerfile` in {remote}\nhint: name the Dockerfile with `-f FILE`, a path in the context\n"
     );
-    assert_eq!(said, expected);
+    assert_eq!(after_fetching(&said), expected);
     let said = session.run(&["build", &server.url("/two.git")]).failure();
-    assert!(said.starts_with("error: there is no repository"), "{said}");
+    assert!(
+        after_fetching(&said).starts_with("error: there is no repository"),
+        "{said}"
+    );
     let said = Outcome::of(
         session
             .command(&["build", &remote])
@@ -325,7 +334,7 @@ fn a_repository_is_a_context_and_is_added() {
     )
     .failure();
     assert_eq!(
-        said,
+        after_fetching(&said),
         "error: the program `git`, which fetches repositories, is not installed\n\
          hint: install it, as Debian does with `apt install git`\n"
     );
@@ -479,4 +488,51 @@ fn the_original_tools_word_takes_the_dockerfiles_folder() {
     let dockerfile = dockerfile.to_str().unwrap();
     session.ok(&["rootfs", "--dockerfile", dockerfile, "--tag", "org/app:1"]);
     session.ok(&["image", "inspect", "org/app:1"]);
+}
+
+#[test]
+fn what_is_fetched_is_told() {
+    let (session, _root) = fresh();
+    let server = Server::start(|asked| match asked.path.as_str() {
+        "/x/Dockerfile" => Answer::file(b"FROM scratch\nCOPY file /\n"),
+        _ if asked.header("if-none-match").is_some() => Answer::status("304 Not Modified"),
+        _ => Answer::new("200 OK", &[("ETag", "\"1\"")], b"four"),
+    });
+    let (dockerfile, file) = (server.url("/x/Dockerfile"), server.url("/x/file"));
+    let plain = session.run(&["build", &dockerfile]).success().stderr;
+    let told = |text: &str| {
+        let about = |line: &&str| line.contains("fetch") || line.contains("changed");
+        let lines = text.lines().filter(about);
+        // Without how long it took.
+        let words = lines.map(|line| line.split(" in ").next().unwrap().to_owned());
+        words.collect::<Vec<_>>()
+    };
+    let expected = [
+        format!("fetching {dockerfile}"),
+        format!("fetched {dockerfile}: 25 B"),
+        format!("fetching {file}"),
+        format!("fetched {file}: 4 B"),
+    ];
+    assert_eq!(told(&plain), expected);
+    let json = session.run(&["build", "--progress", "json", &dockerfile]);
+    let events: Vec<serde_json::Value> = json
+        .success()
+        .stderr
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let times: Vec<f64> = events
+        .iter()
+        .map(|event| event["time"].as_f64().unwrap())
+        .collect();
+    assert!(times.is_sorted(), "{times:?}");
+    let fetched = events.iter().filter(|event| event["event"] == "fetched");
+    let fetched: Vec<_> = fetched
+        .map(|event| (event["source"].as_str().unwrap(), event["bytes"].as_u64()))
+        .collect();
+    // The file's server knows an unchanged one.
+    assert_eq!(fetched, [(dockerfile.as_str(), Some(25)), (&file, None)]);
+    // The check and the plan say it as well, and on standard error.
+    let checked = session.run(&["build", "--check", &dockerfile]).success();
+    assert_eq!(told(&checked.stderr), expected[..2]);
 }

@@ -24,6 +24,7 @@ use crate::build::Request;
 use crate::cache::{Outcome, Results};
 use crate::current::Current;
 use crate::error::{Error, StepError};
+use crate::fetch::Destination;
 use crate::image;
 use crate::progress::{Event, Place, Progress, StageRef};
 use crate::schedule::{self, Schedule};
@@ -71,7 +72,7 @@ impl<'a> Execution<'a> {
             plan,
             request,
             progress,
-            threads: Threads::new(),
+            threads: request.contexts.fetcher().threads().clone(),
             schedule: Schedule::new(plan.stages.len(), jobs),
             results: Results::default(),
             stop: CancellationToken::new(),
@@ -80,6 +81,14 @@ impl<'a> Execution<'a> {
             announced: AtomicBool::new(false),
             saved: Mutex::default(),
             jobs: jobs.get(),
+        }
+    }
+
+    /// Where what steps and contexts fetch goes.
+    pub(crate) fn destination(&self) -> Destination<'_> {
+        Destination {
+            lease: &self.lease,
+            progress: self.progress,
         }
     }
 
@@ -193,7 +202,7 @@ impl Current<'_> {
         match from {
             Source::Context | Source::Named(_) => {
                 let contexts = self.build.request.contexts;
-                contexts.files(&self.build.lease, from, wanted).await
+                contexts.files(self.build.destination(), from, wanted).await
             }
             Source::Stage(_) | Source::Image(_) => match self.layered(from).await? {
                 Some(layered) => layered.files(&self.build.threads, self.store()).await,

@@ -13,6 +13,14 @@ pub trait Progress: Send + Sync {
     fn event(&self, event: Event<'_>);
 }
 
+/// Tells nobody.
+#[derive(Debug, Clone, Copy)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn event(&self, _: Event<'_>) {}
+}
+
 /// A stage of the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StageRef<'a> {
@@ -153,6 +161,25 @@ pub enum Event<'a> {
         output: Output,
         /// The line without its line feed.
         line: &'a [u8],
+    },
+    /// Something is fetched. Told when it begins, and then several times a second as more of it
+    /// comes. It may be for a step, or for the build before it begins.
+    Fetching {
+        /// Its address, or what it is.
+        source: &'a str,
+        /// How many bytes are here.
+        bytes: u64,
+        /// How many it will have together, if that is known.
+        size: Option<u64>,
+    },
+    /// All of it is here.
+    Fetched {
+        /// Its address, or what it is.
+        source: &'a str,
+        /// How many bytes it has; none if what was here already is still right.
+        bytes: Option<u64>,
+        /// How long it took.
+        duration: Duration,
     },
     /// Something else worth knowing.
     Note {

@@ -2,7 +2,8 @@
 //! files.
 //!
 //! Work never waits for a VM or for another stage, so that it always comes to an end; and there is
-//! never more of it at once than the host has processors.
+//! never more of it at once than the host has processors: a build's contexts, its downloads and its
+//! steps share them.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -10,21 +11,23 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 /// As many threads as the host has processors.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Threads {
     turns: Arc<Semaphore>,
     count: u32,
 }
 
-impl Threads {
-    pub(crate) fn new() -> Self {
+impl Default for Threads {
+    fn default() -> Self {
         let count = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Self {
             turns: Arc::new(Semaphore::new(count)),
             count: u32::try_from(count).unwrap_or(u32::MAX),
         }
     }
+}
 
+impl Threads {
     /// Does work on a thread of its own. If the future is dropped, the work goes on to its end.
     pub(crate) async fn run<T: Send + 'static>(
         &self,

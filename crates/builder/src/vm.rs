@@ -56,13 +56,13 @@ pub struct VmOptions {
 pub struct KernelChoice {
     /// The kernel that was named, if one was.
     pub wanted: Option<KernelId>,
-    /// Gives the wanted kernel, or the one that there is.
-    pub choose: fn(&Store, Option<&KernelId>) -> Result<KernelId, BoxError>,
+    /// Gives the wanted kernel, or the one that there is; if it has to be fetched, tells that.
+    pub choose: fn(&Store, Option<&KernelId>, &dyn Progress) -> Result<KernelId, BoxError>,
 }
 
 impl KernelChoice {
-    fn make(&self, store: &Store) -> Result<KernelId, crate::Error> {
-        (self.choose)(store, self.wanted.as_ref()).map_err(crate::Error::Kernel)
+    fn make(&self, store: &Store, progress: &dyn Progress) -> Result<KernelId, crate::Error> {
+        (self.choose)(store, self.wanted.as_ref(), progress).map_err(crate::Error::Kernel)
     }
 }
 
@@ -110,7 +110,7 @@ impl<'a> BuildVm<'a> {
             name: None,
             image: None,
             rootfs: root.key,
-            kernel: options.kernel.make(store)?,
+            kernel: options.kernel.make(store, progress)?,
             kernel_arguments: Vec::new(),
             cpus: options.cpus,
             memory: options.memory,

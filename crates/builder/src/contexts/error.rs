@@ -119,9 +119,6 @@ pub enum ContextError {
     /// There is no store to keep what is fetched.
     #[error("what comes from elsewhere cannot be kept")]
     Store(#[source] firebuild_plan::lower::BoxError),
-    /// A thread ended before its work.
-    #[error("the context was not read to its end")]
-    Interrupted,
 }
 
 impl ContextError {

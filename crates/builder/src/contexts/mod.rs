@@ -38,8 +38,9 @@ pub use place::{LayoutImage, NamedPlace, Place};
 
 use crate::archive::{self, Archive, Limits};
 use crate::copy::Match;
-use crate::fetch::{Checkout, Fetcher};
+use crate::fetch::{Checkout, Destination, Fetcher};
 use crate::sources::Files;
+use crate::threads::Threads;
 use crate::{Error, context, fingerprint};
 
 pub(crate) use crate::fetch::shown;
@@ -133,7 +134,12 @@ impl Contexts {
             };
             fingerprint::of(&[all], &files.sources)
         };
-        on_thread(digest).await?.map(Some).map_err(Error::Context)
+        self.fetcher
+            .threads()
+            .run(digest)
+            .await
+            .map(Some)
+            .map_err(Error::Context)
     }
 
     /// What fetches for this build: the same for its contexts and for what its steps add.
@@ -145,10 +151,11 @@ impl Contexts {
     /// may give only these.
     pub(crate) async fn files(
         &self,
-        lease: &Lease,
+        to: impl Into<Destination<'_>>,
         source: &Source,
         wanted: &[&str],
     ) -> Result<Arc<Files>, Error> {
+        let to = to.into();
         let context = match source {
             Source::Context => &self.main,
             Source::Named(name) => self
@@ -158,31 +165,36 @@ impl Contexts {
             Source::Stage(_) | Source::Image(_) | Source::Empty => return Ok(Arc::default()),
         };
         if let Origin::Web(folder) = &context.origin {
-            let files = folder.files(&self.fetcher, lease, wanted).await?;
+            let files = folder.files(&self.fetcher, to, wanted).await?;
             return Ok(Arc::new(files));
         }
-        let load = || load(&context.origin, &self.fetcher, lease);
+        let load = || load(&context.origin, &self.fetcher, to);
         context.files.get_or_try_init(load).await.cloned()
     }
 }
 
 /// Reads a context for the first time.
-async fn load(origin: &Origin, fetcher: &Fetcher, lease: &Lease) -> Result<Arc<Files>, Error> {
+async fn load(
+    origin: &Origin,
+    fetcher: &Fetcher,
+    to: Destination<'_>,
+) -> Result<Arc<Files>, Error> {
     Ok(match origin {
         Origin::Empty | Origin::Web(_) => Arc::default(),
         Origin::Files(files) => Arc::clone(files),
         Origin::Directory(directory, ignore) => {
             let (directory, ignore) = (directory.clone(), ignore.clone());
-            let store = lease.store().clone();
+            let store = to.lease.store().clone();
             let scan = move || context::scan(&store, &directory, &ignore).map(Arc::new);
-            on_thread(scan).await??
+            fetcher.threads().run(scan).await?
         }
-        Origin::Place(place) => Arc::new(named::files(place, fetcher, lease).await?),
+        Origin::Place(place) => Arc::new(named::files(place, fetcher, to).await?),
     })
 }
 
 /// Reads an archive that is in the store. None if it is something else.
 async fn archive_of(
+    threads: &Threads,
     lease: &Lease,
     blob: &firebuild_core::Digest,
     place: &str,
@@ -194,7 +206,7 @@ async fn archive_of(
         let archive = archive::open(&store, file, &Limits::default())?;
         archive.map(of_archive).transpose()
     };
-    on_thread(read).await?.map_err(wrong)
+    threads.run(read).await.map_err(wrong)
 }
 
 fn wrong_archive(place: &str) -> impl FnOnce(archive::ArchiveError) -> ContextError {
@@ -222,14 +234,11 @@ fn of_archive(archive: Archive) -> Result<(Files, Option<Timestamp>), archive::A
     Ok((files, newest))
 }
 
-async fn on_thread<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, ContextError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|_| ContextError::Interrupted)
-}
-
-async fn of_checkout(lease: &Lease, checkout: Checkout) -> Result<Files, ContextError> {
+async fn of_checkout(
+    threads: &Threads,
+    lease: &Lease,
+    checkout: Checkout,
+) -> Result<Files, ContextError> {
     let store = lease.store().clone();
-    Ok(on_thread(move || checkout.files(&store)).await??)
+    Ok(threads.run(move || checkout.files(&store)).await?)
 }

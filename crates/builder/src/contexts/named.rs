@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use firebuild_core::Reference;
 use firebuild_plan::lower::NamedContext;
-use firebuild_store::{Lease, Store};
+use firebuild_store::Store;
 
 use super::dockerfile::ignored;
 use super::{Context, ContextError, LayoutImage, NamedPlace, Origin, Place, archive_of, shown};
 use crate::Error;
-use crate::fetch::Fetcher;
+use crate::fetch::{Destination, Fetcher};
 use crate::sources::Files;
 
 /// What named contexts mean to lowering. An image in a layout is imported, without a name: it is
@@ -72,17 +72,18 @@ pub(super) fn contexts(
 pub(super) async fn files(
     place: &Place,
     fetcher: &Fetcher,
-    lease: &Lease,
+    to: Destination<'_>,
 ) -> Result<Files, ContextError> {
     match place {
         Place::Git { source, .. } => {
-            let checkout = fetcher.git(lease, source).await?;
-            super::of_checkout(lease, checkout).await
+            let checkout = fetcher.git(to, source).await?;
+            super::of_checkout(fetcher.threads(), to.lease, checkout).await
         }
         Place::Http(url) => {
             let name = format!("`{}`", shown(url));
-            let download = fetcher.http(lease, url, None).await?;
-            let archive = archive_of(lease, &download.blob.digest, &name).await?;
+            let download = fetcher.http(to, url, None).await?;
+            let archive =
+                archive_of(fetcher.threads(), to.lease, &download.blob.digest, &name).await?;
             let (files, _) = archive.ok_or(ContextError::NotArchive(name))?;
             Ok(files)
         }

@@ -13,10 +13,11 @@ use super::dockerfile::{self, DockerfileText, ignored, inside};
 use super::web::Folder;
 use super::{
     Context, ContextError, Contexts, NamedPlace, Origin, Place, archive_of, named, of_archive,
-    of_checkout, on_thread, shown, wrong_archive,
+    of_checkout, shown, wrong_archive,
 };
 use crate::archive::{self, Limits};
-use crate::fetch::{FetchError, Fetcher};
+use crate::fetch::{Destination, FetchError, Fetcher};
+use crate::progress::Progress;
 use crate::sources::Files;
 
 /// The most bytes of an input that are read before it is known not to be an archive.
@@ -40,6 +41,8 @@ pub struct Opening<'a> {
     pub input: Box<dyn Read + Send>,
     /// Opens the store; asked for a context from elsewhere.
     pub lease: &'a dyn Fn() -> Result<Lease, BoxError>,
+    /// Is told what is fetched.
+    pub progress: &'a dyn Progress,
 }
 
 /// What a build begins with.
@@ -79,6 +82,7 @@ pub async fn open(opening: Opening<'_>, fetcher: Arc<Fetcher>) -> Result<Opened,
         keep_git_dir: opening.keep_git_dir,
         fetcher: &fetcher,
         lease: opening.lease,
+        progress: opening.progress,
     };
     let main = opener.main(opening.place, opening.input).await?;
     Ok(Opened {
@@ -97,6 +101,7 @@ struct Opener<'a> {
     keep_git_dir: bool,
     fetcher: &'a Fetcher,
     lease: &'a dyn Fn() -> Result<Lease, BoxError>,
+    progress: &'a dyn Progress,
 }
 
 impl Opener<'_> {
@@ -109,10 +114,10 @@ impl Opener<'_> {
                 let mut source = source.clone();
                 source.keep_git_dir = source.keep_git_dir.or(Some(self.keep_git_dir));
                 let lease = self.lease()?;
-                let checkout = self.fetcher.git(&lease, &source).await?;
+                let checkout = self.fetcher.git(self.to(&lease), &source).await?;
                 let name = shown(&source.remote);
                 let epoch = Some(checkout.time);
-                let files = of_checkout(&lease, checkout).await?;
+                let files = of_checkout(self.fetcher.threads(), &lease, checkout).await?;
                 let default = dockerfile.as_deref();
                 let dockerfile = self.text(&files, default, &name, input).await?;
                 Ok(Main {
@@ -151,7 +156,11 @@ impl Opener<'_> {
             return Err(ContextError::BothFromInput);
         }
         let store = self.lease()?.store().clone();
-        let read = on_thread(move || read_input(&store, input)).await?;
+        let read = self
+            .fetcher
+            .threads()
+            .run(move || read_input(&store, input))
+            .await;
         let (files, newest) = match read? {
             Input::Archive(files, newest) => (files, newest),
             Input::Text(dockerfile) => return self.single(dockerfile),
@@ -183,12 +192,19 @@ impl Opener<'_> {
     /// A file on a web server: an archive, or a Dockerfile beside what it copies.
     async fn web(&self, url: &str, input: Box<dyn Read + Send>) -> Result<Main, ContextError> {
         let lease = self.lease()?;
-        let download = self.fetcher.http(&lease, url, None).await?;
+        let download = self.fetcher.http(self.to(&lease), url, None).await?;
         let seconds = |time: Timestamp| u64::try_from(time.seconds).ok();
         let modified = download.last_modified.and_then(seconds);
         let name = shown(url);
         let quoted = format!("`{name}`");
-        if let Some((files, newest)) = archive_of(&lease, &download.blob.digest, &quoted).await? {
+        if let Some((files, newest)) = archive_of(
+            self.fetcher.threads(),
+            &lease,
+            &download.blob.digest,
+            &quoted,
+        )
+        .await?
+        {
             let dockerfile = self.text(&files, None, &name, input).await?;
             return Ok(Main {
                 origin: Origin::Files(Arc::new(files)),
@@ -233,6 +249,11 @@ impl Opener<'_> {
         (self.lease)().map_err(ContextError::Store)
     }
 
+    fn to<'l>(&'l self, lease: &'l Lease) -> Destination<'l> {
+        let progress = self.progress;
+        Destination { lease, progress }
+    }
+
     fn elsewhere(&self) -> Option<Elsewhere<'_>> {
         match self.file? {
             "-" => Some(Elsewhere::Input),
@@ -249,10 +270,13 @@ impl Opener<'_> {
         input: Box<dyn Read + Send>,
     ) -> Result<DockerfileText, ContextError> {
         match elsewhere {
-            Elsewhere::Input => on_thread(move || dockerfile::read(INPUT, input)).await?,
+            Elsewhere::Input => {
+                let read = move || dockerfile::read(INPUT, input);
+                self.fetcher.threads().run(read).await
+            }
             Elsewhere::Web(url) => {
                 let lease = self.lease()?;
-                let download = self.fetcher.http(&lease, url, None).await?;
+                let download = self.fetcher.http(self.to(&lease), url, None).await?;
                 let blob = lease.store().blob(&download.blob.digest);
                 dockerfile::read(&shown(url), blob.map_err(FetchError::from)?)
             }

@@ -79,6 +79,7 @@ impl World {
             keep_git_dir: false,
             input: Box::new(input),
             lease: &|| Ok(self.lease.clone()),
+            progress: &crate::progress::Silent,
         };
         let bounds = Bounds {
             pause: Duration::from_millis(1),

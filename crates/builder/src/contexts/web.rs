@@ -3,11 +3,10 @@
 //! HTTP has no directories. What looks like one is refused, and so is a pattern.
 
 use firebuild_core::tree::{Content, Kind, Metadata, Node, NodeId, components};
-use firebuild_store::Lease;
 use url::Url;
 
 use super::ContextError;
-use crate::fetch::{FetchError, Fetcher, shown};
+use crate::fetch::{Destination, FetchError, Fetcher, shown};
 use crate::sources::Files;
 
 /// A folder on a web server.
@@ -29,7 +28,7 @@ impl Folder {
     pub(super) async fn files(
         &self,
         fetcher: &Fetcher,
-        lease: &Lease,
+        to: Destination<'_>,
         wanted: &[&str],
     ) -> Result<Files, ContextError> {
         let mut files = Files::default();
@@ -39,8 +38,8 @@ impl Folder {
             if let Ok(mut segments) = url.path_segments_mut() {
                 segments.pop_if_empty().extend(&parts);
             }
-            let download = fetcher.http(lease, url.as_str(), None).await?;
-            let file = lease.store().blob(&download.blob.digest);
+            let download = fetcher.http(to, url.as_str(), None).await?;
+            let file = to.lease.store().blob(&download.blob.digest);
             let source = files.sources.add_file(file.map_err(FetchError::from)?);
             let mut metadata = Metadata::root_owned(0o644);
             metadata.mtime = download.last_modified.unwrap_or_default();

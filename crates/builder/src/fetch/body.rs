@@ -7,18 +7,21 @@ use firebuild_store::{BlobWriter, Lease, StagedBlob};
 use reqwest::Response;
 use tokio::sync::mpsc;
 
-use super::Cause;
-use super::FetchError;
+use super::telling::Telling;
+use super::{Cause, FetchError};
+use crate::threads::Threads;
 
 /// Pieces that may wait for the disk.
 const PIECES: usize = 16;
 
 /// What is told about a body in messages, and how far it may go.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct Body<'a> {
     pub(super) address: &'a str,
     pub(super) limit: ByteSize,
     pub(super) silence: std::time::Duration,
+    pub(super) telling: &'a Telling<'a>,
+    pub(super) threads: &'a Threads,
 }
 
 impl Body<'_> {
@@ -31,6 +34,7 @@ impl Body<'_> {
     ) -> Result<StagedBlob, FetchError> {
         let writer = lease.blob_writer()?;
         let (sender, receiver) = mpsc::channel(PIECES);
+        // It waits for the network, as nothing among the build's threads may.
         let writing = tokio::task::spawn_blocking(move || write(writer, receiver));
         let received = self.pump(response, sender).await;
         let written = writing
@@ -38,8 +42,7 @@ impl Body<'_> {
             .map_err(|error| FetchError::Client(Cause::of(error)))?;
         let writer = written?;
         received?;
-        let finished = tokio::task::spawn_blocking(move || writer.finish()).await;
-        Ok(finished.map_err(|error| FetchError::Client(Cause::of(error)))??)
+        Ok(self.threads.run(move || writer.finish()).await?)
     }
 
     /// Moves pieces until the body ends. A writer that is gone has an error to tell.
@@ -49,10 +52,8 @@ impl Body<'_> {
         sender: mpsc::Sender<bytes::Bytes>,
     ) -> Result<(), FetchError> {
         let mut left = self.limit.0;
-        if response
-            .content_length()
-            .is_some_and(|length| length > left)
-        {
+        let size = response.content_length();
+        if size.is_some_and(|size| size > left) {
             return Err(self.too_large());
         }
         loop {
@@ -64,6 +65,7 @@ impl Body<'_> {
             left = left
                 .checked_sub(piece.len() as u64)
                 .ok_or_else(|| self.too_large())?;
+            self.telling.more(self.limit.0 - left, size);
             if sender.send(piece).await.is_err() {
                 return Ok(());
             }

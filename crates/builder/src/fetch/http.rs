@@ -14,6 +14,7 @@ use url::Url;
 
 use super::body::Body;
 use super::error::RedirectRefused;
+use super::telling::{Destination, Telling};
 use super::{Cause, FetchError, Fetcher, address, cell};
 use crate::time;
 
@@ -37,6 +38,7 @@ struct Wanted<'a> {
     key: Digest,
     checksum: Option<&'a Digest>,
     lease: &'a Lease,
+    telling: Telling<'a>,
 }
 
 impl Fetcher {
@@ -47,13 +49,16 @@ impl Fetcher {
     /// [`FetchError`]; nothing of a failed transfer is left.
     pub async fn http(
         &self,
-        lease: &Lease,
+        to: impl Into<Destination<'_>>,
         url: &str,
         checksum: Option<&Digest>,
     ) -> Result<Download, FetchError> {
+        let Destination { lease, progress } = to.into();
         let url = address::parse(url)?;
+        let shown = address::shown(url.as_str());
         let wanted = Wanted {
-            shown: address::shown(url.as_str()),
+            telling: Telling::new(progress, &shown),
+            shown,
             key: Digest::of(format!("http {url}").as_bytes()),
             url,
             checksum,
@@ -70,6 +75,7 @@ impl Fetcher {
 
     async fn fetch(&self, wanted: &Wanted<'_>) -> Result<Download, FetchError> {
         let record = wanted.lease.store().downloads().get(&wanted.key)?;
+        wanted.telling.begin();
         match self.attempt(wanted, record.as_ref()).await {
             Err(error) if error.is_passing() => {
                 tokio::time::sleep(self.bounds.pause).await;
@@ -114,9 +120,12 @@ impl Fetcher {
             address: &wanted.shown,
             limit: self.bounds.size,
             silence: self.bounds.silence,
+            telling: &wanted.telling,
+            threads: &self.threads,
         };
         let staged = body.receive(wanted.lease, response).await?;
         wanted.check(&staged.blob().digest)?;
+        wanted.telling.end(Some(staged.blob().size));
         wanted.keep(staged.commit()?, etag, last_modified)
     }
 
@@ -182,6 +191,7 @@ impl Wanted<'_> {
 
     fn unchanged(&self, record: &DownloadRecord) -> Result<Download, FetchError> {
         self.check(&record.content)?;
+        self.telling.end(None);
         let record = DownloadRecord {
             fetched: time::now(),
             ..record.clone()

@@ -14,6 +14,7 @@ mod credentials;
 mod error;
 mod git;
 mod http;
+mod telling;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -26,6 +27,8 @@ use std::time::Duration;
 use firebuild_core::{ByteSize, Digest};
 use tokio::sync::OnceCell;
 
+use crate::threads::Threads;
+
 pub(crate) use address::shown;
 pub use credentials::Credentials;
 pub use error::FetchError;
@@ -33,6 +36,7 @@ use firebuild_oci::Cause;
 pub use firebuild_oci::Trust;
 pub use git::{Checkout, GitFailure};
 pub use http::Download;
+pub use telling::Destination;
 
 /// How patient and how generous a [`Fetcher`] is.
 #[derive(Debug, Clone)]
@@ -67,6 +71,7 @@ pub struct Fetcher {
     trust: Trust,
     credentials: Credentials,
     bounds: Bounds,
+    threads: Threads,
     /// Made when the first address is asked.
     client: std::sync::OnceLock<reqwest::Client>,
     /// What was fetched by this one already.
@@ -87,6 +92,11 @@ impl Fetcher {
             bounds,
             ..Self::default()
         }
+    }
+
+    /// Where the build's work is done that would hold up its own thread.
+    pub(crate) fn threads(&self) -> &Threads {
+        &self.threads
     }
 }
 

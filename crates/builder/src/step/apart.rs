@@ -36,14 +36,17 @@ pub(super) struct Apart {
 impl Current<'_> {
     /// Fetches the items that come from elsewhere, all at once. The result is in their order.
     pub(super) async fn fetch(&self, items: &[Item]) -> Result<Vec<Fetched>, StepError> {
-        let (fetcher, lease) = (self.build.request.contexts.fetcher(), &self.build.lease);
+        let (fetcher, to) = (
+            self.build.request.contexts.fetcher(),
+            self.build.destination(),
+        );
         let fetch = async |item: &Item| match item {
             Item::Http { url, checksum, .. } => {
-                let download = fetcher.http(lease, url, checksum.as_ref()).await?;
+                let download = fetcher.http(to, url, checksum.as_ref()).await?;
                 Ok::<_, FetchError>(Some(Fetched::File(download)))
             }
             Item::Git { source, .. } => {
-                let checkout = fetcher.git(lease, source).await?;
+                let checkout = fetcher.git(to, source).await?;
                 Ok(Some(Fetched::Repository(checkout)))
             }
             Item::Path(_) | Item::Inline { .. } => Ok(None),

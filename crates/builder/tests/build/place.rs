@@ -79,6 +79,8 @@ impl Progress for Notes {
             Event::VmStarting { stage, .. } => format!("VM of {} starts", stage.name),
             Event::VmReady { stage, .. } => format!("VM of {} is ready", stage.name),
             Event::VmEnded { stage, .. } => format!("VM of {} ended", stage.name),
+            Event::Fetching { source, .. } => format!("fetching {source}"),
+            Event::Fetched { source, bytes, .. } => format!("fetched {source}: {bytes:?}"),
             Event::Note { text, .. } => format!("note: {text}"),
             Event::Warning { text, .. } => format!("warning: {text}"),
         };
@@ -146,7 +148,7 @@ impl Place {
                 host: self.host.clone(),
                 kernel: KernelChoice {
                     wanted: None,
-                    choose: |_, _| Ok("none".parse().unwrap()),
+                    choose: |_, _, _| Ok("none".parse().unwrap()),
                 },
                 cpus: 1,
                 memory: 64,

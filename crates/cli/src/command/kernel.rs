@@ -1,8 +1,10 @@
 //! `firebuild kernel`: the kernels that microVMs boot.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::{Args, Subcommand};
+use firebuild_builder::progress::{Event, Progress};
 use firebuild_machine::boot::{Kernel as Installed, distribution, kernel as boot};
 use firebuild_store::{KernelId, Store};
 use serde::Serialize;
@@ -135,7 +137,11 @@ impl Rm {
 
 /// The kernel to boot: the one that was named, or the newest installed one; the first time, one is
 /// fetched.
-pub(crate) fn choose(store: &Store, wanted: Option<&KernelId>) -> anyhow::Result<KernelId> {
+pub(crate) fn choose(
+    store: &Store,
+    wanted: Option<&KernelId>,
+    progress: &dyn Progress,
+) -> anyhow::Result<KernelId> {
     if let Some(id) = wanted {
         store.kernels().get(id)?;
         return Ok(id.clone());
@@ -151,13 +157,25 @@ pub(crate) fn choose(store: &Store, wanted: Option<&KernelId>) -> anyhow::Result
                 "choose one with `--kernel ID` or FIREBUILD_KERNEL",
             ))
         }
-        (None, _) => {
-            terminal::say("no kernel is installed; fetching the cloud kernel of Debian bookworm");
-            pull(
-                store,
-                "bookworm",
-                std::env::var("FIREBUILD_MIRROR").ok().as_deref(),
-            )
-        }
+        (None, _) => first(store, progress),
     }
+}
+
+/// Fetches a kernel for somebody who has none.
+fn first(store: &Store, progress: &dyn Progress) -> anyhow::Result<KernelId> {
+    let (source, began) = ("the cloud kernel of Debian bookworm", Instant::now());
+    progress.event(Event::Fetching {
+        source,
+        bytes: 0,
+        size: None,
+    });
+    let mirror = std::env::var("FIREBUILD_MIRROR").ok();
+    let id = pull(store, "bookworm", mirror.as_deref())?;
+    let file = fs_err::metadata(store.kernels().get(&id)?.join("vmlinux"));
+    progress.event(Event::Fetched {
+        source,
+        bytes: file.ok().map(|file| file.len()),
+        duration: began.elapsed(),
+    });
+    Ok(id)
 }

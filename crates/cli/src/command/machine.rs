@@ -1,7 +1,7 @@
 //! What `build` and `run` share about microVMs.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use firebuild_builder::{KernelChoice, VmOptions};
@@ -12,6 +12,7 @@ use firebuild_store::{KernelId, Store};
 
 use super::kernel;
 use crate::error::hinted;
+use crate::progress;
 
 /// The machine that a VM is.
 #[derive(Debug, Args)]
@@ -66,8 +67,8 @@ impl VmArguments {
             kernel: KernelChoice {
                 wanted: self.kernel.clone(),
                 // The other conversion hides what the error is, and with it the hint.
-                choose: |store, wanted| {
-                    kernel::choose(store, wanted)
+                choose: |store, wanted, progress| {
+                    kernel::choose(store, wanted, progress)
                         .map_err(anyhow::Error::reallocate_into_boxed_dyn_error_without_backtrace)
                 },
             },
@@ -107,7 +108,8 @@ impl VmArguments {
 
     /// The kernel to boot.
     pub(crate) fn kernel(&self, store: &Store) -> anyhow::Result<KernelId> {
-        kernel::choose(store, self.kernel.as_ref())
+        let shown = progress::shown(progress::Style::Plain, Instant::now());
+        kernel::choose(store, self.kernel.as_ref(), &*shown)
     }
 }
 

@@ -15,10 +15,8 @@ pub(super) struct Json {
 }
 
 impl Json {
-    pub(super) fn new() -> Self {
-        Self {
-            began: Instant::now(),
-        }
+    pub(super) fn new(began: Instant) -> Self {
+        Self { began }
     }
 }
 
@@ -61,6 +59,10 @@ struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     vm: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     seconds: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<u64>,
@@ -71,14 +73,17 @@ struct Record<'a> {
 }
 
 /// Tells that the build is done.
-pub(crate) fn built(built: &Built) {
-    terminal::say(serde_json::to_string(&Record::of_built(built)).unwrap_or_default());
+pub(crate) fn built(built: &Built, began: Instant) {
+    let record = Record {
+        time: began.elapsed().as_secs_f64(),
+        ..Record::of_built(built)
+    };
+    terminal::say(serde_json::to_string(&record).unwrap_or_default());
 }
 
 impl<'a> Record<'a> {
     fn of_built(built: &Built) -> Self {
         Self {
-            time: built.duration.as_secs_f64(),
             size: Some(built.size.0),
             saved: Some(built.saved.as_secs_f64()),
             digest: Some(built.digest.to_string()),
@@ -128,38 +133,40 @@ impl<'a> Record<'a> {
                 .about(Some(stage))
                 .vm(id)
                 .took(duration),
+            Event::Fetching {
+                source,
+                bytes,
+                size,
+            } => Self::new("fetching")
+                .of_source(source, Some(bytes))
+                .size(size),
+            Event::Fetched {
+                source,
+                bytes,
+                duration,
+            } => Self::new("fetched").of_source(source, bytes).took(duration),
             Event::Note { stage, text } => Self::new("note").about(stage).text(text),
             Event::Warning { stage, text } => Self::new("warning").about(stage).text(text),
             Event::Step { place, line, text } => Self {
                 line: Some(line),
                 ..Self::new("step").at(place).text(text)
             },
-            Event::Cached { place, saved, size } => Self {
-                size,
-                ..Self::new("cached").at(place).took(saved)
-            },
+            Event::Cached { place, saved, size } => {
+                Self::new("cached").at(place).took(saved).size(size)
+            }
             Event::Done {
                 place,
                 duration,
                 size,
-            } => Self {
-                size,
-                ..Self::new("done").at(place).took(duration)
-            },
+            } => Self::new("done").at(place).took(duration).size(size),
             Event::Failed { place, duration } => Self::new("failed").at(place).took(duration),
             Event::Line {
                 place,
                 output,
                 line,
-            } => {
-                let name = match output {
-                    Output::Stdout => "stdout",
-                    Output::Stderr => "stderr",
-                };
-                Self::new(name)
-                    .at(place)
-                    .text(String::from_utf8_lossy(line))
-            }
+            } => Self::new(name(output))
+                .at(place)
+                .text(String::from_utf8_lossy(line)),
         }
     }
 
@@ -214,11 +221,31 @@ impl<'a> Record<'a> {
         }
     }
 
+    fn of_source(self, source: &'a str, bytes: Option<u64>) -> Self {
+        Self {
+            source: Some(source),
+            bytes,
+            ..self
+        }
+    }
+
+    fn size(self, size: Option<u64>) -> Self {
+        Self { size, ..self }
+    }
+
     fn took(self, duration: Duration) -> Self {
         Self {
             seconds: Some(duration.as_secs_f64()),
             ..self
         }
+    }
+}
+
+/// The event of a line on this output.
+fn name(output: Output) -> &'static str {
+    match output {
+        Output::Stdout => "stdout",
+        Output::Stderr => "stderr",
     }
 }
 
@@ -304,6 +331,22 @@ mod tests {
         ]
     }
 
+    fn fetches() -> [Event<'static>; 2] {
+        let source = "text";
+        let (bytes, size) = (1, Some(2));
+        let fetching = Event::Fetching {
+            source,
+            bytes,
+            size,
+        };
+        let fetched = Event::Fetched {
+            source,
+            bytes: size,
+            duration: Duration::from_secs(1),
+        };
+        [fetching, fetched]
+    }
+
     /// What docs/progress.md says: `| event | fields | …`.
     fn documented() -> BTreeMap<String, Vec<String>> {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/progress.md");
@@ -334,7 +377,7 @@ mod tests {
             keys: Default::default(),
             own_keys: Default::default(),
         };
-        let records = every().into_iter().map(Record::of);
+        let records = every().into_iter().chain(fetches()).map(Record::of);
         for record in records.chain([Record::of_built(&built)]) {
             let record = serde_json::to_value(record).unwrap();
             let name = record["event"].as_str().unwrap();

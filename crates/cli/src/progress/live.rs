@@ -14,7 +14,7 @@ use firebuild_builder::progress::{Event, Place, Progress};
 use firebuild_core::ByteSize;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use super::{mark, printable, time, waiting};
+use super::{amount, mark, printable, time, waiting};
 
 /// How many lines of a process's output are shown at most.
 const LINES: usize = 6;
@@ -90,6 +90,8 @@ struct View {
     steps: (usize, usize),
     /// The steps at work, by the position of their stages.
     rows: BTreeMap<usize, Row>,
+    /// What is fetched, with how much there is of it and since when.
+    fetched: BTreeMap<String, (String, Instant)>,
 }
 
 /// A step at work.
@@ -110,6 +112,7 @@ impl View {
             began: Instant::now(),
             steps: (0, 0),
             rows: BTreeMap::new(),
+            fetched: BTreeMap::new(),
         }
     }
 
@@ -148,6 +151,20 @@ impl View {
                 self.wait(stage.index, None);
             }
             Event::Line { place, line, .. } => self.line(place, line),
+            Event::Fetching {
+                source,
+                bytes,
+                size,
+            } => {
+                let began = (String::new(), Instant::now());
+                let row = self.fetched.entry(source.to_owned()).or_insert(began);
+                row.0 = amount(bytes, size);
+            }
+            Event::Fetched {
+                source,
+                bytes,
+                duration,
+            } => return self.fetched(source, bytes, duration, width),
             Event::Note { text, .. } => return Some(cut(&printable(text.as_bytes()), width)),
             Event::Warning { text, .. } => {
                 return Some(format!("warning: {}", printable(text.as_bytes())));
@@ -155,6 +172,21 @@ impl View {
             Event::StageStarted { .. } | Event::StageDone { .. } | Event::VmEnded { .. } => {}
         }
         None
+    }
+
+    /// Only before the first step the line stays: a step's own says the same.
+    fn fetched(
+        &mut self,
+        source: &str,
+        bytes: Option<u64>,
+        duration: Duration,
+        width: usize,
+    ) -> Option<String> {
+        self.fetched.remove(source);
+        let bytes = bytes.filter(|_| self.rows.is_empty())?;
+        let title = format!("fetched {}", printable(source.as_bytes()));
+        let end = format!("{}  {}", ByteSize(bytes), time(duration));
+        Some(self.row(&title, &end, width))
     }
 
     fn wait(&mut self, stage: usize, what: Option<String>) {
@@ -222,7 +254,17 @@ impl View {
                 let _ = writeln!(text, "  {}", self.coloured("2", &line));
             }
         }
+        let left = room.saturating_sub(text.lines().count());
+        for (source, (amount, began)) in self.fetched.iter().take(left) {
+            let took = time(now.saturating_duration_since(*began));
+            let title = format!("fetching {}", printable(source.as_bytes()));
+            let end = format!("{amount}  {took}");
+            let _ = writeln!(text, "{}", self.row(&title, end.trim_start(), columns));
+        }
         let (all, done) = self.steps;
+        if all == 0 {
+            return text.trim_end().to_owned();
+        }
         let took = time(now.saturating_duration_since(self.began));
         text + &self.row(&format!("{done} of {all} steps"), &took, columns)
     }
@@ -270,6 +312,9 @@ mod tests {
         for row in view.rows.values_mut() {
             row.began = view.began;
         }
+        for (_, began) in view.fetched.values_mut() {
+            *began = view.began;
+        }
         (stay, view.area(size, view.began + Duration::from_secs(61)))
     }
 
@@ -316,6 +361,48 @@ mod tests {
         let lines: Vec<&str> = small.lines().collect();
         assert_eq!(lines.len(), 4, "{small}");
         assert_eq!(lines[1], "  8");
+    }
+
+    #[test]
+    fn what_is_fetched_is_shown_while_it_comes() {
+        let source = "https://host.example/context.tar";
+        let fetching = |bytes, size| Event::Fetching {
+            source,
+            bytes,
+            size,
+        };
+        let begun = fetching(0, None);
+        for (events, expected) in [
+            (
+                &[begun][..],
+                "fetching https://host.example/contex…  1 min 01 s",
+            ),
+            (
+                &[begun, fetching(1 << 20, None)],
+                "fetching https://host.examp…  1.0 MiB  1 min 01 s",
+            ),
+            (
+                &[begun, fetching(1 << 20, Some(3 << 20))],
+                "fetching https:/…  1.0 MiB of 3.0 MiB  1 min 01 s",
+            ),
+        ] {
+            let (stay, area) = shown(events, (24, 50), false);
+            assert_eq!((stay, area.as_str()), (Vec::new(), expected));
+        }
+        let fetched = |bytes| Event::Fetched {
+            source,
+            bytes,
+            duration: Duration::from_secs(2),
+        };
+        let (stay, area) = shown(&[begun, fetched(Some(3 << 20))], (24, 60), false);
+        let expected = "fetched https://host.example/context.tar     3.0 MiB  2.0 s";
+        assert_eq!((stay, area.as_str()), (vec![expected.to_owned()], ""));
+        let (stay, _) = shown(&[begun, fetched(None)], (24, 60), false);
+        assert_eq!(stay, [""; 0]);
+        let begun = [step(place(0, "a", 1), "ADD x /"), begun];
+        let (stay, area) = shown(&[begun[0], begun[1], fetched(Some(1))], (24, 60), false);
+        assert_eq!(stay, [""; 0]);
+        assert!(!area.contains("fetch"), "{area}");
     }
 
     #[test]

@@ -12,10 +12,12 @@ mod live;
 mod plain;
 
 use std::io::IsTerminal as _;
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use firebuild_builder::progress::{Place, Progress, Wait};
+use firebuild_builder::progress::{Event, Place, Progress, Wait};
+use firebuild_core::ByteSize;
 
 use crate::terminal;
 
@@ -33,14 +35,47 @@ pub(crate) enum Style {
     Json,
 }
 
-/// Something that shows progress in this style, until it is dropped.
-pub(crate) fn shown(style: Style) -> Box<dyn Progress> {
+/// Something that shows progress in this style, until it is dropped. The command `began` then.
+pub(crate) fn shown(style: Style, began: Instant) -> Box<dyn Progress> {
     let terminal = std::io::stderr().is_terminal();
     match style {
-        Style::Json => Box::new(json::Json::new()),
+        Style::Json => Box::new(json::Json::new(began)),
         Style::Tty if terminal => Box::new(live::Live::new(terminal::colours())),
         Style::Auto if terminal && capable() => Box::new(live::Live::new(terminal::colours())),
         Style::Auto | Style::Plain | Style::Tty => Box::new(plain::Lines),
+    }
+}
+
+/// Shows progress in a style as soon as there is some.
+pub(crate) struct OnDemand {
+    style: Style,
+    began: Instant,
+    shown: OnceLock<Box<dyn Progress>>,
+}
+
+impl OnDemand {
+    pub(crate) fn new(style: Style, began: Instant) -> Self {
+        Self {
+            style,
+            began,
+            shown: OnceLock::new(),
+        }
+    }
+}
+
+impl Progress for OnDemand {
+    fn event(&self, event: Event<'_>) {
+        let shown = self.shown.get_or_init(|| shown(self.style, self.began));
+        shown.event(event);
+    }
+}
+
+/// How much there is of something that is fetched, as people read it.
+fn amount(bytes: u64, size: Option<u64>) -> String {
+    match (bytes, size) {
+        (0, None) => String::new(),
+        (bytes, None) => ByteSize(bytes).to_string(),
+        (bytes, Some(size)) => format!("{} of {}", ByteSize(bytes), ByteSize(size)),
     }
 }
 

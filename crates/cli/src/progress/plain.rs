@@ -28,11 +28,30 @@ impl Progress for Lines {
             Event::VmStarting { stage, id } => {
                 about(Some(stage), &format!("starting build VM {id}"));
             }
+            Event::Fetching {
+                source, bytes: 0, ..
+            } => about(None, &format!("fetching {}", printable(source.as_bytes()))),
+            Event::Fetched {
+                source,
+                bytes: Some(bytes),
+                duration,
+            } => {
+                let (source, took) = (printable(source.as_bytes()), time(duration));
+                about(
+                    None,
+                    &format!("fetched {source}: {} in {took}", ByteSize(bytes)),
+                );
+            }
+            Event::Fetched { source, .. } => {
+                let source = printable(source.as_bytes());
+                about(None, &format!("{source} has not changed"));
+            }
             Event::Note { stage, text } => about(stage, &printable(text.as_bytes())),
             Event::Warning { stage, text } => {
                 about(stage, &format!("warning: {}", printable(text.as_bytes())));
             }
             Event::Build { .. }
+            | Event::Fetching { .. }
             | Event::StageStarted { .. }
             | Event::StageDone { .. }
             | Event::Waited { .. }

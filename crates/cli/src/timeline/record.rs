@@ -84,7 +84,11 @@ fn note(timeline: &mut Timeline, event: Event<'_>, now: Duration) {
         | Event::Cached { place, .. }
         | Event::Done { place, .. }
         | Event::Failed { place, .. } => place.stage,
-        Event::Line { .. } | Event::Note { .. } | Event::Warning { .. } => return,
+        Event::Line { .. }
+        | Event::Fetching { .. }
+        | Event::Fetched { .. }
+        | Event::Note { .. }
+        | Event::Warning { .. } => return,
     };
     let Some(noted) = timeline.stages.get_mut(stage.index) else {
         return;

@@ -32,7 +32,7 @@ const EVERYTHING: [&str; 2] = [
 
 /// Fetches the objects of a commit.
 pub(super) async fn fetch(
-    program: &Program,
+    program: &Program<'_>,
     source: &GitSource,
     resolved: &Resolved,
 ) -> Result<Fetched, FetchError> {
@@ -66,7 +66,7 @@ pub(super) async fn fetch(
     })
 }
 
-async fn init(program: &Program, resolved: &Resolved) -> Result<(), FetchError> {
+async fn init(program: &Program<'_>, resolved: &Resolved) -> Result<(), FetchError> {
     let sha256 = matches!(resolved, Resolved::Commit { commit, .. } if commit.len() == 64);
     let format = if sha256 {
         "--object-format=sha256"
@@ -88,7 +88,7 @@ async fn init(program: &Program, resolved: &Resolved) -> Result<(), FetchError> 
     Ok(())
 }
 
-async fn by_name(program: &Program, name: &str) -> Result<String, FetchError> {
+async fn by_name(program: &Program<'_>, name: &str) -> Result<String, FetchError> {
     // A tag keeps its name, for those who keep `.git` and ask which version this is.
     let wanted = match name.starts_with("refs/tags/") {
         true => format!("+{name}:{name}"),
@@ -98,7 +98,7 @@ async fn by_name(program: &Program, name: &str) -> Result<String, FetchError> {
     commit_of(program, "FETCH_HEAD").await
 }
 
-async fn by_hash(program: &Program, commit: &str) -> Result<String, FetchError> {
+async fn by_hash(program: &Program<'_>, commit: &str) -> Result<String, FetchError> {
     match shallow(program, commit).await {
         Ok(()) => commit_of(program, "FETCH_HEAD").await,
         Err(error) if failure::is_not_offered(&error) => by_history(program, commit).await,
@@ -107,7 +107,7 @@ async fn by_hash(program: &Program, commit: &str) -> Result<String, FetchError> 
 }
 
 /// Finds a commit by (the beginning of) its hash in all that branches and tags lead to.
-async fn by_history(program: &Program, beginning: &str) -> Result<String, FetchError> {
+async fn by_history(program: &Program<'_>, beginning: &str) -> Result<String, FetchError> {
     let mut arguments = vec![
         "fetch",
         "--quiet",
@@ -133,7 +133,7 @@ async fn by_history(program: &Program, beginning: &str) -> Result<String, FetchE
     }
 }
 
-async fn shallow(program: &Program, wanted: &str) -> Result<(), FetchError> {
+async fn shallow(program: &Program<'_>, wanted: &str) -> Result<(), FetchError> {
     program
         .output(
             "fetched",
@@ -152,7 +152,7 @@ async fn shallow(program: &Program, wanted: &str) -> Result<(), FetchError> {
         .map(|_| ())
 }
 
-async fn commit_of(program: &Program, name: &str) -> Result<String, FetchError> {
+async fn commit_of(program: &Program<'_>, name: &str) -> Result<String, FetchError> {
     let commit = format!("{name}^{{commit}}");
     let hash = program
         .output(
@@ -165,7 +165,7 @@ async fn commit_of(program: &Program, name: &str) -> Result<String, FetchError> 
 
 /// Writes the commit's files out, with those of its submodules.
 pub(super) async fn check_out(
-    program: &Program,
+    program: &Program<'_>,
     source: &GitSource,
     fetched: &Fetched,
     limit: ByteSize,
@@ -204,7 +204,7 @@ pub(super) async fn check_out(
 }
 
 /// Counts files and bytes of a commit, and stops where there are too many.
-async fn count(program: &Program, commit: &str, limit: ByteSize) -> Result<(), FetchError> {
+async fn count(program: &Program<'_>, commit: &str, limit: ByteSize) -> Result<(), FetchError> {
     let failed = |error: std::io::Error| FetchError::Client(Cause::of(error));
     let arguments = [
         "ls-tree",

@@ -27,6 +27,7 @@ use firebuild_store::{Blob, DownloadRecord, Lease, Store};
 use self::pack::Wish;
 use self::program::Program;
 use self::reference::Resolved;
+use super::telling::{Destination, Telling};
 use super::{FetchError, Fetcher, address, cell};
 use crate::sources::Files;
 use crate::time;
@@ -74,9 +75,15 @@ impl Fetcher {
     ///
     /// # Errors
     /// [`FetchError`]; nothing of a failed transfer is left.
-    pub async fn git(&self, lease: &Lease, source: &GitSource) -> Result<Checkout, FetchError> {
+    pub async fn git(
+        &self,
+        to: impl Into<Destination<'_>>,
+        source: &GitSource,
+    ) -> Result<Checkout, FetchError> {
+        let Destination { lease, progress } = to.into();
         let scratch = lease.store().temporary_directory()?;
-        let program = Program::new(self, source, scratch.path())?;
+        let telling = Telling::new(progress, &shown(source));
+        let program = Program::new(self, source, scratch.path(), &telling)?;
         let key = Digest::of(format!("git {source:?}").as_bytes());
         let cell = cell(&self.checkouts, key);
         let checkout = cell.get_or_try_init(|| self.repository(lease, source, &program));
@@ -87,19 +94,22 @@ impl Fetcher {
         &self,
         lease: &Lease,
         source: &GitSource,
-        program: &Program,
+        program: &Program<'_>,
     ) -> Result<Checkout, FetchError> {
+        program.telling().begin();
         let resolved = reference::resolve(program, source).await?;
         if let Resolved::Commit { commit, .. } = &resolved
             && let Some(known) = known(lease.store(), source, commit)?
         {
             reference::check(source, program.address(), &resolved)?;
+            program.telling().end(None);
             return Ok(known);
         }
         let fetched = checkout::fetch(program, source, &resolved).await?;
         reference::check(source, program.address(), &fetched.resolved)?;
         // An abbreviated hash is only known now; its files may be here all the same.
         if let Some(known) = known(lease.store(), source, &fetched.commit)? {
+            program.telling().end(None);
             return Ok(known);
         }
         checkout::check_out(program, source, &fetched, self.bounds.size).await?;
@@ -115,8 +125,8 @@ impl Fetcher {
             limit: self.bounds.size,
         };
         let (writer, address) = (lease.clone(), program.address().to_owned());
-        let packed = tokio::task::spawn_blocking(move || pack::pack(&writer, &wish)).await;
-        let archive = packed.map_err(|error| FetchError::Client(super::Cause::of(error)))??;
+        let packed = self.threads.run(move || pack::pack(&writer, &wish)).await;
+        let archive = packed?;
         let record = DownloadRecord {
             content: archive.digest,
             size: archive.size,
@@ -126,6 +136,7 @@ impl Fetcher {
             // A number of seconds here: git has it so.
             last_modified: Some(fetched.time.to_string()),
         };
+        program.telling().end(Some(archive.size));
         let key = key(source, &fetched.commit);
         lease.store().downloads().put(&key, &record)?;
         Ok(of_record(&record, &fetched.commit))

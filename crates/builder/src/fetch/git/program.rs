@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 use url::Url;
 
+use super::super::telling::Telling;
 use super::super::{Cause, FetchError, Fetcher};
 use super::failure;
 
@@ -77,8 +78,7 @@ const CONFIGURATION: [(&str, &str); 15] = [
 ];
 
 /// Starts git for one repository.
-#[derive(Debug)]
-pub(super) struct Program {
+pub(super) struct Program<'a> {
     /// The address that git gets: without a password.
     remote: String,
     /// The address for people.
@@ -88,13 +88,15 @@ pub(super) struct Program {
     /// The most that git may write there while it fetches.
     limit: ByteSize,
     configuration: Vec<(String, String)>,
+    telling: &'a Telling<'a>,
 }
 
-impl Program {
+impl<'a> Program<'a> {
     pub(super) fn new(
         fetcher: &Fetcher,
         source: &GitSource,
         scratch: &Path,
+        telling: &'a Telling<'a>,
     ) -> Result<Self, FetchError> {
         let address = super::shown(source);
         check(&source.remote, fetcher.bounds.local, &address)?;
@@ -126,7 +128,13 @@ impl Program {
             scratch: scratch.to_owned(),
             limit: fetcher.bounds.size,
             configuration,
+            telling,
         })
+    }
+
+    /// Who is told of it.
+    pub(super) fn telling(&self) -> &Telling<'a> {
+        self.telling
     }
 
     /// The repository's address, for git.
@@ -196,7 +204,14 @@ impl Program {
     /// Ends when more was fetched than may be: git has no bound of its own.
     async fn outgrown(&self) {
         let repository = self.work().join(".git");
-        while written(&repository) <= self.limit.0 {
+        loop {
+            let written = written(&repository);
+            if written > self.limit.0 {
+                return;
+            }
+            if written > 0 {
+                self.telling.more(written, None);
+            }
             tokio::time::sleep(LOOK).await;
         }
     }

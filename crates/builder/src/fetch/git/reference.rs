@@ -29,7 +29,10 @@ pub(super) enum Resolved {
 }
 
 /// Asks the remote, unless a full hash needs no answer.
-pub(super) async fn resolve(program: &Program, source: &GitSource) -> Result<Resolved, FetchError> {
+pub(super) async fn resolve(
+    program: &Program<'_>,
+    source: &GitSource,
+) -> Result<Resolved, FetchError> {
     if let Some(commit) = source.checksum.as_deref()
         && !(is_hash(commit) && (SHORTEST..=64).contains(&commit.len()))
     {
@@ -63,7 +66,7 @@ pub(super) async fn resolve(program: &Program, source: &GitSource) -> Result<Res
     named(program, wanted).await
 }
 
-async fn default_branch(program: &Program) -> Result<Resolved, FetchError> {
+async fn default_branch(program: &Program<'_>) -> Result<Resolved, FetchError> {
     let advertised = advertised(program, &["HEAD"]).await?;
     let head = advertised.into_iter().find(|(_, name)| name == "HEAD");
     match head {
@@ -81,7 +84,7 @@ async fn default_branch(program: &Program) -> Result<Resolved, FetchError> {
 }
 
 /// Branches before tags before anything else, as git has it.
-async fn named(program: &Program, wanted: &str) -> Result<Resolved, FetchError> {
+async fn named(program: &Program<'_>, wanted: &str) -> Result<Resolved, FetchError> {
     let candidates = match wanted.starts_with("refs/") {
         true => vec![wanted.to_owned()],
         false => ["refs/heads/", "refs/tags/", "refs/"]
@@ -118,7 +121,7 @@ async fn named(program: &Program, wanted: &str) -> Result<Resolved, FetchError> 
 }
 
 /// The error for a reference that is not there, with the name that comes nearest.
-pub(super) async fn missing(program: &Program, wanted: &str) -> Result<FetchError, FetchError> {
+pub(super) async fn missing(program: &Program<'_>, wanted: &str) -> Result<FetchError, FetchError> {
     let all = advertised(program, &["refs/heads/*", "refs/tags/*"]).await?;
     let names = all.iter().map(|(_, name)| short(name));
     let names = names.filter(|name| !name.ends_with("^{}"));
@@ -139,7 +142,7 @@ fn short(name: &str) -> &str {
 
 /// Hashes and names of what the remote has of these names.
 async fn advertised(
-    program: &Program,
+    program: &Program<'_>,
     patterns: &[&str],
 ) -> Result<Vec<(String, String)>, FetchError> {
     let mut arguments = vec!["ls-remote", "--quiet", "--", program.remote()];

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use clap::{Args, Subcommand};
 use firebuild_builder::{export_cache_mount, import_cache_mount};
@@ -210,7 +210,7 @@ impl Export {
     fn run(&self, global: &Global) -> anyhow::Result<()> {
         let store = global.store()?;
         let options = self.vm.options(&store, &self.bootstrap)?;
-        let shown = progress::shown(progress::Style::Plain);
+        let shown = progress::shown(progress::Style::Plain, Instant::now());
         // An older archive stays until the new one is whole.
         let partial = self.output.as_ref().map(|path| {
             let mut name = path.as_os_str().to_owned();
@@ -256,7 +256,7 @@ impl Import {
     fn run(&self, global: &Global) -> anyhow::Result<()> {
         let store = global.store()?;
         let options = self.vm.options(&store, &self.bootstrap)?;
-        let shown = progress::shown(progress::Style::Plain);
+        let shown = progress::shown(progress::Style::Plain, Instant::now());
         let input: Box<dyn Read> = if self.file.as_os_str() == "-" {
             Box::new(std::io::stdin().lock())
         } else {

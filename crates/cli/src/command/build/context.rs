@@ -8,6 +8,7 @@ use std::sync::Arc;
 use clap::Args;
 use firebuild_builder::contexts::{self, NamedPlace, Opened, Opening, Place};
 use firebuild_builder::fetch::Fetcher;
+use firebuild_builder::progress::Progress;
 use firebuild_plan::lower::NamedContext;
 
 use crate::command::Global;
@@ -70,6 +71,7 @@ impl ContextArguments {
         global: &Global,
         build_args: &BTreeMap<String, String>,
         fetcher: Fetcher,
+        progress: &dyn Progress,
     ) -> anyhow::Result<Opened> {
         let (place, file) = self.place()?;
         let opening = Opening {
@@ -82,6 +84,7 @@ impl ContextArguments {
             input: Box::new(std::io::stdin()),
             // A directory needs no store, and may be checked where there is none.
             lease: &|| Ok(global.store()?.lease()?),
+            progress,
         };
         Ok(contexts::open(opening, Arc::new(fetcher)).await?)
     }

@@ -10,6 +10,7 @@ mod sensitive;
 use std::io::Write as _;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::{Args, Subcommand, ValueEnum};
 use firebuild_builder::contexts::Opened;
@@ -136,8 +137,12 @@ impl ImageBuild {
             self.sensitive.credentials()?,
             Bounds::default(),
         );
-        let opening = self.context.open(global, &build_args, fetcher);
+        let began = Instant::now();
+        let shown = progress::OnDemand::new(self.progress, began);
+        let opening = self.context.open(global, &build_args, fetcher, &shown);
         let opened = block_on(opening)??;
+        // What is said next stands below a live view.
+        drop(shown);
         let picture = Picture {
             name: &opened.dockerfile.name,
             text: &opened.dockerfile.text,
@@ -161,7 +166,7 @@ impl ImageBuild {
                 let plan = plan.map_err(|error| picture.of_lowering(error))?;
                 self.print(&plan, &plan.stages)
             }
-            None => self.build(global, &opened, &dockerfile, &picture),
+            None => self.build(global, &opened, &dockerfile, &picture, began),
         }
     }
 
@@ -224,6 +229,7 @@ impl ImageBuild {
         opened: &Opened,
         dockerfile: &Dockerfile,
         picture: &Picture<'_>,
+        began: Instant,
     ) -> anyhow::Result<()> {
         let (store, options) = (global.store()?, self.lowering(global, opened)?);
         let bases = StoreBases(&store);
@@ -244,7 +250,7 @@ impl ImageBuild {
         let provenance = self.provenance.as_deref().map(fs_err::File::create);
         let provenance = provenance.transpose()?;
         let started = jiff::Timestamp::now().as_second();
-        let built = self.execute(&store, &plan, &request, picture)?;
+        let built = self.execute(&store, &plan, &request, picture, began)?;
         self.caches.export(&store, &built)?;
         if let Some(file) = provenance {
             let facts = provenance::Facts {
@@ -260,7 +266,7 @@ impl ImageBuild {
             };
             provenance::write(file, &facts)?;
         }
-        self.tell(&built)
+        self.tell(&built, began)
     }
 
     /// What the builder needs beside the plan.
@@ -286,10 +292,11 @@ impl ImageBuild {
         plan: &Plan,
         request: &Request<'_>,
         picture: &Picture<'_>,
+        began: Instant,
     ) -> anyhow::Result<Built> {
         let timeline = self.timeline.as_deref().map(fs_err::File::create);
         let timeline = timeline.transpose()?;
-        let recorder = Recorder::new(progress::shown(self.progress));
+        let recorder = Recorder::new(progress::shown(self.progress, began));
         let built = block_on(interruptible(store, plan, request, &recorder))?;
         if let Some(mut file) = timeline {
             let names = familiar(&self.tags);
@@ -316,7 +323,7 @@ impl ImageBuild {
         }
     }
 
-    fn tell(&self, built: &Built) -> anyhow::Result<()> {
+    fn tell(&self, built: &Built, began: Instant) -> anyhow::Result<()> {
         let names = match &self.tags[..] {
             [] => String::new(),
             tags => format!(" as {}", familiar(tags)),
@@ -327,7 +334,7 @@ impl ImageBuild {
         };
         let took = progress::time(built.duration);
         match self.progress {
-            progress::Style::Json => progress::json::built(built),
+            progress::Style::Json => progress::json::built(built, began),
             _ => terminal::say(format_args!("built {}{names} in {took}{saved}", built.size)),
         }
         terminal::print(format_args!("{}\n", built.digest))
