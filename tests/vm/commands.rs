@@ -37,6 +37,8 @@ PERL
 USER games:nogroup
 SHELL ["/bin/bash", "-c"]
 RUN echo "6: $(id -un):$(id -gn) $HOME ${BASH_VERSION%%.*}"
+WORKDIR /root
+RUN echo "7: $PWD"
 "#;
     let built = session
         .build(
@@ -45,14 +47,16 @@ RUN echo "6: $(id -un):$(id -gn) $HOME ${BASH_VERSION%%.*}"
         )
         .success();
     for line in [
-        "[stage-0 2/10] 1: hello world, me, 0:0, /, /root, /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "[stage-0 2/10] 1: error",
-        "[stage-0 3/10] 2: $GREETING",
-        "[stage-0 6/10] from the context 3: /made/here 0:0 755 0:0 644 ",
-        "[stage-0 7/10] 4: changed",
-        "[stage-0 7/10] 4: here",
-        "[stage-0 8/10] 5: perl",
-        "[stage-0 10/10] 6: games:nogroup /usr/games 5",
+        "[stage-0 2/12] 1: hello world, me, 0:0, /, /root, /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "[stage-0 2/12] 1: error",
+        "[stage-0 3/12] 2: $GREETING",
+        "[stage-0 6/12] from the context 3: /made/here 0:0 755 0:0 644 ",
+        "[stage-0 7/12] 4: changed",
+        "[stage-0 7/12] 4: here",
+        "[stage-0 8/12] 5: perl",
+        "[stage-0 10/12] 6: games:nogroup /usr/games 5",
+        // Whoever cannot enter a working directory can still work in it.
+        "[stage-0 12/12] 7: /root",
     ] {
         let tail = line.split_once("] ").unwrap().1;
         assert!(
@@ -70,7 +74,7 @@ RUN echo "6: $(id -un):$(id -gn) $HOME ${BASH_VERSION%%.*}"
     assert_gone(&session, build_vm(&built.stderr));
     let config = session.json(&["image", "inspect", "test/sees"])["Config"]["config"].clone();
     assert_eq!(config["User"], "games:nogroup");
-    assert_eq!(config["WorkingDir"], "/made/here");
+    assert_eq!(config["WorkingDir"], "/root");
     assert_eq!(config["Env"].as_array().unwrap().len(), 2);
     let again = session
         .build(text, &["-t", "test/sees", "--build-arg", "WHO=me"])

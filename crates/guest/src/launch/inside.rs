@@ -82,12 +82,16 @@ fn prepare(launch: &Launch) -> std::result::Result<Command, Refusal> {
 
 /// Enters the root, with all that is mounted in it.
 pub(super) fn put_together(launch: &Launch) -> std::result::Result<(), Refusal> {
+    // One that is mounted below another would be hidden by it, were it there first. Of two in one
+    // place, the one that is written later is seen.
+    let mut attachments = launch.attachments.clone();
+    attachments.sort_by(|one, other| one.target.cmp(&other.target));
     umask(Mode::from_raw_mode(0o022));
-    let attachments = root::enter(launch)?;
+    let opened = root::enter(launch, &attachments)?;
     umask(Mode::empty());
     devices::populate(launch.isolation, launch.is_confined())?;
     umask(Mode::from_raw_mode(0o022));
-    attachments.into_iter().try_for_each(Opened::mount)
+    opened.into_iter().try_for_each(Opened::mount)
 }
 
 fn make_directories(launch: &Launch) -> std::result::Result<(), Refusal> {
@@ -124,7 +128,8 @@ fn limit_resources() -> Result<()> {
     Ok(())
 }
 
-/// Becomes the user, goes to the working directory, and finds the program.
+/// Goes to the working directory, becomes the user, and finds the program. The directory may be one
+/// that the user could not enter, as in every container.
 fn command(launch: &Launch) -> std::result::Result<Command, Refusal> {
     let identity = user::find(&launch.user)?;
     let mut environment = launch.environment.clone();
@@ -137,6 +142,9 @@ fn command(launch: &Launch) -> std::result::Result<Command, Refusal> {
             environment.push((name.to_owned(), value.to_owned()));
         }
     }
+    std::env::set_current_dir(Path::new("/").join(&launch.workdir)).map_err(|error| {
+        Refusal::Program(format!("cannot enter `{}`: {error}", launch.workdir), 0)
+    })?;
     if launch.is_confined() {
         confine::limit()?;
     }
@@ -145,9 +153,6 @@ fn command(launch: &Launch) -> std::result::Result<Command, Refusal> {
     if launch.is_confined() {
         confine::drop_the_rest()?;
     }
-    std::env::set_current_dir(Path::new("/").join(&launch.workdir)).map_err(|error| {
-        Refusal::Program(format!("cannot enter `{}`: {error}", launch.workdir), 0)
-    })?;
     let Some((name, arguments)) = launch.arguments.split_first() else {
         return Err(Refusal::Program(
             "there is no program to start".to_owned(),

@@ -32,13 +32,16 @@ const LONGEST_OPTIONS: usize = 4095;
 
 /// Makes the overlay the process's root, with the supplied files on their places. Returns what is
 /// to be mounted once the root has its devices.
-pub(super) fn enter(launch: &Launch) -> std::result::Result<Vec<Opened<'_>>, Refusal> {
+pub(super) fn enter<'a>(
+    launch: &Launch,
+    attachments: &'a [Attachment],
+) -> std::result::Result<Vec<Opened<'a>>, Refusal> {
     mount_change(
         "/",
         MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
     )
     .doing(|| "keep mounts private".to_owned())?;
-    let targets = supply_mount_points(&launch.root, &launch.attachments)?;
+    let targets = supply_mount_points(&launch.root, attachments)?;
     mount_root(&launch.root)?;
     let mut files: Vec<(OwnedFd, PathBuf)> = Vec::new();
     for (file, target) in FILES.iter().zip(targets) {
@@ -53,7 +56,7 @@ pub(super) fn enter(launch: &Launch) -> std::result::Result<Vec<Opened<'_>>, Ref
             files.push((attach::tree(&source)?, target));
         }
     }
-    let opened: Result<Vec<_>> = launch.attachments.iter().map(attach::open).collect();
+    let opened: Result<Vec<_>> = attachments.iter().map(attach::open).collect();
     let opened = opened?;
     switch()?;
     for (tree, target) in files {

@@ -211,7 +211,12 @@ fn mounts_nest() {
         .scratch("/s", None)
         .secret("/s/key")
         .memory("/twice")
-        .tree("/twice", true);
+        .tree("/twice", true)
+        // Whatever the order in which they are written.
+        .secret("/outer/inner/key")
+        .tree("/outer/inner/tree", true)
+        .memory("/outer")
+        .memory("/outer/inner");
     let entered = rig.enter(|| {
         assert_eq!(read("/a/b/file"), "src/tree/file");
         assert_eq!(read("/a/b/sub/sub/file"), "src/tree/sub/file");
@@ -219,6 +224,9 @@ fn mounts_nest() {
             assert_eq!(read(file), "src/secret", "{file}");
         }
         assert_eq!(read("/twice/file"), "src/tree/file");
+        assert_eq!(read("/outer/inner/key"), "src/secret");
+        assert_eq!(read("/outer/inner/tree/file"), "src/tree/file");
+        fs_err::write("/outer/file", "").unwrap();
     });
     assert_eq!(entered, Ok(()));
     assert_eq!(rig.changed(), [""; 0]);
