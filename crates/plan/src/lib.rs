@@ -7,6 +7,7 @@
 //! * [`change`]: what an operation changes of an image's configuration.
 //! * [`key`]: what an operation's result depends on, as one digest: the build cache's key.
 //! * [`mount`]: what is mounted while one process runs.
+//! * [`platform`]: what people call a platform.
 //! * [`lower`]: from a Dockerfile to a plan.
 //! * [`check`]: what is legal in a Dockerfile and probably not meant.
 //!
@@ -18,6 +19,7 @@ pub mod key;
 pub mod lower;
 pub mod mount;
 pub mod operation;
+pub mod platform;
 
 pub use change::Change;
 pub use mount::Mount;

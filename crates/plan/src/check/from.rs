@@ -8,9 +8,10 @@ use firebuild_dockerfile::{
 };
 
 use super::stage::Parent;
-use super::{Facts, global, platform, unset};
+use super::{Facts, global, unset};
 use crate::ignore::Patterns;
 use crate::lower::{NamedContext, Options, Scope, usual};
+use crate::platform;
 
 /// The most comparisons of names that suggestions may cost: some tenths of a second.
 const MAX_COMPARISONS: usize = 50_000;

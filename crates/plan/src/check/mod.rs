@@ -8,7 +8,6 @@
 mod copied;
 mod from;
 mod odd;
-mod platform;
 mod secret;
 
 pub use secret::is_secret;

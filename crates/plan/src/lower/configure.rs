@@ -9,7 +9,7 @@ use firebuild_dockerfile::{
 use serde_json::json;
 
 use super::stage::Lowering;
-use super::{LowerError, history, path};
+use super::{LowerError, LowerErrorKind, history, path};
 use crate::Change;
 use crate::operation::{Directory, Operation};
 
@@ -25,9 +25,10 @@ impl Lowering<'_> {
     ) -> Result<(), LowerError> {
         let mut texts = Vec::new();
         for argument in &arguments.arguments {
-            let default = argument
-                .value
-                .as_ref()
+            // A default that nobody needs may be wrong.
+            let default = argument.value.as_ref();
+            let default = default
+                .filter(|_| !self.scope().is_given(&argument.name.text))
                 .map(|value| self.expand(value))
                 .transpose()?;
             let value = self.scope_mut().declare(&argument.name.text, default);
@@ -142,10 +143,15 @@ impl Lowering<'_> {
         instruction: &Instruction,
         words: &[Word],
     ) -> Result<(), LowerError> {
-        let paths: Vec<String> = words
-            .iter()
-            .map(|word| self.expand(word))
-            .collect::<Result<_, _>>()?;
+        let mut paths = Vec::new();
+        for word in words {
+            let path = self.expand(word)?;
+            if path.is_empty() {
+                let kind = LowerErrorKind::Value("a volume's path is empty".to_owned());
+                return Err(LowerError::new(word.span, kind));
+            }
+            paths.push(path);
+        }
         let history = format!("VOLUME [{}]", paths.join(" "));
         let changes = paths
             .into_iter()

@@ -113,6 +113,7 @@ pub fn lower(
     let mut global = Scope::global(options, last_name(dockerfile));
     let stages = Stages::collect(dockerfile, &options.contexts, &expander, &mut global)?;
     let target = stages.target(options.target.as_deref())?;
+    stages.check_sources()?;
     let settings = Settings {
         hostname: global
             .given("BUILDKIT_SANDBOX_HOSTNAME")

@@ -9,6 +9,9 @@ use firebuild_dockerfile::Environment;
 
 use super::Options;
 
+/// Arguments that speak to the builder: no line and no process sees them.
+const OF_THE_BUILD: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+
 /// Variables in force at some line.
 #[derive(Debug, Clone)]
 pub(crate) struct Scope {
@@ -64,7 +67,13 @@ impl Scope {
         }
     }
 
-    /// `ARG name=default`, with the default expanded already.
+    /// Whether people gave a value for an argument, so that its default does not matter.
+    pub(crate) fn is_given(&self, name: &str) -> bool {
+        self.given.contains_key(name)
+    }
+
+    /// `ARG name=default`, with the default expanded already. Without a value, what was declared
+    /// before, here or in the stage that this one starts from, stays as it is.
     pub(crate) fn declare(&mut self, name: &str, default: Option<String>) -> Option<String> {
         let value = self
             .given
@@ -72,9 +81,15 @@ impl Scope {
             .cloned()
             .or(default)
             .or_else(|| self.defaults.get(name).cloned());
-        self.arguments.retain(|(declared, _)| declared != name);
-        self.arguments.push((name.to_owned(), value.clone()));
-        if let Some(value) = &value {
+        let before = self.arguments.iter_mut().find(|(known, _)| known == name);
+        match (before, &value) {
+            (None, _) => self.arguments.push((name.to_owned(), value.clone())),
+            (Some((_, before)), Some(_)) => before.clone_from(&value),
+            (Some(_), None) => {}
+        }
+        if let Some(value) = &value
+            && !OF_THE_BUILD.contains(&name)
+        {
             self.visible.insert(name.to_owned(), value.clone());
         }
         value
@@ -118,9 +133,9 @@ impl Scope {
 
     /// All declared build arguments with what `$NAME` gives, as the history lists them.
     pub(crate) fn declared(&self) -> Vec<(String, String)> {
-        let seen = |(name, _): &(String, Option<String>)| {
-            let value = self.visible.get(name).cloned();
-            (name.clone(), value.unwrap_or_default())
+        let seen = |(name, own): &(String, Option<String>)| {
+            let value = self.visible.get(name).or(own.as_ref());
+            (name.clone(), value.cloned().unwrap_or_default())
         };
         self.arguments.iter().map(seen).collect()
     }

@@ -9,6 +9,10 @@ use firebuild_dockerfile::{
 
 use super::{LowerError, LowerErrorKind, NamedContext, Scope};
 use crate::operation::{Base, Source};
+use crate::{platform, suggest};
+
+/// Names of the language's own, whose places no context takes.
+pub(crate) const RESERVED: [&str; 2] = ["scratch", "context"];
 
 /// A `FROM` and the instructions up to the next.
 #[derive(Debug)]
@@ -115,13 +119,9 @@ impl<'a> Stages<'a> {
                 .iter()
                 .filter_map(|stage| stage.from.name.as_ref())
                 .map(|name| name.text.as_str());
-            let suggestion = match names
-                .map(|name| (distance(name, &wanted.to_lowercase()), name))
-                .min()
-            {
-                Some((distance, name)) if distance <= 3 => format!(" (did you mean `{name}`?)"),
-                _ => String::new(),
-            };
+            let suggestion = suggest::nearest(wanted, names)
+                .map(|name| format!(" (did you mean `{name}`?)"))
+                .unwrap_or_default();
             LowerError::new(
                 self.end,
                 LowerErrorKind::NoTarget {
@@ -153,13 +153,7 @@ impl<'a> Stages<'a> {
         let span = from.image.span;
         if let Some(platform) = &from.platform {
             let wanted = expander.word(platform, global)?.value;
-            let host = global_platform(global);
-            if !wanted.is_empty() && wanted != host {
-                return Err(LowerError::unsupported(
-                    platform.span,
-                    format!("a platform other than the target's `{host}`"),
-                ));
-            }
+            Self::check_platform(&wanted, platform.span, global)?;
         }
         let name = expander.word(&from.image, global)?.value;
         if name.is_empty() {
@@ -186,8 +180,28 @@ impl<'a> Stages<'a> {
         }
     }
 
+    /// Refuses what is no platform, and every platform but the target's.
+    fn check_platform(wanted: &str, span: Span, global: &Scope) -> Result<(), LowerError> {
+        let Some(parsed) = platform::parse(wanted) else {
+            let what = match wanted {
+                "" => "the platform is empty".to_owned(),
+                _ => format!("`{wanted}` is not a platform"),
+            };
+            return Err(LowerError::new(span, LowerErrorKind::Value(what)));
+        };
+        let target = global_platform(global);
+        if platform::parse(target).is_some_and(|target| !platform::is_same(&parsed, &target)) {
+            let what = format!("a platform other than the target's `{target}`");
+            return Err(LowerError::unsupported(span, what));
+        }
+        Ok(())
+    }
+
     /// The named context that people gave under this name, if they did.
     fn context(&self, name: &str) -> Option<Source> {
+        if RESERVED.iter().any(|own| own.eq_ignore_ascii_case(name)) {
+            return None;
+        }
         let (name, context) = self.contexts.get(&usual(name))?;
         Some(match context {
             NamedContext::Files => Source::Named(name.clone()),
@@ -264,6 +278,20 @@ impl<'a> Stages<'a> {
         Ok(found)
     }
 
+    /// Looks for sources that can be none, also in stages that nobody needs.
+    pub(crate) fn check_sources(&self) -> Result<(), LowerError> {
+        for index in 0..self.len() {
+            match self.dependencies(index, &[]) {
+                // As long as nobody needs it, it does not matter where a stage stands.
+                Err(error) if !matches!(error.kind, LowerErrorKind::LaterStage(_)) => {
+                    return Err(error);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Adds the stages from which an instruction of stage `index` takes files.
     fn read_by(
         &self,
@@ -304,9 +332,9 @@ pub(crate) fn usual(name: &str) -> String {
     name.strip_suffix(":latest").unwrap_or(&name).to_owned()
 }
 
-fn global_platform(global: &Scope) -> String {
+fn global_platform(global: &Scope) -> &str {
     use firebuild_dockerfile::Environment as _;
-    global.get("TARGETPLATFORM").unwrap_or_default().to_owned()
+    global.get("TARGETPLATFORM").unwrap_or_default()
 }
 
 fn declare_global(
@@ -322,28 +350,13 @@ fn declare_global(
         ));
     };
     for argument in &arguments.arguments {
-        let default = argument
-            .value
-            .as_ref()
+        let default = argument.value.as_ref();
+        let default = default
+            .filter(|_| !global.is_given(&argument.name.text))
             .map(|value| expander.word(value, global))
             .transpose()?
             .map(|expansion| expansion.value);
         global.declare_global(&argument.name.text, default);
     }
     Ok(())
-}
-
-/// The number of letters to change, add or take away between two words.
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (line, letter) in one.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], line + 1);
-        for column in 0..other.len() {
-            let replaced = diagonal + usize::from(letter != other[column]);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(row[column] + 1).min(diagonal + 1);
-        }
-    }
-    row.last().copied().unwrap_or_default()
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use firebuild_core::{Platform, Reference};
-use firebuild_plan::lower;
+use firebuild_plan::{lower, platform};
 
 use crate::error::hinted;
 
@@ -129,14 +129,8 @@ impl Choices {
         let Some(wanted) = &self.platform else {
             return Ok(host);
         };
-        let words: Vec<&str> = wanted.split('/').collect();
-        let is_host = match words[..] {
-            [architecture] => usual(architecture) == host.architecture,
-            [os, architecture] | [os, architecture, _] => {
-                os == host.os && usual(architecture) == host.architecture
-            }
-            _ => false,
-        };
+        let is_host =
+            platform::parse(wanted).is_some_and(|wanted| platform::is_same(&wanted, &host));
         if is_host {
             return Ok(host);
         }
@@ -146,15 +140,6 @@ impl Choices {
             ),
             format!("leave `--platform` out, or give `--platform {host}`"),
         ))
-    }
-}
-
-/// An architecture by the name that images have for it.
-fn usual(architecture: &str) -> &str {
-    match architecture {
-        "x86_64" | "x86-64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
     }
 }
 

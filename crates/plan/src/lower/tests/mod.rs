@@ -1,6 +1,8 @@
 //! What Dockerfiles mean, by the plans that they make.
 
+mod arguments;
 mod language;
+mod rules;
 
 use super::*;
 use crate::operation::{Command, Item, Run, Unpack};

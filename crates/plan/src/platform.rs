@@ -1,4 +1,4 @@
-//! Platforms as `FROM --platform` names them: `linux/amd64`, `arm64`, `linux`.
+//! Platforms as people name them: `linux/amd64`, `arm64`, `linux`, `linux/x86_64`.
 
 use firebuild_core::Platform;
 
@@ -22,7 +22,8 @@ const ARCHITECTURES: [&str; 12] = [
 ];
 
 /// Reads a platform; `None` if it is none.
-pub(super) fn parse(text: &str) -> Option<Platform> {
+#[must_use]
+pub fn parse(text: &str) -> Option<Platform> {
     let parts: Vec<&str> = text.split('/').collect();
     let word = |text: &&str| {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
@@ -45,6 +46,19 @@ pub(super) fn parse(text: &str) -> Option<Platform> {
         os,
         variant: variant.map(str::to_owned),
     })
+}
+
+/// Whether `wanted` runs where `own` does: a variant that every processor of its architecture has
+/// says nothing.
+#[must_use]
+pub fn is_same(wanted: &Platform, own: &Platform) -> bool {
+    let variant = |platform: &Platform| {
+        let variant = platform.variant.clone()?;
+        let every = [("amd64", "v1"), ("arm64", "v8"), ("arm64", "8")];
+        (!every.contains(&(&platform.architecture, &variant))).then_some(variant)
+    };
+    (&wanted.os, &wanted.architecture) == (&own.os, &own.architecture)
+        && variant(wanted) == variant(own)
 }
 
 /// An architecture by the name that images have for it.
@@ -81,6 +95,22 @@ mod tests {
         ] {
             let found = parse(text).map(|platform| platform.to_string());
             assert_eq!(found.as_deref(), read, "{text}");
+        }
+    }
+
+    #[test]
+    fn platforms_are_compared_by_what_they_mean() {
+        for (one, other, same) in [
+            ("linux/amd64", "amd64", true),
+            ("linux/amd64/v1", "linux/x86_64", true),
+            ("linux/arm64/v8", "linux/arm64", true),
+            ("linux/amd64/v3", "linux/amd64", false),
+            ("linux/arm/v7", "linux/arm", false),
+            ("linux/arm/v7", "linux/arm/v7", true),
+            ("windows/amd64", "linux/amd64", false),
+        ] {
+            let (one, other) = (parse(one).unwrap(), parse(other).unwrap());
+            assert_eq!(is_same(&one, &other), same, "{one} {other}");
         }
     }
 }
