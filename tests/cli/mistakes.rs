@@ -185,3 +185,58 @@ fn the_dockerfile_is_looked_for_where_it_was_named() {
     session.write("lower/dockerfile", "FROM scratch\nCOPY dockerfile /\n");
     session.run(&["build", "lower"]).success();
 }
+
+#[test]
+fn names_that_would_be_overlooked_are_told() {
+    let (session, _root) = session();
+    let text = "FROM scratch AS front\nCOPY <<a /b\na\nFROM scratch\nCOPY --from=front / /\n";
+    for (name, hint) in [
+        ("frnt", "hint: did you mean `front`?\n"),
+        ("elsewhere", "hint: its stages are `front`, `stage-1`\n"),
+    ] {
+        let argument = format!("--no-cache=stage-1,{name}");
+        let said = session.build(text, &[&argument]).failure();
+        let expected =
+            format!("error: `--no-cache={name}`: the Dockerfile has no such stage\n{hint}");
+        assert_eq!(said, expected);
+    }
+    for known in ["--no-cache=Front", "--no-cache=stage-1,front", "--no-cache"] {
+        session.build(text, &[known]).success();
+    }
+    for name in ["scratch", "Context"] {
+        let given = format!("{name}=context");
+        let said = session.build(text, &["--build-context", &given]).stderr;
+        let expected = format!("`{name}` cannot be the name of a named context");
+        assert!(said.contains(&expected), "{said}");
+    }
+}
+
+#[test]
+fn what_a_command_cannot_do_without_is_missed_before_a_vm_starts() {
+    let (session, _root) = session();
+    for (mount, missing, hint) in [
+        (
+            "type=secret,id=key,required",
+            "the build has no secret `key`",
+            "give it with `--secret id=key,src=FILE` or `--secret id=key,env=NAME`",
+        ),
+        (
+            "type=secret,env=KEY,id=key,required=true",
+            "the build has no secret `key`",
+            "give it with `--secret id=key,src=FILE` or `--secret id=key,env=NAME`",
+        ),
+        (
+            "type=ssh,required",
+            "the build has no SSH agent `default`",
+            "give it with `--ssh default`",
+        ),
+    ] {
+        let text = format!("FROM scratch\nCOPY <<a /b\na\nRUN --mount={mount} \\\n  x\n");
+        let said = session.build(&text, &["-t", "broken"]).failure();
+        let expected = format!("error: stage `stage-0`: {missing}\n --> context/Dockerfile:4:1\n");
+        assert!(said.contains(&expected), "{said}");
+        assert!(said.contains(&format!("= hint: {hint}")), "{said}");
+        assert!(!said.contains("VM"), "{said}");
+    }
+    assert_eq!(session.ok(&["images"]).lines().count(), 1);
+}

@@ -50,6 +50,18 @@ pub(crate) struct Mounted {
 }
 
 impl Current<'_> {
+    /// Looks whether all secrets and agents are there that a RUN cannot do without.
+    pub(crate) fn check_given(&self, run: &Run) -> Result<(), StepError> {
+        for mount in &run.mounts {
+            match mount {
+                Mount::Secret(secret) => drop(self.build.request.secrets.read(secret)?),
+                Mount::Ssh(ssh) => drop(self.build.request.agents.id(ssh)?),
+                Mount::Bind(_) | Mount::Cache(_) | Mount::Tmpfs(_) => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Prepares the mounts of a RUN that is going to be executed. `bound` are those of its bind
     /// mounts and of its caches' first contents; the VM has the disks of its caches.
     pub(crate) async fn mount(

@@ -23,6 +23,8 @@ impl Current<'_> {
             Known::Yes(outcome) => return Ok(outcome),
             Known::No(claim) => claim,
         };
+        // No VM is needed to see that something is missing.
+        self.check_given(run)?;
         let (store, layers) = (self.store(), self.state.layers.clone());
         self.disks(run).await?;
         self.running().await?;

@@ -39,6 +39,10 @@ impl FromStr for Named {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once('=') {
+            // Those are the language's own: what was given for them would never be read.
+            Some((name, _)) if ["scratch", "context"].contains(&&*name.to_ascii_lowercase()) => {
+                Err(format!("`{name}` cannot be the name of a named context"))
+            }
             Some((name, value)) if !name.is_empty() && !value.is_empty() => {
                 let place = NamedPlace::parse(value, Path::exists);
                 // A flag's error is one line.

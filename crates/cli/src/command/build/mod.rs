@@ -1,5 +1,6 @@
 //! `firebuild build`: an image from a Dockerfile.
 
+mod anew;
 mod cache;
 mod caches;
 mod choices;
@@ -24,6 +25,7 @@ use firebuild_plan::lower::{self, Bases, BoxError, LowerErrorKind};
 use firebuild_plan::lower::{lower, outline};
 use firebuild_store::Store;
 
+use anew::AnewArguments;
 use caches::CacheArguments;
 use choices::{Choices, familiar};
 use context::ContextArguments;
@@ -90,9 +92,8 @@ struct ImageBuild {
     /// Write what went into the image, as an in-toto statement (SLSA provenance), to a file
     #[arg(long, value_name = "FILE")]
     provenance: Option<PathBuf>,
-    /// Do everything anew, or only what these stages do
-    #[arg(long, value_name = "STAGE", num_args = 0.., require_equals = true, value_delimiter = ',')]
-    no_cache: Option<Vec<String>>,
+    #[command(flatten)]
+    anew: AnewArguments,
     /// How many build VMs may run at once; as many as the host has room for, if not given
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
@@ -235,7 +236,8 @@ impl ImageBuild {
         let bases = StoreBases(&store);
         let plan =
             lower(dockerfile, &options, &bases).map_err(|error| picture.of_lowering(error))?;
-        let request = self.request(&store, opened)?;
+        let no_cache = self.anew.of(dockerfile, &options)?;
+        let request = self.request(&store, opened, no_cache)?;
         let report = firebuild_plan::check::check(
             dockerfile,
             &Facts {
@@ -270,11 +272,16 @@ impl ImageBuild {
     }
 
     /// What the builder needs beside the plan.
-    fn request<'a>(&'a self, store: &Store, opened: &'a Opened) -> anyhow::Result<Request<'a>> {
+    fn request<'a>(
+        &'a self,
+        store: &Store,
+        opened: &'a Opened,
+        no_cache: NoCache,
+    ) -> anyhow::Result<Request<'a>> {
         Ok(Request {
             contexts: &opened.contexts,
             tags: &self.tags,
-            no_cache: self.no_cache(),
+            no_cache,
             cache_from: self.caches.open()?,
             jobs: self.jobs,
             vm: self.vm.options(store, &self.bootstrap)?,
@@ -313,14 +320,6 @@ impl ImageBuild {
         // The live view makes room for what is said last.
         drop(recorder);
         built.map_err(|error| picture.of_build(error))
-    }
-
-    fn no_cache(&self) -> NoCache {
-        match &self.no_cache {
-            None => NoCache::Nothing,
-            Some(stages) if stages.is_empty() => NoCache::All,
-            Some(stages) => NoCache::Stages(stages.iter().cloned().collect()),
-        }
     }
 
     fn tell(&self, built: &Built, began: Instant) -> anyhow::Result<()> {
