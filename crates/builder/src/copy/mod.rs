@@ -127,6 +127,8 @@ pub fn copy(lower: &Tree, request: &Request<'_>) -> Result<Tree, CopyError> {
 }
 
 #[cfg(test)]
+mod cases;
+#[cfg(test)]
 mod flags;
 #[cfg(test)]
 mod properties;
