@@ -5,10 +5,11 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::listing;
+use crate::ready::{self, BASE};
 use crate::session::{Outcome, Session};
 
 /// What one of the two has and the other has not, in every image.
-const EVERYWHERE: [(&str, &str); 3] = [
+const EVERYWHERE: [(&str, &str); 6] = [
     (
         "+ config Env: PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "BuildKit gives an image from scratch this path; buildah gives none",
@@ -20,6 +21,18 @@ const EVERYWHERE: [(&str, &str); 3] = [
     (
         "- config Labels io.buildah.version: 1.28.2",
         "buildah's own",
+    ),
+    (
+        "- etc/hostname: 755 0:0 file of 0 bytes e3b0c44298fc",
+        "a RUN's own files leave nothing in BuildKit's images",
+    ),
+    (
+        "- etc/hosts: 755 0:0 file of 0 bytes e3b0c44298fc",
+        "as above",
+    ),
+    (
+        "- etc/resolv.conf: 755 0:0 file of 0 bytes e3b0c44298fc",
+        "as above",
     ),
 ];
 
@@ -37,7 +50,7 @@ pub(crate) struct Case<'a> {
 /// Two builders and a context.
 pub(crate) struct Judge {
     session: Session,
-    _root: tempfile::TempDir,
+    _root: Option<tempfile::TempDir>,
 }
 
 impl Judge {
@@ -47,8 +60,27 @@ impl Judge {
         fs_err::create_dir(session.path("context")).unwrap();
         Self {
             session,
-            _root: root,
+            _root: Some(root),
         }
+    }
+
+    /// Builders that can execute commands, and have [`BASE`].
+    pub(crate) fn with_base() -> Self {
+        let session = ready::session();
+        fs_err::create_dir(session.path("context")).unwrap();
+        let (_, tag) = BASE.split_once(':').unwrap();
+        let archive = session.path("base").display().to_string();
+        session.ok(&["image", "export", BASE, "--type", "oci-dir", "-o", &archive]);
+        let judge = Self {
+            session,
+            _root: None,
+        };
+        let pulled = judge.buildah(&["pull", "--quiet", &format!("oci:base:{tag}")]);
+        let id = pulled.unwrap().stdout;
+        let tagged = judge.buildah(&["tag", id.trim_end(), &format!("docker.io/library/{BASE}")]);
+        tagged.unwrap();
+        fs_err::remove_dir_all(archive).unwrap();
+        judge
     }
 
     /// The context's directory.
@@ -108,7 +140,15 @@ impl Judge {
         let _ = fs_err::remove_dir_all(&out);
         let to = out.to_str().unwrap();
         for arguments in [
-            &["build", "-t", "judged", "-f", "Dockerfile", "context"][..],
+            &[
+                "build",
+                "--no-cache",
+                "-t",
+                "judged",
+                "-f",
+                "Dockerfile",
+                "context",
+            ][..],
             &["image", "export", "judged", "--type", "oci-dir", "-o", to],
         ] {
             succeeded(self.session.run(arguments))?;
@@ -123,6 +163,10 @@ impl Judge {
             "build",
             "--isolation",
             "chroot",
+            "--format",
+            "docker",
+            "--pull-never",
+            "--cap-add=CAP_MKNOD",
             "-t",
             "judged",
             "-f",
@@ -130,7 +174,13 @@ impl Judge {
             "context",
         ])?;
         self.buildah(&["push", "judged", &format!("oci:{}:judged", out.display())])?;
-        Ok(self.listed(&out))
+        let mut lines = self.listed(&out);
+        // What an OCI configuration has no words for does not survive the push.
+        let inspected = self.buildah(&["inspect", "--type", "image", "judged"])?;
+        let inspected: serde_json::Value = serde_json::from_str(&inspected.stdout).unwrap();
+        lines.retain(|line| !line.starts_with("config "));
+        lines.extend(listing::configuration(&inspected["Docker"]));
+        Ok(lines)
     }
 
     fn buildah(&self, arguments: &[&str]) -> Result<Outcome, Outcome> {

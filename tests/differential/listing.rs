@@ -10,6 +10,22 @@ use firebuild_oci::Sources;
 use firebuild_store::Store;
 use serde_json::Value;
 
+/// The members of a configuration that are compared.
+const MEMBERS: [&str; 12] = [
+    "Cmd",
+    "Entrypoint",
+    "Env",
+    "ExposedPorts",
+    "Healthcheck",
+    "Labels",
+    "OnBuild",
+    "Shell",
+    "StopSignal",
+    "User",
+    "Volumes",
+    "WorkingDir",
+];
+
 /// Reads the only image of a layout.
 pub(crate) fn of(layout: &Path, scratch: &Path) -> BTreeSet<String> {
     let store = Store::open(scratch).unwrap();
@@ -17,8 +33,23 @@ pub(crate) fn of(layout: &Path, scratch: &Path) -> BTreeSet<String> {
     let image = image.unwrap();
     let (tree, sources) = firebuild_oci::image_tree(&store, image.layer_digests()).unwrap();
     let mut lines = files(&tree, &sources);
-    let config = serde_json::to_value(&image.config).unwrap();
-    words("config", &config["config"], &mut lines);
+    lines.extend(configuration(&serde_json::to_value(&image.config).unwrap()));
+    lines
+}
+
+/// What a configuration in Docker's form says of the process, where it says something.
+pub(crate) fn configuration(image: &Value) -> BTreeSet<String> {
+    let mut lines = BTreeSet::new();
+    let nothing = |value: &Value| {
+        let members = value.as_array().map(Vec::len);
+        members.or(value.as_object().map(|members| members.len())) == Some(0)
+    };
+    for name in MEMBERS {
+        let value = &image["config"][name];
+        if !nothing(value) {
+            words(&format!("config {name}"), value, &mut lines);
+        }
+    }
     lines
 }
 

@@ -10,6 +10,8 @@
     reason = "a test's helpers may fail it"
 )]
 
+#[path = "../ready.rs"]
+mod ready;
 #[path = "../session.rs"]
 #[allow(dead_code, reason = "other tests use what these do not")]
 mod session;
@@ -18,3 +20,4 @@ mod copies;
 mod ignored;
 mod judge;
 mod listing;
+mod runs;
