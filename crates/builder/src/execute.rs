@@ -27,7 +27,8 @@ use crate::error::{Error, StepError};
 use crate::fetch::Destination;
 use crate::image;
 use crate::progress::{Event, Place, Progress, StageRef};
-use crate::schedule::{self, Schedule};
+use crate::room;
+use crate::schedule::Schedule;
 use crate::sources::Files;
 use crate::stage::{Finished, Layer, Merged, StageState};
 use crate::threads::Threads;
@@ -66,7 +67,7 @@ impl<'a> Execution<'a> {
     ) -> Self {
         let (cpus, memory) = (request.vm.cpus, request.vm.memory);
         let jobs = request.jobs;
-        let jobs = jobs.unwrap_or_else(|| schedule::default_jobs(cpus, memory));
+        let jobs = jobs.unwrap_or_else(|| room::default_jobs(cpus, memory));
         Self {
             lease,
             plan,

@@ -29,6 +29,7 @@ mod image;
 pub mod keys;
 mod mounts;
 pub mod progress;
+mod room;
 pub mod rootfs;
 mod schedule;
 mod sources;

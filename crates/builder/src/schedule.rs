@@ -104,28 +104,6 @@ pub(crate) async fn empty_handed<H: Held, F: Future>(
     Ok(what.await)
 }
 
-/// How many VMs a host runs at once without getting slower: each has its processors and memory.
-pub(crate) fn default_jobs(cpus: u8, memory: u32) -> NonZeroUsize {
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let text = fs_err::read_to_string("/proc/meminfo").unwrap_or_default();
-    fitting(cores, available(&text), cpus, memory)
-}
-
-/// The memory that can be had without swapping, in MiB.
-fn available(meminfo: &str) -> Option<u64> {
-    let mut lines = meminfo.lines();
-    let line = lines.find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib >> 10)
-}
-
-fn fitting(cores: usize, available: Option<u64>, cpus: u8, memory: u32) -> NonZeroUsize {
-    let by_cores = cores / usize::from(cpus.max(1));
-    let by_memory = available.map_or(u64::MAX, |mib| mib / u64::from(memory.max(1)));
-    let by_memory = usize::try_from(by_memory).unwrap_or(usize::MAX);
-    NonZeroUsize::new(by_cores.min(by_memory)).unwrap_or(NonZeroUsize::MIN)
-}
-
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
@@ -261,24 +239,5 @@ mod tests {
             let most = simulate(&stages, slots);
             prop_assert!(most.is_some_and(|most| most <= slots), "{most:?}");
         }
-    }
-
-    #[test]
-    fn as_many_vms_as_the_host_has_room_for() {
-        for ((cores, available, cpus, memory), expected) in [
-            ((8, Some(64_000), 1, 1024), 8),
-            ((8, Some(64_000), 2, 1024), 4),
-            ((8, Some(64_000), 3, 1024), 2),
-            ((8, Some(3000), 1, 1024), 2),
-            ((1, Some(100), 4, 1024), 1),
-            ((2, None, 1, 1024), 2),
-        ] {
-            assert_eq!(fitting(cores, available, cpus, memory).get(), expected);
-        }
-        let text = "MemTotal:       24683520 kB\nMemFree:  1 kB\nMemAvailable:   23196000 kB\n";
-        assert_eq!(available(text), Some(22_652));
-        assert_eq!(available("MemAvailable: many\n"), None);
-        let here = fs_err::read_to_string("/proc/meminfo").unwrap();
-        assert!(available(&here).is_some());
     }
 }

@@ -94,7 +94,8 @@ struct ImageBuild {
     provenance: Option<PathBuf>,
     #[command(flatten)]
     anew: AnewArguments,
-    /// How many build VMs may run at once; as many as the host has room for, if not given
+    /// How many build VMs may run at once; as many as this process has processors and memory for,
+    /// control groups included, if not given
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
     /// Write how the build went as a chart over time: a page for a browser
