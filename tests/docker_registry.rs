@@ -69,7 +69,7 @@ impl DockerRegistry {
         // What it says later is for nobody, but it must not stop for that.
         std::thread::spawn(move || lines.for_each(drop));
         Self {
-            port: port.expect("the registry says where it listens"),
+            port: port.unwrap(),
             child,
             directory,
         }

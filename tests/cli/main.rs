@@ -7,6 +7,8 @@
     reason = "a test's helpers may fail it"
 )]
 
+#[path = "../docker_registry.rs"]
+mod docker_registry;
 #[path = "../../crates/builder/src/fetch/testing.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod server;
@@ -24,6 +26,7 @@ mod language;
 mod mistakes;
 mod printed;
 mod progress;
+mod registry;
 mod timeline;
 mod words;
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use firebuild_core::Digest;
 use firebuild_core::tree::Tree;
-use firebuild_oci::{Changes, Sources};
+use firebuild_oci::{Changes, Exported, Sources};
 use firebuild_plan::{Operation, Stage, Step, key};
 use firebuild_store::{Lease, Store};
 use tokio_util::sync::CancellationToken;
@@ -156,22 +156,41 @@ impl<'a> Current<'a> {
         Ok(Known::No(claim))
     }
 
-    /// Takes a result from one of the caches of other machines, if one has it.
+    /// Takes a result from one of the caches of other machines, if one has it. A registry that
+    /// does not give what it has promised costs time, but not the build.
     async fn import(&self, key: Digest) -> Result<bool, Error> {
-        let caches = Arc::clone(&self.build.request.cache_from);
-        if caches.is_empty() {
-            return Ok(false);
-        }
-        let lease = self.build.lease.clone();
-        let take = move || {
-            for cache in &*caches {
-                if cache.take(&lease, &key)?.is_some() {
-                    return Ok(true);
+        for cache in &*self.build.request.cache_from {
+            match (self.import_from(cache, key).await, cache.remote()) {
+                (Ok(false), _) => {}
+                (Ok(true), _) => return Ok(true),
+                (Err(error), None) => return Err(error.into()),
+                (Err(error), Some(name)) if cache.give_up() => {
+                    let cause = std::error::Error::source(&error);
+                    let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
+                    let text = format!("the cache `{name}` is not asked any more: {error}{cause}");
+                    self.build.progress.event(Event::Warning {
+                        stage: Some(self.build.name(self.index)),
+                        text: &text,
+                    });
                 }
+                (Err(_), Some(_)) => {}
             }
-            Ok(false)
+        }
+        Ok(false)
+    }
+
+    async fn import_from(
+        &self,
+        cache: &Exported,
+        key: Digest,
+    ) -> Result<bool, firebuild_oci::Error> {
+        let lease = self.build.lease.clone();
+        let Some(obtained) = cache.obtain(&lease, &key).await? else {
+            return Ok(false);
         };
-        self.build.threads.run(take).await
+        let keep = move || obtained.keep(&lease);
+        self.build.threads.run(keep).await?;
+        Ok(true)
     }
 
     /// Keeps a step's result.

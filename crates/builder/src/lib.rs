@@ -8,6 +8,7 @@
 //! * [`fetch`]: what comes from elsewhere: downloads, repositories.
 //! * [`rootfs`]: from layers to a bootable root file system, made once.
 //! * [`keys`]: private keys that RUNs may sign with.
+//! * [`logins`]: who one is for registries.
 //! * [`progress`]: what a build says while it works.
 
 pub mod archive;
@@ -27,6 +28,7 @@ pub mod fetch;
 mod fingerprint;
 mod image;
 pub mod keys;
+pub mod logins;
 mod mounts;
 pub mod progress;
 mod room;

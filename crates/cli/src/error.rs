@@ -151,7 +151,10 @@ fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
         return error.hint().map(str::to_owned);
     }
     if let Some(error) = error.downcast_ref::<firebuild_oci::Error>() {
-        return error.hint().map(str::to_owned);
+        return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<firebuild_oci::registry::RegistryError>() {
+        return error.hint();
     }
     if let Some(error) = error.downcast_ref::<firebuild_machine::Error>() {
         return error.hint();

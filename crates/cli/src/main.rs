@@ -12,6 +12,7 @@ mod command;
 mod error;
 mod picture;
 mod progress;
+mod registry;
 mod terminal;
 mod timeline;
 

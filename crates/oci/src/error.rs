@@ -16,6 +16,9 @@ pub enum Error {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] firebuild_store::Error),
+    /// A registry did not give or take something.
+    #[error(transparent)]
+    Registry(#[from] crate::registry::RegistryError),
     /// A file could not be read or written.
     #[error("cannot {doing}")]
     Io {
@@ -111,13 +114,15 @@ pub enum Error {
 impl Error {
     /// What a person can do about it.
     #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Store(error) => error.hint(),
-            Self::NoImage(_) => Some("see `firebuild image ls`"),
-            Self::Exists(_) => Some("remove it, or choose another place"),
-            _ => None,
-        }
+    pub fn hint(&self) -> Option<String> {
+        let text = match self {
+            Self::Store(error) => error.hint()?,
+            Self::Registry(error) => return error.hint(),
+            Self::NoImage(_) => "see `firebuild image ls`",
+            Self::Exists(_) => "remove it, or choose another place",
+            _ => return None,
+        };
+        Some(text.to_owned())
     }
 
     pub(crate) fn entry(path: &[u8], source: TreeError) -> Self {

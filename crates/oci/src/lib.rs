@@ -5,7 +5,7 @@
 //! * [`Decompressed`] tells compressed bytes by their beginning.
 //! * [`Sources`] are where files' bytes are; a [`HostFile`] is one that may change.
 //! * [`Image`] is a configuration and its layers in the store; [`image_tree`] is its file tree.
-//! * [`export_cache`] and [`Exported`]: the build cache outside of a store.
+//! * [`export_cache`], [`push_cache`] and [`Exported`]: the build cache outside of a store.
 //! * [`registry`]: where images and caches come from and go to.
 //! * [`Trust`] is whom TLS clients believe, [`ClientIdentity`] as whom they present themselves.
 //! * Imports and exports: [`import_rootfs_tar`], [`import_oci_dir`], [`export_rootfs_tar`],
@@ -67,7 +67,7 @@ mod source;
 mod trust;
 mod unpack;
 
-pub use build_cache::{Exported, RECORDS, Records, export_cache};
+pub use build_cache::{Exported, Obtained, RECORDS, Records, export_cache, push_cache};
 pub use cause::Cause;
 pub use changes::Changes;
 pub use compression::Decompressed;

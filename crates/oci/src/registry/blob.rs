@@ -143,7 +143,7 @@ impl BlobStream {
         self.count
     }
 
-    fn what(&self) -> String {
+    pub(super) fn what(&self) -> String {
         format!("blob `{}`", self.digest)
     }
 

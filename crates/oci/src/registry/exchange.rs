@@ -20,6 +20,9 @@ use super::{Patience, Registry, RegistryError};
 /// How often a registry may send the client elsewhere.
 const MOST_REDIRECTS: usize = 10;
 
+/// How often a server is called that does not pick up: it will hardly do so some seconds later.
+const MOST_CONNECTS: u32 = 3;
+
 /// A question.
 pub(super) struct Ask<'a> {
     pub(super) host: &'a Host,
@@ -99,6 +102,10 @@ impl Registry {
                 }
                 Err(error) if error.is_passing() => None,
                 _ => return answer,
+            };
+            let attempts = match &answer {
+                Err(RegistryError::Connect { .. }) => attempts.min(MOST_CONNECTS),
+                _ => attempts,
             };
             let too_long = asked.is_some_and(|asked| asked > patience.longest);
             if failures >= attempts || too_long {

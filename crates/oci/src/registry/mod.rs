@@ -30,6 +30,7 @@ mod exchange;
 mod host;
 mod login;
 mod retry;
+mod save;
 mod token;
 mod upload;
 

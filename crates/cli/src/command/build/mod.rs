@@ -254,7 +254,8 @@ impl ImageBuild {
         let provenance = provenance.transpose()?;
         let started = jiff::Timestamp::now().as_second();
         let built = self.execute(&store, &plan, &request, picture, began)?;
-        self.caches.export(&store, &built)?;
+        self.caches
+            .export(&store, &built, &self.sensitive.trust()?)?;
         if let Some(file) = provenance {
             let facts = provenance::Facts {
                 store: &store,
@@ -283,7 +284,7 @@ impl ImageBuild {
             contexts: &opened.contexts,
             tags: &self.tags,
             no_cache,
-            cache_from: self.caches.open()?,
+            cache_from: self.caches.open(&self.sensitive.trust()?)?,
             jobs: self.jobs,
             vm: self.vm.options(store, &self.bootstrap)?,
             secrets: self.sensitive.secrets(),
