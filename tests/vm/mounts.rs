@@ -281,6 +281,57 @@ RUN hostname && echo "name $HOSTNAME" && getent hosts box && cat /etc/hostname
 }
 
 #[test]
+fn a_run_makes_every_device_node_and_opens_those_of_every_container() {
+    let session = session();
+    let text = r#"
+FROM debian:bookworm-slim
+RUN <<EOT
+set -e
+mkdir /nodes
+while read major minor blocks name; do
+  case $major in [0-9]*)
+    for directory in /nodes /dev /tmpfs; do
+      mknod $directory/$name b $major $minor
+      head -c 1 $directory/$name 2>&1 | sed "s,.*: ,read ," | sort -u
+      { echo x > $directory/$name; } 2>&1 | sed "s,.*: ,write ,"
+    done
+  esac
+done < /proc/partitions
+mknod /nodes/mem c 1 1
+head -c 1 /nodes/mem 2>&1 | sed "s,.*: ,memory ,"
+mknod /nodes/null c 1 3
+echo x > /nodes/null && echo null is there
+script -qec 'echo a terminal; tty' /dev/null
+rm /dev/random && ln -s urandom /dev/random && head -c 1 /dev/random | wc -c
+cat /proc/self/cgroup
+EOT
+RUN stat -c '%n %F' /nodes/vda /nodes/mem
+RUN --security=insecure head -c 1 /nodes/vda > /dev/null && echo open
+"#;
+    let text = text.replace("RUN <<EOT", "RUN --mount=type=tmpfs,target=/tmpfs <<EOT");
+    let arguments = ["--no-cache", "--allow", "security.insecure"];
+    let built = session.build(&text, &arguments).success();
+    let expected = [
+        "read Operation not permitted",
+        "write Operation not permitted",
+        "memory Operation not permitted",
+        "null is there",
+        "a terminal",
+        "/dev/pts/0",
+        "1",
+        "0::/",
+        "/nodes/vda block special file",
+        "/nodes/mem character special file",
+        "open",
+    ];
+    assert_shown(&built, &expected);
+    let lines = built.stderr.lines();
+    let refused = lines.filter(|line| line.ends_with("Operation not permitted"));
+    // Two drives in three directories, to read and to write; and the memory.
+    assert_eq!(refused.count(), 13, "{built}");
+}
+
+#[test]
 fn what_a_cache_holds_goes_out_and_in_again() {
     let session = session();
     let (one, other) = (cache(), cache());

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use rustix::process::Signal;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
@@ -17,6 +17,7 @@ pub(crate) fn unshare(flags: UnshareFlags) -> io::Result<()> {
         | UnshareFlags::NEWIPC
         | UnshareFlags::NEWUTS
         | UnshareFlags::NEWPID
+        | UnshareFlags::NEWCGROUP
         | UnshareFlags::NEWNET;
     if !allowed.contains(flags) {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -47,4 +48,72 @@ pub(crate) fn signal(number: u32) -> Option<Signal> {
     // the number is one of the kernel's, and signals are only ever sent here, never handled: the
     // danger is in handlers for those that the C library keeps for itself.
     Some(unsafe { Signal::from_raw_unchecked(number) })
+}
+
+/// What bpf(2) does and how it calls the programs that decide about devices (`linux/bpf.h`).
+const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_PROG_ATTACH: libc::c_long = 8;
+const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
+const BPF_CGROUP_DEVICE: u32 = 6;
+
+/// Has the kernel check and take a program that decides about devices.
+pub(crate) fn load_device_program(instructions: &[u64]) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Load {
+        kind: u32,
+        count: u32,
+        instructions: u64,
+        license: u64,
+        log: [u32; 4],
+        version: u32,
+        flags: u32,
+    }
+    let license = c"Apache-2.0";
+    let load = Load {
+        kind: BPF_PROG_TYPE_CGROUP_DEVICE,
+        count: u32::try_from(instructions.len()).map_err(io::Error::other)?,
+        instructions: instructions.as_ptr() as u64,
+        license: license.as_ptr() as u64,
+        log: [0; 4],
+        version: 0,
+        flags: 0,
+    };
+    // SAFETY: needed because the library has no bpf(2). It is sound because `load` is the beginning
+    // of the kernel's own structure, of the size that is given; the kernel reads `count`
+    // instructions of 8 bytes and the license up to its NUL, which all live until it returns, and
+    // writes nothing.
+    let descriptor = unsafe {
+        let size = size_of::<Load>();
+        libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const load, size)
+    };
+    match libc::c_int::try_from(descriptor) {
+        // SAFETY: needed to own what a system call gave. It is sound because the kernel has made
+        // this descriptor just now and nobody else knows of it.
+        Ok(descriptor @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Has `program` decide about devices for all processes in the control group `group`.
+pub(crate) fn attach_device_program(
+    group: BorrowedFd<'_>,
+    program: BorrowedFd<'_>,
+) -> io::Result<()> {
+    let attach = [
+        group.as_raw_fd().cast_unsigned(),
+        program.as_raw_fd().cast_unsigned(),
+        BPF_CGROUP_DEVICE,
+        0,
+    ];
+    // SAFETY: needed because the library has no bpf(2). It is sound because `attach` is the
+    // beginning of the kernel's own structure, of the size that is given, and the kernel only
+    // reads it.
+    let result = unsafe {
+        let size = size_of_val(&attach);
+        libc::syscall(libc::SYS_bpf, BPF_PROG_ATTACH, attach.as_ptr(), size)
+    };
+    match result {
+        0.. => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }

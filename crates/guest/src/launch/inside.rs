@@ -15,7 +15,7 @@ use rustix::system::sethostname;
 use rustix::thread::UnshareFlags;
 
 use super::attach::Opened;
-use super::{Isolation, Launch, Refusal, confine, devices, receive, root, user};
+use super::{Isolation, Launch, Order, Refusal, cgroup, confine, devices, receive, root, user};
 use crate::error::{Doing as _, GuestError, Result, chain};
 use crate::{network, sys};
 
@@ -26,17 +26,17 @@ const NOT_EXECUTABLE: u32 = 126;
 
 /// Becomes the program, or tells why not. Never returns otherwise.
 pub(crate) fn main() {
-    let Ok((launch, mut socket)) = receive() else {
+    let Ok((order, mut socket)) = receive() else {
         return;
     };
-    let refusal = become_program(&launch);
+    let refusal = become_program(&order);
     let text = serde_json::to_vec(&refusal).unwrap_or_default();
     // The agent may be gone, and then nobody listens.
     let _ = socket.write_all(&text);
 }
 
-fn become_program(launch: &Launch) -> Refusal {
-    match prepare(launch) {
+fn become_program(order: &Order) -> Refusal {
+    match prepare(order) {
         Ok(mut command) => {
             let error = command.exec();
             Refusal::Program(
@@ -52,8 +52,14 @@ fn become_program(launch: &Launch) -> Refusal {
 }
 
 /// Everything up to the exec.
-fn prepare(launch: &Launch) -> std::result::Result<Command, Refusal> {
+fn prepare(order: &Order) -> std::result::Result<Command, Refusal> {
+    let Order { launch, group } = order;
     let mut flags = UnshareFlags::NEWNS;
+    if let Some(group) = group {
+        cgroup::enter(group)?;
+        // Its processes see it as the only one.
+        flags |= UnshareFlags::NEWCGROUP;
+    }
     if launch.isolation == Isolation::Step {
         flags |= UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
     }

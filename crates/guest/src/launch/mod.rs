@@ -6,6 +6,7 @@
 //! a successful exec closes the socket without a word.
 
 mod attach;
+mod cgroup;
 mod confine;
 mod devices;
 mod inside;
@@ -74,6 +75,14 @@ pub(crate) struct Launch {
     pub(crate) profile: Option<String>,
 }
 
+/// What the process in between is told.
+#[derive(Debug, Serialize, Deserialize)]
+struct Order {
+    launch: Launch,
+    /// The control group to be in.
+    group: Option<PathBuf>,
+}
+
 impl Launch {
     /// Whether even root may not do everything.
     fn is_confined(&self) -> bool {
@@ -131,7 +140,11 @@ pub(crate) async fn start(
     launch: &Launch,
     reaper: &Reaper,
 ) -> Result<std::result::Result<Running, Refusal>> {
-    let text = serde_json::to_vec(launch).map_err(|error| GuestError::Told(error.to_string()))?;
+    let order = Order {
+        launch: launch.clone(),
+        group: launch.is_confined().then(cgroup::of_steps).flatten(),
+    };
+    let text = serde_json::to_vec(&order).map_err(|error| GuestError::Told(error.to_string()))?;
     let (own, theirs) = UnixStream::pair().doing(|| "make a socket pair".to_owned())?;
     let (stdout, stdout_end) = output()?;
     let (stderr, stderr_end) = output()?;
@@ -210,7 +223,7 @@ async fn converse(socket: UnixStream, launch: &[u8]) -> io::Result<Vec<u8>> {
 
 /// Takes the launch from standard input and leaves `/dev/null` in its place. Returns the socket's
 /// other descriptor, which closes when the program is executed.
-fn receive() -> io::Result<(Launch, UnixStream)> {
+fn receive() -> io::Result<(Order, UnixStream)> {
     use std::io::Read as _;
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
     let mut socket = UnixStream::from(socket);
