@@ -43,7 +43,7 @@ fn archive(session: &Session, folder: &str) -> Vec<u8> {
 }
 
 /// A repository `one.git` with a Dockerfile in a folder, and the commit's hash.
-fn repository(session: &Session) -> String {
+pub(crate) fn repository(session: &Session) -> String {
     session.write(
         "repositories/one.git/app/Dockerfile",
         "FROM scratch\nCOPY . /app/\n",
@@ -51,6 +51,8 @@ fn repository(session: &Session) -> String {
     session.write("repositories/one.git/app/file", "text");
     session.write("repositories/one.git/outside", "text");
     let directory = session.path("repositories/one.git");
+    // Not for those who fetch it.
+    session.write("repositories/one.git/.dockerignore", "app\n");
     let git = |arguments: &[&str]| {
         let mut all = vec!["-c", "user.name=a", "-c", "user.email=a@host.example"];
         all.extend(arguments);
@@ -63,7 +65,7 @@ fn repository(session: &Session) -> String {
     String::from_utf8(hash).unwrap().trim().to_owned()
 }
 
-fn git_server(session: &Session) -> Server {
+pub(crate) fn git_server(session: &Session) -> Server {
     let repositories = session.path("repositories");
     Server::start(move |asked| git_backend(&repositories, asked))
 }

@@ -1,5 +1,6 @@
 //! Builds that need no VM: copies alone, resolved on the host.
 
+use crate::server::{Answer, Server};
 use crate::session as fresh;
 use crate::session::{Session, output_of};
 
@@ -201,4 +202,37 @@ error: stage `stage-0`: `/{path}` cannot be in an image: in a layer, a name that
     session
         .build("FROM scratch\nCOPY --exclude=.wh.* d /to/\n", &[])
         .success();
+}
+
+/// Who makes an archive or a repository has left out what is not for others.
+#[test]
+fn ignore_files_are_for_directories() {
+    let (session, _root) = fresh();
+    session.write("packed/Dockerfile", "FROM scratch\nCOPY f* /\n");
+    session.write("packed/file", "text");
+    session.write("packed/.dockerignore", "file\n");
+    let directory = session.path("packed");
+    let packed = session.path("packed.tar");
+    let (directory, packed) = (directory.to_str().unwrap(), packed.to_str().unwrap());
+    output_of("tar", &["-cf", packed, "-C", directory, "."]);
+    session.ok(&["build", "-t", "directory", "packed"]);
+    assert_eq!(listing(&session, "directory"), [""; 0]);
+    let archive = fs_err::read(packed).unwrap();
+    let server = Server::start(move |_| Answer::file(&archive));
+    session.ok(&["build", "-t", "archive", &server.url("/packed.tar")]);
+    assert_eq!(listing(&session, "archive"), ["-rw-r--r-- 0/0 file"]);
+    // One that lies beside the Dockerfile takes the place of the context's, and is not merged.
+    session.write(
+        "packed/other",
+        "FROM scratch\nCOPY [\"fi*\", \".d*\", \"/\"]\n",
+    );
+    session.write(
+        "packed/other.dockerignore",
+        "\u{feff}# nothing\n.dockerignore\n",
+    );
+    session.ok(&["build", "-t", "beside", "-f", "packed/other", "packed"]);
+    assert_eq!(listing(&session, "beside"), ["-rw-r--r-- 0/0 file"]);
+    session.write("packed/.dockerignore", "a\n !\n");
+    let said = session.run(&["build", "packed"]).failure();
+    assert!(said.contains(".dockerignore"), "{said}");
 }

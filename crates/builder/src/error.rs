@@ -250,6 +250,11 @@ impl StepError {
                 error: CopyError::NotFound { word, .. } | CopyError::Pattern(word),
                 ..
             } => Some(word),
+            Self::Source {
+                error: CopyError::Tree(TreeError::Loop(path)),
+                ..
+            } => Some(path),
+            Self::Archive { name, .. } => Some(name),
             _ => None,
         }
     }

@@ -215,6 +215,15 @@ fn parents_keep_their_paths_and_metadata() {
         flagged(&[], DEEP, &["x/none"], "/", PARENTS),
         Err(not_found("x/none", &[]))
     );
+    // Nothing is found behind a link, and no link is followed.
+    assert_eq!(
+        flagged(&[], DEEP, &["link/a.txt"], "/", PARENTS),
+        Err(not_found("link/a.txt", &[]))
+    );
+    for (link, expected) in [("dangling", "dangling -> none"), ("loop", "loop -> loop")] {
+        let got = flagged(&[], FROM, &[link], "/", PARENTS).unwrap();
+        assert_eq!(got, [expected]);
+    }
     assert_eq!(
         flagged(&[], DEEP, &["x/./a.text"], "/", PARENTS),
         Err(not_found("x/./a.text", &["x/a.txt"]))

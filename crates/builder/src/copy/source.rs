@@ -74,11 +74,15 @@ pub fn matches_with_parents<'a>(
         Some(at) => (&word[..at], &word[at + 3..]),
         None => (&b""[..], word),
     };
-    let kept = clamped(kept).join(&b'/');
-    if !pattern::has_wildcards(base) && !pattern::has_wildcards(&kept) {
-        let path = [base, b"/", &kept].concat();
-        resolve(from, &path, word)?;
-    }
+    let kept = clamped(kept);
+    // Links are copied, and not followed: what is behind one is nothing that could be kept.
+    let has = |root: NodeId| {
+        let mut parts = kept.iter();
+        let found = parts.try_fold(root, |at, part| from.child(at, part));
+        found.is_some() || kept.iter().any(|part| pattern::has_wildcards(part))
+    };
+    let named = [&clamped(base)[..], &kept].concat().join(&b'/');
+    let kept = kept.join(&b'/');
     // Everything, if nothing stands behind the pivot.
     let include = if kept.is_empty() {
         b"**".to_vec()
@@ -89,6 +93,12 @@ pub fn matches_with_parents<'a>(
         Patterns::from_list([&include]).map_err(|_| CopyError::Pattern(shown(&include)))?;
     let mut matches = Vec::new();
     for root in self::matches(from, base, &Exclude::default())? {
+        if !has(root.node) {
+            return Err(CopyError::NotFound {
+                word: shown(word),
+                near: near(from, &named),
+            });
+        }
         if !from.node(root.node).is_directory() {
             return Err(CopyError::Tree(TreeError::NotDirectory(shown(base))));
         }

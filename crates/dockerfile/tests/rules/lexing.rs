@@ -59,6 +59,10 @@ fn directives_can_be_wrong() {
             "# syntax=a\n# syntax=b",
             "only one syntax parser directive can be used",
         ),
+        (
+            "# check=skip=A\n# check=skip=B",
+            "only one check parser directive can be used",
+        ),
         ("# escape=x", "invalid escape token `x`"),
         ("# escape=``", "invalid escape token ````"),
         ("# check=skip", "invalid check option `skip`"),

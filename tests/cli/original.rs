@@ -1,0 +1,97 @@
+//! `rootfs --dockerfile`, the original tool's word, with all addresses that it takes.
+
+use crate::contexts::{git_server, repository};
+use crate::copies::listing;
+use crate::server::{Answer, Server};
+use crate::session as fresh;
+use crate::session::Outcome;
+
+#[test]
+fn the_original_tools_word_takes_every_address_of_the_original_tool() {
+    let (session, _root) = fresh();
+    let commit = repository(&session);
+    let server = git_server(&session);
+    let ssh = session.write(
+        "ssh",
+        "#!/bin/sh\nfor last; do :; done\nexec sh -c \"$last\"\n",
+    );
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs_err::set_permissions(&ssh, executable).unwrap();
+    let remote = server.url("/one.git");
+    let directory = session.path("repositories/one.git");
+    let by_ssh = format!("ssh://git@host.example{}", directory.display());
+    for dockerfile in [
+        // Without a fragment, the default branch.
+        format!("git+{remote}:/app/Dockerfile"),
+        format!("git+{remote}:/app/Dockerfile#main"),
+        format!("git+{remote}:/app/Dockerfile#{commit}"),
+        format!("{by_ssh}:/app/Dockerfile"),
+        format!("{by_ssh}:/app/Dockerfile#main"),
+        format!("git+{by_ssh}:/app/Dockerfile#{commit}"),
+    ] {
+        let arguments = ["rootfs", "--dockerfile", &dockerfile, "--tag", "org/app:1"];
+        let mut command = session.command(&arguments);
+        Outcome::of(command.env("GIT_SSH_COMMAND", &ssh)).success();
+        let expected = [
+            "drwxr-xr-x 0/0 app/",
+            "-rw-r--r-- 0/0 app/Dockerfile",
+            "-rw-r--r-- 0/0 app/file",
+        ];
+        assert_eq!(listing(&session, "org/app:1"), expected, "{dockerfile}");
+        session.ok(&["rmi", "org/app:1"]);
+    }
+    let files = Server::start(|asked| match asked.path.as_str() {
+        "/x/Dockerfile" => {
+            Answer::file(b"FROM scratch\nADD file /added\nCOPY file deep/other /d/\n")
+        }
+        "/x/Directory" => Answer::file(b"FROM scratch\nADD deep/ /d/\n"),
+        "/x/file" | "/x/deep/other" => Answer::file(b"text"),
+        _ => Answer::status("404 Not Found"),
+    });
+    let web = |name: &str| files.url(&format!("/x/{name}"));
+    session.ok(&[
+        "rootfs",
+        "--dockerfile",
+        &web("Dockerfile"),
+        "--tag",
+        "org/web:1",
+    ]);
+    let expected = [
+        "-rw-r--r-- 0/0 added",
+        "drwxr-xr-x 0/0 d/",
+        "-rw-r--r-- 0/0 d/file",
+        "-rw-r--r-- 0/0 d/other",
+    ];
+    assert_eq!(listing(&session, "org/web:1"), expected);
+
+    // One clear error each, and no name for what is half built.
+    for (dockerfile, message) in [
+        (web("Directory"), "only single files can be taken"),
+        (web("None"), "the server answers 404 (it is not there)"),
+        (
+            format!("git+{remote}:/app/None"),
+            "there is no Dockerfile `None`",
+        ),
+        (
+            format!("git+{remote}:/none/Dockerfile"),
+            "has no directory `none`",
+        ),
+        (
+            format!("git+{remote}:/app/Dockerfile#mian"),
+            "has no branch, tag or commit `mian`",
+        ),
+        (
+            format!("git+{}:/Dockerfile", server.url("/two.git")),
+            "there is no repository",
+        ),
+        (
+            format!("git+{remote}:/app/"),
+            "names no file in its repository",
+        ),
+    ] {
+        let arguments = ["rootfs", "--dockerfile", &dockerfile, "--tag", "org/none:1"];
+        let said = session.run(&arguments).stderr;
+        assert!(said.contains(message), "{dockerfile}: {said}");
+        assert!(!session.ok(&["images"]).contains("org/none"), "{said}");
+    }
+}
