@@ -65,6 +65,16 @@ impl<'a> Places<'a> {
         Ok(Some(at))
     }
 
+    /// The same for a directory that stays in the root: nothing is made now. Returns where it is to
+    /// be made, if it is missing.
+    pub(super) fn keep(&mut self, target: &Path) -> io::Result<Option<PathBuf>> {
+        let Some(at) = resolve(self.seen, target, &self.covered)? else {
+            return Ok(None);
+        };
+        self.covered.push(at.clone());
+        Ok(lstat(self.seen.join(&at)).is_err().then_some(at))
+    }
+
     fn make(&mut self, at: &Path, kind: Kind) -> io::Result<()> {
         let mut parents: Vec<&Path> = at.ancestors().skip(1).collect();
         // The root itself.

@@ -16,7 +16,7 @@ use rustix::process::{chdir, chroot};
 
 use super::attach::{self, Attachment, Opened};
 use super::places::{Kind, Places};
-use super::{Launch, Refusal, Root};
+use super::{Isolation, Launch, Refusal, Root};
 use crate::error::{Doing as _, GuestError, Result};
 
 /// Where the root is put together.
@@ -41,8 +41,13 @@ pub(super) fn enter<'a>(
         MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
     )
     .doing(|| "keep mounts private".to_owned())?;
-    let targets = supply_mount_points(&launch.root, attachments)?;
+    let keeps = launch.isolation == Isolation::Step;
+    let (targets, missing) = supply_mount_points(&launch.root, attachments, keeps)?;
     mount_root(&launch.root)?;
+    for directory in missing {
+        let directory = Path::new(NEW).join(directory);
+        fs_err::create_dir_all(&directory).doing(|| format!("make `{}`", directory.display()))?;
+    }
     let mut files: Vec<(OwnedFd, PathBuf)> = Vec::new();
     for (file, target) in FILES.iter().zip(targets) {
         let name = file.rsplit('/').next().unwrap_or_default();
@@ -77,11 +82,13 @@ fn switch() -> Result<()> {
 }
 
 /// Finds the places of what will be mounted, following the image's links, and makes what is
-/// missing in the stubs' directory. Returns those of the supplied files.
+/// missing in the stubs' directory. Returns those of the supplied files, and with `keeps` the system's
+/// directories that are missing: in an image from scratch a step leaves them, as in every builder.
 fn supply_mount_points(
     root: &Root,
     attachments: &[Attachment],
-) -> std::result::Result<Vec<Option<PathBuf>>, Refusal> {
+    keeps: bool,
+) -> std::result::Result<(Vec<Option<PathBuf>>, Vec<PathBuf>), Refusal> {
     fs_err::create_dir_all(STUBS).doing(|| format!("make `{STUBS}`"))?;
     fs_err::create_dir_all(NEW).doing(|| format!("make `{NEW}`"))?;
     mount("tmpfs", STUBS, "tmpfs", MountFlags::NODEV, c"mode=0755")
@@ -93,27 +100,32 @@ fn supply_mount_points(
         let flags = MountFlags::RDONLY;
         mount("overlay", NEW, "overlay", flags, options.as_c_str())
             .doing(|| "mount an overlay to read".to_owned())?;
-        let targets = supply(Path::new(NEW), stubs, attachments);
+        let targets = supply(Path::new(NEW), stubs, attachments, keeps);
         unmount(NEW, UnmountFlags::empty()).doing(|| "unmount an overlay".to_owned())?;
         return targets;
     };
-    supply(only, stubs, attachments)
+    supply(only, stubs, attachments, keeps)
 }
 
 fn supply(
     seen: &Path,
     stubs: &Path,
     attachments: &[Attachment],
-) -> std::result::Result<Vec<Option<PathBuf>>, Refusal> {
+    keeps: bool,
+) -> std::result::Result<(Vec<Option<PathBuf>>, Vec<PathBuf>), Refusal> {
     let doing = || "supply mount points".to_owned();
     let mut places = Places::new(seen, stubs);
-    let mut targets = Vec::new();
+    let (mut targets, mut missing) = (Vec::new(), Vec::new());
     for file in FILES {
         targets.push(places.supply(Path::new(file), Kind::File).doing(doing)?);
     }
     for directory in DIRECTORIES {
         let directory = Path::new(directory);
-        places.supply(directory, Kind::Directory).doing(doing)?;
+        if keeps {
+            missing.extend(places.keep(directory).doing(doing)?);
+        } else {
+            places.supply(directory, Kind::Directory).doing(doing)?;
+        }
     }
     for attachment in attachments {
         places
@@ -121,7 +133,7 @@ fn supply(
             .map_err(|error| attachment.refused(&error))?;
     }
     places.finish().doing(doing)?;
-    Ok(targets)
+    Ok((targets, missing))
 }
 
 fn mount_root(root: &Root) -> Result<()> {

@@ -25,7 +25,11 @@ impl Rig {
             directory,
             attachments: Vec::new(),
         };
-        for below in ["f", "image/etc", "older", "d", "src/tree/sub"] {
+        let system = ["image/dev", "image/proc", "image/sys"];
+        for below in ["f", "image/etc", "older", "d", "src/tree/sub"]
+            .iter()
+            .chain(&system)
+        {
             fs_err::create_dir_all(rig.at(below)).unwrap();
         }
         for file in ["hosts", "hostname", "resolv.conf"] {
@@ -336,4 +340,22 @@ fn the_kernels_settings_are_not_a_steps() {
         fs_err::read("/proc/sys/kernel/ostype").unwrap();
     });
     assert_eq!(entered, Ok(()));
+}
+
+#[test]
+fn an_image_that_lacks_the_systems_directories_gets_them() {
+    let rig = Rig::new();
+    for directory in ["dev", "proc", "sys"] {
+        fs_err::remove_dir(rig.at("image").join(directory)).unwrap();
+    }
+    fs_err::create_dir(rig.at("image/sys")).unwrap();
+    let rig = rig.secret("/dev/firebuild/ca.crt").secret("/run/key");
+    let entered = rig.enter(|| {
+        assert_eq!(read("/dev/firebuild/ca.crt"), "src/secret");
+        assert!(Path::new("/proc/self").exists());
+    });
+    assert_eq!(entered, Ok(()));
+    assert_eq!(rig.changed(), ["dev", "proc"]);
+    let stat = lstat(rig.at("d/0/dev")).unwrap();
+    assert_eq!((stat.st_mode & 0o7777, stat.st_uid), (0o755, 0));
 }
