@@ -31,6 +31,25 @@ pub(crate) fn destination(directory: &str, written: &str) -> String {
     path
 }
 
+/// A path without what says nothing, relative if it was; `.` for an empty one.
+pub(crate) fn clean(path: &str) -> String {
+    if path.starts_with('/') {
+        return absolute("/", path);
+    }
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match (part, parts.last()) {
+            ("" | ".", _) => {}
+            ("..", Some(last)) if *last != ".." => drop(parts.pop()),
+            (part, _) => parts.push(part),
+        }
+    }
+    match parts[..] {
+        [] => ".".to_owned(),
+        _ => parts.join("/"),
+    }
+}
+
 /// The last part of a path.
 pub(crate) fn base_name(path: &str) -> &str {
     path.trim_end_matches('/')
@@ -42,6 +61,23 @@ pub(crate) fn base_name(path: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_are_cleaned_as_go_does() {
+        for (path, result) in [
+            ("", "."),
+            ("./", "."),
+            ("a/..", "."),
+            ("./a//b/.", "a/b"),
+            ("a/../b", "b"),
+            ("../a/..", ".."),
+            ("../../a", "../../a"),
+            ("/", "/"),
+            ("/../a/", "/a"),
+        ] {
+            assert_eq!(clean(path), result, "{path}");
+        }
+    }
 
     #[test]
     fn paths_are_made_absolute_and_clean() {

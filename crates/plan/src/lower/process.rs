@@ -98,9 +98,11 @@ impl Lowering<'_> {
 
     fn cache(&self, cache: &mount::CacheMount, span: Span) -> Result<Cache, LowerError> {
         let target = self.target(cache.target.as_deref(), span)?;
-        let name = cache.id.as_deref().unwrap_or(&target);
+        // Without a name it is known by its target, as that is written.
+        let written = || path::clean(cache.target.as_deref().unwrap_or_default());
+        let name = cache.id.clone().unwrap_or_else(written);
         let id = match self.settings.cache_namespace.as_str() {
-            "" => name.to_owned(),
+            "" => name,
             namespace => format!("{namespace}/{name}"),
         };
         if id.len() > MAX_CACHE_ID {

@@ -305,3 +305,23 @@ fn values_are_checked_when_their_variables_are_known() {
         ),
     ]);
 }
+
+#[test]
+fn caches_without_a_name_have_that_of_their_target() {
+    for (mount, expected) in [
+        ("target=/c/../d/", "/d"),
+        ("target=/$t/x", "/v/x"),
+        ("target=./e/", "e"),
+        ("target=../f", "../f"),
+        ("target=g,id=/h/", "/h/"),
+        ("target=g,id=$t", "v"),
+    ] {
+        let text =
+            format!("FROM debian\nARG t=v\nWORKDIR /w/x\nRUN --mount=type=cache,{mount} y\n");
+        let plan = plan(&text);
+        let crate::Mount::Cache(cache) = &runs(&plan)[0].mounts[0] else {
+            panic!("{mount}");
+        };
+        assert_eq!(cache.id, expected, "{mount}");
+    }
+}
