@@ -124,6 +124,29 @@ fn what_is_wrong_is_said_beside_what_is_odd() {
 }
 
 #[test]
+fn another_language_is_warned_about() {
+    let (session, _root) = fresh();
+    for (top, warned) in [
+        ("# syntax=docker/dockerfile:1", false),
+        (
+            "#syntax = docker.io/docker/dockerfile-upstream:master-labs",
+            false,
+        ),
+        ("# syntax=docker/dockerfile@sha256:00", false),
+        ("# no syntax=x", false),
+        ("# syntax=some/other:2 x", true),
+        ("#!/usr/bin/env x\n# syntax=some/other:2", true),
+    ] {
+        let text = format!("{top}\nFROM scratch\nENV A=1\n");
+        let said = session.build(&text, &[]).success().stderr;
+        let warning =
+            "warning: `# syntax=some/other:2` is not loaded; the file is read as a Dockerfile\n";
+        assert_eq!(said.contains(warning), warned, "{top}: {said}");
+        assert_eq!(said.contains("warning"), warned, "{top}: {said}");
+    }
+}
+
+#[test]
 fn a_build_tells_and_goes_on() {
     let (session, _root) = fresh();
     let text = "FROM scratch as a\nLABEL a b\n";

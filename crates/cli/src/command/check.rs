@@ -100,6 +100,27 @@ pub(crate) fn print(
     }
 }
 
+/// The languages that BuildKit's own image reads, and firebuild.
+const LANGUAGES: [&str; 2] = ["docker/dockerfile", "docker/dockerfile-upstream"];
+
+/// Tells of a file that asks to be read by another program: nobody loads it.
+pub(crate) fn tell_of_language(text: &[u8], style: Style) {
+    let Some(syntax) = firebuild_dockerfile::detect_syntax(text) else {
+        return;
+    };
+    let name = syntax.text.split_whitespace().next().unwrap_or_default();
+    let image = name.strip_prefix("docker.io/").unwrap_or(name);
+    let image = image.split([':', '@']).next().unwrap_or_default();
+    if LANGUAGES.contains(&image) {
+        return;
+    }
+    let text = format!("`# syntax={name}` is not loaded; the file is read as a Dockerfile");
+    match style {
+        Style::Json => terminal::say(serde_json::json!({ "event": "warning", "text": text })),
+        Style::Auto | Style::Plain | Style::Tty => terminal::say(format_args!("warning: {text}")),
+    }
+}
+
 /// Tells what was found before a build.
 ///
 /// # Errors

@@ -248,6 +248,7 @@ impl ImageBuild {
                 all_stages: false,
             },
         )?;
+        check::tell_of_language(picture.text, self.progress);
         check::tell(&report, picture, self.progress)?;
         // Where it cannot be written, that is said before anything is done.
         let provenance = self.provenance.as_deref().map(fs_err::File::create);
