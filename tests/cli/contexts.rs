@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::copies::listing;
 use crate::server::{Answer, Server, git_backend};
 use crate::session as fresh;
-use crate::session::{Outcome, Session};
+use crate::session::{Outcome, Session, output_of};
 
 /// Runs firebuild with this standard input.
 fn with_input(session: &Session, arguments: &[&str], input: &[u8]) -> Outcome {
@@ -134,6 +134,23 @@ fn a_download_is_added_and_not_fetched_twice() {
         "-rwxr-xr-x 5/6 b",
     ];
     assert_eq!(listing(&session, "a"), expected);
+    let exported = session.path("a.tar").display().to_string();
+    session.ok(&[
+        "image",
+        "export",
+        "a",
+        "--type",
+        "rootfs-tar",
+        "-o",
+        &exported,
+    ]);
+    let times = output_of("tar", &["--full-time", "-tvf", &exported]);
+    for name in ["a/file.txt", "b"] {
+        let line = times
+            .lines()
+            .find(|line| line.ends_with(&format!(" {name}")));
+        assert!(line.unwrap().contains(" 1994-11-06 08:49:37 "), "{times}");
+    }
     let asked = server.asked();
     let answered = asked
         .iter()
@@ -480,16 +497,6 @@ fn the_time_can_be_that_of_the_context() {
     );
     let time: u64 = String::from_utf8(time).unwrap().trim().parse().unwrap();
     assert_eq!(plan["epoch"], time);
-}
-
-#[test]
-fn the_original_tools_word_takes_the_dockerfiles_folder() {
-    let (session, _root) = fresh();
-    session.write("folder/file", "content");
-    let dockerfile = session.write("folder/Dockerfile", "FROM scratch\nCOPY file /f\n");
-    let dockerfile = dockerfile.to_str().unwrap();
-    session.ok(&["rootfs", "--dockerfile", dockerfile, "--tag", "org/app:1"]);
-    session.ok(&["image", "inspect", "org/app:1"]);
 }
 
 #[test]

@@ -6,8 +6,19 @@ use crate::server::{Answer, Server};
 use crate::session as fresh;
 use crate::session::Outcome;
 
+fn web() -> Server {
+    Server::start(|asked| match asked.path.as_str() {
+        "/x/Dockerfile" => {
+            Answer::file(b"FROM scratch\nADD file /added\nCOPY file deep/other /d/\n")
+        }
+        "/x/Directory" => Answer::file(b"FROM scratch\nADD deep/ /d/\n"),
+        "/x/file" | "/x/deep/other" => Answer::file(b"text"),
+        _ => Answer::status("404 Not Found"),
+    })
+}
+
 #[test]
-fn the_original_tools_word_takes_every_address_of_the_original_tool() {
+fn a_dockerfile_may_be_in_a_repository() {
     let (session, _root) = fresh();
     let commit = repository(&session);
     let server = git_server(&session);
@@ -40,22 +51,14 @@ fn the_original_tools_word_takes_every_address_of_the_original_tool() {
         assert_eq!(listing(&session, "org/app:1"), expected, "{dockerfile}");
         session.ok(&["rmi", "org/app:1"]);
     }
-    let files = Server::start(|asked| match asked.path.as_str() {
-        "/x/Dockerfile" => {
-            Answer::file(b"FROM scratch\nADD file /added\nCOPY file deep/other /d/\n")
-        }
-        "/x/Directory" => Answer::file(b"FROM scratch\nADD deep/ /d/\n"),
-        "/x/file" | "/x/deep/other" => Answer::file(b"text"),
-        _ => Answer::status("404 Not Found"),
-    });
-    let web = |name: &str| files.url(&format!("/x/{name}"));
-    session.ok(&[
-        "rootfs",
-        "--dockerfile",
-        &web("Dockerfile"),
-        "--tag",
-        "org/web:1",
-    ]);
+}
+
+#[test]
+fn a_dockerfile_may_be_on_a_web_server() {
+    let (session, _root) = fresh();
+    let files = web();
+    let dockerfile = files.url("/x/Dockerfile");
+    session.ok(&["rootfs", "--dockerfile", &dockerfile, "--tag", "org/web:1"]);
     let expected = [
         "-rw-r--r-- 0/0 added",
         "drwxr-xr-x 0/0 d/",
@@ -63,8 +66,16 @@ fn the_original_tools_word_takes_every_address_of_the_original_tool() {
         "-rw-r--r-- 0/0 d/other",
     ];
     assert_eq!(listing(&session, "org/web:1"), expected);
+}
 
-    // One clear error each, and no name for what is half built.
+/// One clear error each, and no name for what is half built.
+#[test]
+fn a_dockerfile_that_is_not_there_is_told() {
+    let (session, _root) = fresh();
+    repository(&session);
+    let (server, files) = (git_server(&session), web());
+    let remote = server.url("/one.git");
+    let web = |name: &str| files.url(&format!("/x/{name}"));
     for (dockerfile, message) in [
         (web("Directory"), "only single files can be taken"),
         (web("None"), "the server answers 404 (it is not there)"),
@@ -94,4 +105,14 @@ fn the_original_tools_word_takes_every_address_of_the_original_tool() {
         assert!(said.contains(message), "{dockerfile}: {said}");
         assert!(!session.ok(&["images"]).contains("org/none"), "{said}");
     }
+}
+
+#[test]
+fn a_dockerfiles_folder_is_its_context() {
+    let (session, _root) = fresh();
+    session.write("folder/file", "content");
+    let dockerfile = session.write("folder/Dockerfile", "FROM scratch\nCOPY file /f\n");
+    let dockerfile = dockerfile.to_str().unwrap();
+    session.ok(&["rootfs", "--dockerfile", dockerfile, "--tag", "org/app:1"]);
+    session.ok(&["image", "inspect", "org/app:1"]);
 }

@@ -96,7 +96,13 @@ impl Judge {
             Ok(lines) => lines,
             Err(outcome) => panic!("{name}: {outcome}"),
         };
-        let (ours, theirs) = (built(self.ours()), built(self.theirs()));
+        // Each keeps one processor busy.
+        let (ours, theirs) = std::thread::scope(|scope| {
+            let ours = scope.spawn(|| self.ours());
+            let theirs = self.theirs();
+            (ours.join().unwrap(), theirs)
+        });
+        let (ours, theirs) = (built(ours), built(theirs));
         let only = |mark: &str, these: &BTreeSet<String>, those: &BTreeSet<String>| {
             let lines: Vec<String> = these
                 .difference(those)

@@ -72,7 +72,8 @@ ENTRYPOINT ["/bin/echo", "$FROM_ENV"]
 HEALTHCHECK --interval=5s --retries=4 CMD true | true
 LABEL first=1 second="two words"
 EXPOSE 80 53/udp
-VOLUME /data /more
+VOLUME /data /work/place
+RUN touch /work/place/later && rm /work/place/here
 STOPSIGNAL SIGUSR1
 ONBUILD RUN echo triggered
 "#;
@@ -119,6 +120,18 @@ FROM parent
 RUN echo $BASE $WHAT > ~/inherited
 "#;
 
+/// An image with nothing but a shell.
+const SCRATCH: &str = r#"
+FROM debian:bookworm-slim AS base
+RUN for file in $(ldd /bin/dash | grep -o '/[^ ]*'); do install -D $file /tiny$file; done; install -D /bin/dash /tiny/bin/sh
+FROM scratch
+COPY --from=base /tiny /
+RUN echo "$PATH $HOME $PWD" > file
+USER 5
+WORKDIR /made/here
+RUN echo "$PATH $HOME $PWD" > file
+"#;
+
 fn context() -> Judge {
     let judge = Judge::with_base();
     for file in ["one", "two", "dir/a", "dir/deep/b", "kept/c"] {
@@ -150,18 +163,27 @@ fn commands_leave_what_they_leave_in_a_chroot() {
             differs: &[
                 "+ config Cmd: /bin/bash | -o | pipefail | -c | echo \"${BASH_VERSION}\"",
                 "+ seen/both: 644 0:0 file of 4 bytes 3baf131c77a1",
+                "+ work/place/later: 644 0:0 file of 0 bytes e3b0c44298fc",
                 "- config Cmd: /bin/sh | -c | echo \"${BASH_VERSION}\"",
+                "- data: 755 0:0 directory",
                 "- seen/both: 644 0:0 file of 4 bytes 367c9b4686a7",
                 "- usr/share/new: 755 0:0 directory",
+                "- work/place/here: 644 0:0 file of 0 bytes e3b0c44298fc",
             ],
-            because: "BuildKit takes the shell in force for CMD, the last of ARG and ENV for RUN, and \
-                      leaves nothing of a mount's place",
+            because: "BuildKit takes the shell in force for CMD and the last of ARG and ENV for RUN, leaves \
+                      nothing of a mount's place, makes no volumes and keeps what is done in them",
         },
         Case {
             name: "stages",
             dockerfile: STAGES,
             differs: &[],
             because: "",
+        },
+        Case {
+            name: "scratch",
+            dockerfile: SCRATCH,
+            differs: &["- etc: 755 0:0 directory", "- run: 755 0:0 directory"],
+            because: "of what a RUN is given, only the system's directories stay in BuildKit",
         },
         Case {
             name: "meeting",
