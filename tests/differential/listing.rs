@@ -29,9 +29,14 @@ const MEMBERS: [&str; 12] = [
 /// Reads the only image of a layout.
 pub(crate) fn of(layout: &Path, scratch: &Path) -> BTreeSet<String> {
     let store = Store::open(scratch).unwrap();
-    let image = firebuild_oci::import_oci_dir(&store, layout, None, &["judged".parse().unwrap()]);
+    let image = firebuild_oci::import_oci_dir(
+        &store,
+        (layout, None),
+        &firebuild_builder::rootfs::Ext4,
+        &["judged".parse().unwrap()],
+    );
     let image = image.unwrap();
-    let (tree, sources) = firebuild_oci::image_tree(&store, image.layer_digests()).unwrap();
+    let (tree, sources) = firebuild_oci::image_tree(&store, image.diff_ids()).unwrap();
     let mut lines = files(&tree, &sources);
     lines.extend(configuration(&serde_json::to_value(&image.config).unwrap()));
     lines

@@ -209,7 +209,7 @@ fn normalised(staged: &StagedBlob) -> Result<(Files, u64), Error> {
     let archive = staged.file().try_clone().map_err(Error::Archive)?;
     let index = image::index(&archive, 0, &staged.blob().digest)?;
     files.sources.add_file(archive);
-    firebuild_oci::apply(&mut files.tree, &index)?;
+    firebuild_oci::apply(&mut files.tree, index)?;
     let newest = newest_package(&files.tree);
     let mut late: Vec<NodeId> = Vec::new();
     files.tree.walk(&mut |_, id| {

@@ -34,16 +34,10 @@ pub(crate) fn load(store: &Store, reference: &Reference) -> Result<Image, Error>
 /// An image of the store as the beginning of a stage.
 pub(crate) fn state(store: &Store, reference: &Reference) -> Result<StageState, Error> {
     let image = load(store, reference)?;
-    let layers = image
-        .config
-        .rootfs
-        .diff_ids
-        .iter()
-        .zip(&image.layers)
-        .map(|(digest, layer)| Layer {
-            digest: *digest,
-            size: layer.size,
-        });
+    let layers = image.plain_layers(store)?.into_iter().map(|layer| Layer {
+        digest: layer.digest,
+        size: layer.size,
+    });
     let created = crate::time::parse(image.config.created.as_deref());
     Ok(StageState::new(
         layers.collect(),

@@ -1,11 +1,13 @@
 //! From layers to a bootable root file system: an ext4 image, made once and shared by every VM.
 
 use std::collections::HashSet;
+use std::fs::File;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use firebuild_core::Digest;
 use firebuild_disk::{ContentSource, ext4};
-use firebuild_oci::Sources;
+use firebuild_oci::{Destination, Fill, Room};
 use firebuild_plan::key::Chain;
 use firebuild_store::Store;
 
@@ -31,7 +33,11 @@ pub struct RootFs {
 /// The name of the root file system of these layers.
 pub(crate) fn key(layers: &[Layer]) -> Digest {
     let digests: Vec<Digest> = layers.iter().map(|layer| layer.digest).collect();
-    Digest::of(format!("ext4 {VERSION} {}", Chain::of(&digests).digest()).as_bytes())
+    key_of(&digests)
+}
+
+fn key_of(diff_ids: &[Digest]) -> Digest {
+    Digest::of(format!("ext4 {VERSION} {}", Chain::of(diff_ids).digest()).as_bytes())
 }
 
 /// The root file system of an image of the store, made if it is not there.
@@ -45,18 +51,42 @@ pub fn of_image(store: &Store, reference: &firebuild_core::Reference) -> Result<
 
 /// The root file system of these layers.
 pub(crate) fn of_layers(store: &Store, layers: &[Layer]) -> Result<RootFs, Error> {
-    let key = key(layers);
-    let path = store.rootfs(&key, |output| {
-        let digests = layers.iter().map(|layer| &layer.digest);
-        let (tree, sources) = firebuild_oci::image_tree(store, digests)?;
-        let options = ext4::Options {
-            identity: key.bytes().to_vec(),
-            ..ext4::Options::default()
-        };
-        ext4::write(&tree, &Bytes(&sources), output, &options).map_err(Error::RootFs)?;
-        Ok::<(), Error>(())
-    })?;
+    let digests = layers.iter().map(|layer| layer.digest);
+    let digests: Vec<Digest> = digests.collect();
+    let fill = &mut |room: &mut dyn Room, output: &File| {
+        firebuild_oci::unpack_kept(store, &digests, room, output)
+    };
+    let key = Ext4.make(store, &digests, fill)?;
+    let path = store.rootfs_path(&key);
     Ok(RootFs { key, path })
+}
+
+/// Makes root file systems of images while they come: see [`firebuild_oci::take_in`].
+#[derive(Debug, Clone, Copy)]
+pub struct Ext4;
+
+impl Destination for Ext4 {
+    fn make(
+        &self,
+        store: &Store,
+        diff_ids: &[Digest],
+        fill: &mut Fill<'_>,
+    ) -> firebuild_oci::Result<Digest> {
+        let key = key_of(diff_ids);
+        store.rootfs(&key, |output| {
+            let mut room = Free(ext4::Room::new());
+            let merged = fill(&mut room, output)?;
+            let options = ext4::Options {
+                identity: key.bytes().to_vec(),
+                ..ext4::Options::default()
+            };
+            let placed = Placed::of(merged.blocks);
+            ext4::finish(&merged.tree, &placed, &room.0, output, &options)
+                .map_err(|error| firebuild_oci::Error::RootFs(error.into()))?;
+            Ok::<(), firebuild_oci::Error>(())
+        })?;
+        Ok(key)
+    }
 }
 
 /// How many of the layers a root file system that exists has, if the rest is little; else all.
@@ -89,22 +119,43 @@ pub fn collect(store: &Store) -> Result<(), Error> {
     let mut keep = HashSet::new();
     for tagged in store.tags().list()? {
         let image = firebuild_oci::read_image(store, &tagged.descriptor)?;
-        let layers = image.layers.iter().map(|layer| Layer {
-            digest: layer.digest,
-            size: layer.size,
-        });
-        keep.insert(key(&layers.collect::<Vec<_>>()));
+        keep.insert(key_of(image.diff_ids()));
     }
     store.collect_rootfs(&keep)?;
     store.collect()?;
     Ok(())
 }
 
-/// An image's sources in the words of the file system's writer.
-struct Bytes<'a>(&'a Sources);
+/// The file system's free blocks in the words of who unpacks layers.
+struct Free(ext4::Room);
 
-impl ContentSource for Bytes<'_> {
-    fn read_exact_at(&self, source: u32, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
-        self.0.read_exact_at(source, offset, buffer)
+impl Room for Free {
+    fn take(&mut self, most: u64) -> Option<Range<u64>> {
+        self.0.take(most)
+    }
+}
+
+/// Layers that were unpacked in the words of the file system's writer.
+struct Placed(Vec<ext4::Blocks>);
+
+impl Placed {
+    fn of(layers: Vec<Vec<Range<u64>>>) -> Self {
+        let blocks = |runs: Vec<Range<u64>>| {
+            let mut blocks = ext4::Blocks::new();
+            runs.into_iter().for_each(|run| blocks.push(run));
+            blocks
+        };
+        Self(layers.into_iter().map(blocks).collect())
+    }
+}
+
+impl ContentSource for Placed {
+    fn read_exact_at(&self, _: u32, _: u64, _: &mut [u8]) -> std::io::Result<()> {
+        // Every source is placed, so none is read.
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+
+    fn placed(&self, source: u32) -> Option<&ext4::Blocks> {
+        self.0.get(usize::try_from(source).ok()?)
     }
 }

@@ -10,7 +10,6 @@ use firebuild_store::Store;
 use tokio::sync::OnceCell;
 
 use crate::Error;
-use crate::image;
 use crate::sources::Files;
 use crate::threads::Threads;
 
@@ -116,9 +115,10 @@ impl Merged {
     }
 
     fn apply(&mut self, store: &Store, layer: Layer) -> Result<(), Error> {
-        let number = self.files.sources.add_file(store.blob(&layer.digest)?);
-        let index = image::index(&store.blob(&layer.digest)?, number, &layer.digest)?;
-        firebuild_oci::apply(&mut self.files.tree, &index)?;
+        let lease = store.lease()?;
+        let sources = &mut self.files.sources;
+        let index = firebuild_oci::layer_index(&lease, &layer.digest, sources)?;
+        firebuild_oci::apply(&mut self.files.tree, index)?;
         self.applied += 1;
         Ok(())
     }

@@ -160,7 +160,10 @@ impl<'a> BuildVm<'a> {
         layers: &[Layer],
         origin: &Origin,
     ) -> Result<(), StepError> {
+        let lease = store.lease()?;
         for layer in &layers[self.laid..] {
+            // These are small, so this is quickly done even for one that is kept compressed.
+            firebuild_oci::plain_layer(&lease, &layer.digest).map_err(crate::Error::from)?;
             let index = self.number();
             let resource = format!("layers/{}", layer.digest);
             self.conversation

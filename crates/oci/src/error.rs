@@ -103,6 +103,9 @@ pub enum Error {
         /// What it has.
         found: String,
     },
+    /// A root file system could not be made.
+    #[error("cannot make the root file system")]
+    RootFs(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Files' bytes are more than one file system can hold.
     #[error("the layers are too large for one file system")]
     NoRoom,

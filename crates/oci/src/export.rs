@@ -16,7 +16,7 @@ use crate::{Changes, Image, Sources, image_tree};
 /// # Errors
 /// Those of [`image_tree`] and [`Changes::write`].
 pub fn export_rootfs_tar<W: Write>(store: &Store, image: &Image, output: W) -> Result<W> {
-    let (tree, sources): (_, Sources) = image_tree(store, image.layer_digests())?;
+    let (tree, sources): (_, Sources) = image_tree(store, image.diff_ids())?;
     Changes::whole(tree).write(&sources, output)
 }
 
@@ -68,7 +68,8 @@ fn write_layout(
     let blobs = directory.join("blobs/sha256");
     fs_err::create_dir_all(&blobs).map_err(fail)?;
     let own = [&image.manifest.digest, &image.config_digest];
-    for digest in own.into_iter().chain(image.layer_digests()) {
+    let layers = image.layers.iter().map(|layer| &layer.digest);
+    for digest in own.into_iter().chain(layers) {
         let target = blobs.join(digest.hex());
         fs_err::copy(store.blob_path(digest), target).map_err(fail)?;
     }

@@ -1,13 +1,12 @@
 //! Images in the store: a manifest, a configuration, and layers.
 
-use firebuild_core::layer::Limits;
 use firebuild_core::tree::Tree;
 use firebuild_core::{Digest, ImageConfig, Reference};
 use firebuild_store::layout::{self, Descriptor, Manifest};
 use firebuild_store::{Blob, Lease, Store};
 
 use crate::error::{Error, Result};
-use crate::{LayerIndex, Sources, apply};
+use crate::{Sources, apply, kept, layer_index};
 
 /// An image in the store.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,7 +17,7 @@ pub struct Image {
     pub config: ImageConfig,
     /// The digest of the configuration, which people know as the image's id.
     pub config_digest: Digest,
-    /// Its layers, lowest first. In the store they are uncompressed.
+    /// Its layers, lowest first, as the manifest refers to them: compressed or not.
     pub layers: Vec<Descriptor>,
 }
 
@@ -55,8 +54,9 @@ pub(crate) fn parse_config(bytes: &[u8], digest: &Digest) -> Result<ImageConfig>
     })
 }
 
-/// Makes an image of uncompressed layers that are in the store, and gives it these names; without
-/// any it is kept without a name. The configuration's list of diff ids becomes that of `layers`.
+/// Makes an image of layers that are in the store, and gives it these names; without any it is kept
+/// without a name. `layers` are told as they are uncompressed; the configuration's list of diff ids
+/// becomes theirs, and the manifest refers to what the store has of them.
 ///
 /// # Errors
 /// [`Error::Store`].
@@ -83,10 +83,10 @@ pub(crate) fn write_manifest(
     references: &[Reference],
 ) -> Result<Image> {
     let config_blob = lease.put(config_bytes)?;
-    let layers: Vec<Descriptor> = layers
+    let descriptors = layers
         .iter()
-        .map(|layer| layer.descriptor(layout::LAYER))
-        .collect();
+        .map(|layer| kept::descriptor(lease.store(), layer));
+    let layers = descriptors.collect::<Result<Vec<_>>>()?;
     let manifest = Manifest::new(config_blob.descriptor(layout::CONFIG), layers.clone());
     let bytes = serde_json::to_vec(&manifest).map_err(|source| Error::Document {
         what: "the image manifest".to_owned(),
@@ -109,7 +109,7 @@ pub(crate) fn write_manifest(
     })
 }
 
-/// The file tree of uncompressed layers in the store, lowest first, and where its files' bytes
+/// The file tree of layers in the store, by their diff ids, lowest first, and where its files' bytes
 /// are: layer `n` is source `n`.
 ///
 /// # Errors
@@ -119,33 +119,34 @@ pub fn image_tree<'a>(
     store: &Store,
     layers: impl IntoIterator<Item = &'a Digest>,
 ) -> Result<(Tree, Sources)> {
+    let lease = store.lease()?;
     let mut tree = Tree::default();
     let mut sources = Sources::new();
-    for digest in layers {
-        let file = store.blob(digest)?;
-        let number = sources.add_file(file);
-        let file = store.blob(digest)?;
-        let index = LayerIndex::of_file(&file, number, Limits::default());
-        let index = index.map_err(|source| Error::Layer {
-            layer: format!("layer `{digest}`"),
-            source,
-        })?;
-        apply(&mut tree, &index)?;
+    for diff_id in layers {
+        let index = layer_index(&lease, diff_id, &mut sources)?;
+        apply(&mut tree, index)?;
     }
     Ok((tree, sources))
 }
 
 impl Image {
-    /// The digests of the layers, lowest first: what [`image_tree`] takes.
-    pub fn layer_digests(&self) -> impl Iterator<Item = &Digest> {
-        self.layers.iter().map(|layer| &layer.digest)
+    /// The digests of the layers uncompressed, lowest first: what [`image_tree`] takes.
+    pub fn diff_ids(&self) -> &[Digest] {
+        &self.config.rootfs.diff_ids
     }
 
-    /// The layers as blobs, lowest first: what [`write_image`] takes.
-    pub fn layer_blobs(&self) -> impl Iterator<Item = Blob> {
-        self.layers.iter().map(|layer| Blob {
-            digest: layer.digest,
-            size: layer.size,
-        })
+    /// The layers as they are uncompressed, lowest first: what [`write_image`] takes.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn plain_layers(&self, store: &Store) -> Result<Vec<Blob>> {
+        let layers = self.diff_ids().iter().zip(&self.layers);
+        let blob = |(diff_id, referred): (&Digest, &Descriptor)| {
+            Ok(Blob {
+                digest: *diff_id,
+                size: kept::plain_size(store, diff_id, referred)?,
+            })
+        };
+        layers.map(blob).collect()
     }
 }

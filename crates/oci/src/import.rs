@@ -93,7 +93,7 @@ pub fn import_rootfs_tar(
     if !index.ended() {
         return Err(Error::CutOff(name.to_owned()));
     }
-    apply(&mut Tree::default(), &index)?;
+    apply(&mut Tree::default(), index)?;
     let layer = staged.commit()?;
     write_image(&lease, config, &[layer], std::slice::from_ref(reference))
 }

@@ -1,21 +1,16 @@
 //! Images from OCI image layouts in directories.
 
-use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use firebuild_core::digest::Hashing;
-use firebuild_core::tree::Tree;
-use firebuild_core::{Digest, ImageConfig, Platform, Reference};
+use firebuild_core::{Digest, Platform, Reference};
+use firebuild_store::Store;
 use firebuild_store::layout::{Descriptor, FULL_NAME, Index, Manifest, REF_NAME};
-use firebuild_store::{Blob, Lease, StagedBlob, Store};
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
-use crate::image::{parse_config, write_manifest};
 use crate::source::open_regular;
-use crate::{Image, ImportLimits, apply, import_layer};
+use crate::{Destination, Documents, Image, ImportLimits, Origin, take_in};
 
 /// How deep indexes may lie in indexes.
 const DEEPEST: usize = 4;
@@ -24,45 +19,23 @@ const DEEPEST: usize = 4;
 /// any it is known by its digest only.
 ///
 /// `name` is the image's name in the layout or its digest there; without one the layout must have
-/// one image. Of an
-/// image for several platforms the host's is taken. Every blob's digest, length and, for a layer,
-/// diff id is verified; layers are stored uncompressed, so the image gets a manifest of its own,
-/// while its configuration stays byte for byte what it was.
+/// one image. Of an image for several platforms the host's is taken. Every blob's digest, length
+/// and, for a layer, diff id is verified; all of it stays byte for byte what it was.
 ///
 /// # Errors
-/// [`Error::NoSuchName`]; [`Error::WrongDigest`], [`Error::Invalid`], [`Error::Document`],
-/// [`Error::Layer`], [`Error::Entry`], [`Error::TooLarge`] if it is not valid, and then nothing of
-/// it is in the store; [`Error::Io`], [`Error::Store`].
+/// [`Error::NoSuchName`], and those of [`take_in`].
 pub fn import_oci_dir(
     store: &Store,
-    directory: &Path,
-    name: Option<&str>,
+    (directory, name): (&Path, Option<&str>),
+    destination: &dyn Destination,
     references: &[Reference],
 ) -> Result<Image> {
     let layout = Layout {
         directory,
         limits: ImportLimits::default(),
     };
-    let entry = layout.find(name)?;
-    let manifest: Manifest = layout.document(&entry, "manifest")?;
-    let config_bytes = layout.bytes(&manifest.config, "image configuration")?;
-    let config = parse_config(&config_bytes, &manifest.config.digest)?;
-    layout.check(&manifest, &config)?;
-    let lease = store.lease()?;
-    let staged = layout.layers(&lease, &manifest, &config)?;
-    let committed = staged.into_iter().map(StagedBlob::commit);
-    let mut blobs = HashMap::new();
-    for blob in committed {
-        let blob = blob?;
-        blobs.insert(blob.digest, blob);
-    }
-    let layers: Vec<Blob> = config
-        .rootfs
-        .diff_ids
-        .iter()
-        .filter_map(|diff_id| blobs.get(diff_id).copied())
-        .collect();
-    write_manifest(&lease, &config_bytes, config, &layers, references)
+    let documents = layout.documents(name)?;
+    take_in(store, &documents, &layout, destination, references)
 }
 
 struct Layout<'a> {
@@ -146,54 +119,17 @@ impl Layout<'_> {
         Err(Error::invalid(what, reason))
     }
 
-    fn check(&self, manifest: &Manifest, config: &ImageConfig) -> Result<()> {
-        let what = || format!("image configuration `{}`", manifest.config.digest);
-        let (layers, diff_ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
-        if layers != diff_ids {
-            let reason = format!("lists {diff_ids} layers, but the manifest {layers}");
-            return Err(Error::invalid(what(), reason));
-        }
-        if layers > self.limits.layers {
-            let reason = format!("has more than {} layers", self.limits.layers);
-            return Err(Error::invalid(what(), reason));
-        }
-        if config.platform.os != "linux" {
-            let os: String = config.platform.os.chars().take(100).collect();
-            return Err(Error::invalid(
-                what(),
-                format!("is for `{os}`, not for linux"),
-            ));
-        }
-        Ok(())
-    }
-
-    /// Reads and verifies all layers that the store does not have yet, and their merge.
-    fn layers(
-        &self,
-        lease: &Lease,
-        manifest: &Manifest,
-        config: &ImageConfig,
-    ) -> Result<Vec<StagedBlob>> {
-        let mut tree = Tree::default();
-        let mut staged = Vec::new();
-        for (descriptor, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
-            let name = format!("layer `{}`", descriptor.digest);
-            let (file, path) = self.open_blob(descriptor, &name)?;
-            let mut hashing = Hashing::new(file.take(descriptor.size.saturating_add(1)));
-            let imported = import_layer(lease, &mut hashing, &name, &self.limits);
-            verify(descriptor, hashing, imported.is_ok(), &name, &path)?;
-            let (blob, index) = imported?;
-            if blob.blob().digest != *diff_id {
-                return Err(Error::WrongDigest {
-                    what: format!("{name}, uncompressed,"),
-                    expected: *diff_id,
-                    actual: blob.blob().digest,
-                });
-            }
-            apply(&mut tree, &index)?;
-            staged.push(blob);
-        }
-        Ok(staged)
+    /// The manifest and the configuration of the image `name`.
+    fn documents(&self, name: Option<&str>) -> Result<Documents> {
+        let descriptor = self.find(name)?;
+        let manifest = self.bytes(&descriptor, "manifest")?;
+        let what = format!("manifest `{}`", descriptor.digest);
+        let config = parse::<Manifest>(&manifest, &what)?.config;
+        Ok(Documents {
+            descriptor,
+            manifest,
+            config: self.bytes(&config, "image configuration")?,
+        })
     }
 
     fn document<T: DeserializeOwned>(&self, descriptor: &Descriptor, kind: &str) -> Result<T> {
@@ -236,54 +172,22 @@ impl Layout<'_> {
         Ok(bytes)
     }
 
-    /// Opens a layer's blob, if it is as long as it should be.
-    fn open_blob(&self, descriptor: &Descriptor, what: &str) -> Result<(File, PathBuf)> {
-        let path = self.blob_path(&descriptor.digest);
-        let fail = |error| Error::io(error, || format!("read {what}"));
-        let file = open_regular(&path).map_err(fail)?;
-        let length = file.metadata().map_err(fail)?.len();
-        if length != descriptor.size {
-            return Err(wrong_size(what, length, descriptor.size));
-        }
-        if length > self.limits.layer {
-            return Err(Error::TooLarge {
-                what: what.to_owned(),
-                limit: self.limits.layer,
-            });
-        }
-        Ok((file, path))
-    }
-
     fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.directory.join("blobs/sha256").join(digest.hex())
     }
 }
 
-/// Checks a layer's own bytes. If reading them as a layer failed, what is wrong with the bytes is
-/// the better message; the rest of them is read for it.
-fn verify(
-    descriptor: &Descriptor,
-    mut hashing: Hashing<impl Read>,
-    whole: bool,
-    name: &str,
-    path: &Path,
-) -> Result<()> {
-    if !whole {
-        io::copy(&mut hashing, &mut io::sink())
-            .map_err(|error| Error::io(error, || format!("read `{}`", path.display())))?;
+impl Origin for Layout<'_> {
+    fn layer(&self, layer: &Descriptor) -> Result<Box<dyn Read + Send + '_>> {
+        let what = format!("layer `{}`", layer.digest);
+        let fail = |error| Error::io(error, || format!("read {what}"));
+        let file = open_regular(&self.blob_path(&layer.digest)).map_err(fail)?;
+        let length = file.metadata().map_err(fail)?.len();
+        if length != layer.size {
+            return Err(wrong_size(&what, length, layer.size));
+        }
+        Ok(Box::new(file))
     }
-    let (_, actual, size) = hashing.finish();
-    if size != descriptor.size {
-        return Err(wrong_size(name, size, descriptor.size));
-    }
-    if actual != descriptor.digest {
-        return Err(Error::WrongDigest {
-            what: name.to_owned(),
-            expected: descriptor.digest,
-            actual,
-        });
-    }
-    Ok(())
 }
 
 fn wrong_size(what: &str, actual: u64, expected: u64) -> Error {

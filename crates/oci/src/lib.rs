@@ -11,8 +11,9 @@
 //! * Imports and exports: [`import_rootfs_tar`], [`import_oci_dir`], [`export_rootfs_tar`],
 //!   [`export_oci_dir`].
 //!
-//! Layers in the store are uncompressed, so a layer's blob is named by its diff id, and its files
-//! are read where they are.
+//! Layers that are made here are uncompressed, so such a layer's blob is named by its diff id, and its
+//! files are read where they are. Layers that came from elsewhere stay as they came; their files'
+//! bytes are unpacked ([`unpack`]) to a root file system image and read there.
 //!
 //! What a build does with a copied file, from the base image to the new one:
 //!
@@ -30,7 +31,7 @@
 //! // Nothing is collected before the new image refers to it.
 //! let lease = store.lease()?;
 //! let base = find_image(&store, &"base".parse()?)?;
-//! let (lower, _) = image_tree(&store, base.layer_digests())?;
+//! let (lower, _) = image_tree(&store, base.diff_ids())?;
 //!
 //! let mut sources = Sources::new();
 //! let source = sources.add_path(host_file);
@@ -43,13 +44,15 @@
 //!
 //! let writer = changes.write(&sources, lease.blob_writer()?)?;
 //! let layer = writer.commit(None)?;
-//! let layers: Vec<_> = base.layer_blobs().chain([layer]).collect();
+//! let mut layers = base.plain_layers(&store)?;
+//! layers.push(layer);
 //! let image = write_image(&lease, base.config, &layers, &["new:1".parse()?])?;
 //! assert_eq!(image.config.rootfs.diff_ids.last(), Some(&layer.digest));
 //! # Ok(())
 //! # }
 //! ```
 
+mod arrive;
 mod build_cache;
 mod cause;
 mod changes;
@@ -61,12 +64,14 @@ mod image;
 mod import;
 mod import_dir;
 mod index;
+mod kept;
 mod merge;
 pub mod registry;
 mod source;
 mod trust;
 mod unpack;
 
+pub use arrive::{Destination, Documents, Fill, Merged, Origin, take_in, unpack_kept};
 pub use build_cache::{Exported, Obtained, RECORDS, Records, export_cache, push_cache};
 pub use cause::Cause;
 pub use changes::Changes;
@@ -78,6 +83,7 @@ pub use image::{Image, find_image, image_tree, read_image, write_image};
 pub use import::{ImportLimits, import_layer, import_rootfs_tar};
 pub use import_dir::import_oci_dir;
 pub use index::LayerIndex;
+pub use kept::{kept_layer, layer_index, plain_layer};
 pub use merge::apply;
 pub use source::Sources;
 pub use trust::{ClientIdentity, Trust, TrustError};

@@ -35,10 +35,11 @@ const SYMLINK_MODE: u16 = 0o777;
 /// # Errors
 /// [`Error::Entry`] for an entry that cannot be there: a hard link to nothing or to a directory, a
 /// root that is no directory, a path through too many symbolic links.
-pub fn apply(tree: &mut Tree, layer: &LayerIndex) -> Result<()> {
-    hide(tree, layer);
-    for entry in layer.entries() {
-        put(tree, entry).map_err(|source| Error::entry(&entry.path, source))?;
+pub fn apply(tree: &mut Tree, layer: LayerIndex) -> Result<()> {
+    hide(tree, &layer);
+    for mut entry in layer.into_entries() {
+        let path = std::mem::take(&mut entry.path);
+        put(tree, &path, entry).map_err(|source| Error::entry(&path, source))?;
     }
     Ok(())
 }
@@ -97,20 +98,20 @@ fn lower_directory(tree: &Tree, path: &[u8], listed: &HashSet<&[u8]>) -> Option<
     Some(at)
 }
 
-fn put(tree: &mut Tree, entry: &LayerEntry) -> Result<(), TreeError> {
-    let kind = match &entry.item {
+fn put(tree: &mut Tree, path: &[u8], entry: LayerEntry) -> Result<(), TreeError> {
+    let mut metadata = entry.metadata;
+    let kind = match entry.item {
         Item::Whiteout | Item::Opaque => return Ok(()),
-        Item::Directory => return put_directory(tree, entry),
-        Item::HardLink(target) => return put_link(tree, entry, target),
-        Item::File(content) => Kind::File(content.clone()),
-        Item::Symlink(target) => Kind::Symlink(target.clone()),
-        Item::CharacterDevice(device) => Kind::CharacterDevice(*device),
-        Item::BlockDevice(device) => Kind::BlockDevice(*device),
+        Item::Directory => return put_directory(tree, path, metadata),
+        Item::HardLink(target) => return put_link(tree, path, &target),
+        Item::File(content) => Kind::File(content),
+        Item::Symlink(target) => Kind::Symlink(target),
+        Item::CharacterDevice(device) => Kind::CharacterDevice(device),
+        Item::BlockDevice(device) => Kind::BlockDevice(device),
         Item::Fifo => Kind::Fifo,
     };
-    let (parent, name) = split(&entry.path);
+    let (parent, name) = split(path);
     let parent = directory(tree, parent)?;
-    let mut metadata = entry.metadata.clone();
     if let Kind::Symlink(_) = kind {
         metadata.mode = SYMLINK_MODE;
     }
@@ -118,28 +119,26 @@ fn put(tree: &mut Tree, entry: &LayerEntry) -> Result<(), TreeError> {
     Ok(())
 }
 
-fn put_directory(tree: &mut Tree, entry: &LayerEntry) -> Result<(), TreeError> {
-    if entry.path.is_empty() {
+fn put_directory(tree: &mut Tree, path: &[u8], metadata: Metadata) -> Result<(), TreeError> {
+    if path.is_empty() {
         let root = tree.root();
-        *tree.metadata_mut(root) = entry.metadata.clone();
+        *tree.metadata_mut(root) = metadata;
         return Ok(());
     }
-    let (parent, name) = split(&entry.path);
+    let (parent, name) = split(path);
     let parent = directory(tree, parent)?;
     match tree.child(parent, name) {
-        Some(old) if tree.node(old).is_directory() => {
-            *tree.metadata_mut(old) = entry.metadata.clone();
-        }
+        Some(old) if tree.node(old).is_directory() => *tree.metadata_mut(old) = metadata,
         _ => {
-            tree.insert(parent, name, Node::directory(entry.metadata.clone()))?;
+            tree.insert(parent, name, Node::directory(metadata))?;
         }
     }
     Ok(())
 }
 
-fn put_link(tree: &mut Tree, entry: &LayerEntry, target: &[u8]) -> Result<(), TreeError> {
+fn put_link(tree: &mut Tree, path: &[u8], target: &[u8]) -> Result<(), TreeError> {
     let target = tree.resolve(target, false)?;
-    let (parent, name) = split(&entry.path);
+    let (parent, name) = split(path);
     let parent = directory(tree, parent)?;
     if tree.child(parent, name) != Some(target) {
         tree.link(parent, name, target)?;

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use fs_err::os::unix::fs::OpenOptionsExt;
 use rustix::fs::OFlags;
 
 use crate::HostFile;
+use crate::unpack::BLOCK;
 
 /// Files that are read by position, numbered from 0. A clone has the same files, open once.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +29,41 @@ enum Source {
     Path(Arc<Path>),
     /// The same, as it was when it was found.
     Host(Arc<HostFile>),
+    /// A layer whose files' bytes lie in blocks of an image.
+    Placed(Arc<Placed>),
+}
+
+/// Blocks of 4096 bytes of a file, in an order of their own.
+#[derive(Debug)]
+struct Placed {
+    file: File,
+    /// Where each run begins in the stream that the blocks are, and its blocks.
+    runs: Vec<(u64, Range<u64>)>,
+}
+
+impl Placed {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let next = self.runs.partition_point(|(start, _)| *start <= offset);
+        let Some((start, blocks)) = next.checked_sub(1).map(|run| &self.runs[run]) else {
+            return Ok(0);
+        };
+        let within = offset - start;
+        let length = (blocks.end - blocks.start) * BLOCK;
+        let buffer = shorter(buffer, length.saturating_sub(within));
+        self.file.read_at(buffer, blocks.start * BLOCK + within)
+    }
+
+    fn read_exact_at(&self, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+        while !buffer.is_empty() {
+            let read = self.read_at(buffer, offset)?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            buffer = &mut buffer[read..];
+            offset += read as u64;
+        }
+        Ok(())
+    }
 }
 
 impl Sources {
@@ -53,6 +90,19 @@ impl Sources {
         self.add(Source::Host(file))
     }
 
+    /// Adds an image in which a layer's files lie, at these blocks of 4096 bytes: see
+    /// [`crate::Unpacked`]. Returns its number.
+    pub fn add_placed(&mut self, file: File, blocks: impl IntoIterator<Item = Range<u64>>) -> u32 {
+        let mut position = 0;
+        let runs = blocks.into_iter().map(|run| {
+            let start = position;
+            position += (run.end - run.start) * BLOCK;
+            (start, run)
+        });
+        let runs = runs.collect();
+        self.add(Source::Placed(Arc::new(Placed { file, runs })))
+    }
+
     /// The file of [`Sources::add_host_file`] that has this number.
     #[must_use]
     pub fn host_file(&self, source: u32) -> Option<&Arc<HostFile>> {
@@ -72,6 +122,11 @@ impl Sources {
     fn add(&mut self, source: Source) -> u32 {
         self.files.push(source);
         number(self.files.len() - 1)
+    }
+
+    /// The number that the next one will have.
+    pub(crate) fn next_number(&self) -> u32 {
+        number(self.files.len())
     }
 
     /// How many there are.
@@ -96,6 +151,7 @@ impl Sources {
             Source::Open(file) => file.read_exact_at(buffer, offset),
             Source::Path(path) => open_regular(path)?.read_exact_at(buffer, offset),
             Source::Host(file) => file.open()?.read_exact_at(buffer, offset),
+            Source::Placed(placed) => placed.read_exact_at(buffer, offset),
         }
     }
 
@@ -109,6 +165,7 @@ impl Sources {
             true => Opened::None,
             false => match self.source(content.source)? {
                 Source::Open(file) => Opened::Borrowed(file),
+                Source::Placed(placed) => Opened::Placed(placed),
                 Source::Path(path) => Opened::Owned(checked(path, content.length)?),
                 Source::Host(file) => Opened::Watched(Box::new(Watched {
                     open: file.open()?,
@@ -166,6 +223,7 @@ fn checked(path: &Path, length: u64) -> io::Result<File> {
 enum Opened<'a> {
     None,
     Borrowed(&'a File),
+    Placed(&'a Placed),
     Owned(File),
     Watched(Box<Watched<'a>>),
 }
@@ -242,6 +300,7 @@ impl ContentReader<'_> {
         let read = match &self.file {
             Opened::None => 0,
             Opened::Borrowed(file) => file.read_at(buffer, offset)?,
+            Opened::Placed(placed) => placed.read_at(buffer, offset)?,
             Opened::Owned(file) => file.read_at(buffer, offset)?,
             Opened::Watched(watched) => watched.open.read_at(buffer, offset)?,
         };

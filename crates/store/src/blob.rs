@@ -81,6 +81,20 @@ impl Lease {
         })
     }
 
+    /// Takes a file in whose digest and length the caller has seen while it was written, and makes
+    /// it durable.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::NoSpace`].
+    pub fn stage(&self, file: TemporaryFile, blob: Blob) -> Result<StagedBlob> {
+        file.sync(&self.store.blob_path(&blob.digest))?;
+        Ok(StagedBlob {
+            lease: self.clone(),
+            file,
+            blob,
+        })
+    }
+
     /// Stores a small blob.
     ///
     /// # Errors
@@ -146,7 +160,15 @@ impl Write for BlobWriter {
 
 impl Lease {
     fn blob_error(&self, error: io::Error) -> io::Error {
-        full(error, self.store.path(), "write a blob".to_owned()).into()
+        self.store.write_error(error, "write a blob")
+    }
+}
+
+impl Store {
+    /// Makes an error of a write to one of the store's files tell whether its disk is full.
+    #[must_use]
+    pub fn write_error(&self, error: io::Error, doing: &str) -> io::Error {
+        full(error, self.path(), doing.to_owned()).into()
     }
 }
 
@@ -229,7 +251,10 @@ impl Store {
     }
 
     /// As [`Store::has_blob`], but not one that lost its end with its file system.
-    fn has_whole_blob(&self, blob: &Blob) -> Result<bool> {
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn has_whole_blob(&self, blob: &Blob) -> Result<bool> {
         let path = self.blob_path(&blob.digest);
         match fs_err::metadata(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

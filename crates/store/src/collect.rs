@@ -59,6 +59,7 @@ impl Store {
             blobs += 1;
             remove(&entry.path()).doing(doing)?;
         }
+        self.layers().forget_missing()?;
         Ok(Collected::Freed { blobs, bytes })
     }
 

@@ -12,6 +12,7 @@
 //!   contexts/HEX               digests of a build context's files, by the context's path
 //!   copied/HEX                 digests of what was copied from layers, by their chain
 //!   downloads/HEX.json         what was fetched: key -> blob; the mtime as above
+//!   layers/HEX.json           layers that came compressed, by diff id; HEX.headers: what they hold
 //!   cache-mounts/HEX-N.img     disk N of a cache mount, by its id's digest; HEX-N.json tells the id
 //!   rootfs/HEX.img             finished root file system images, by key
 //!   kernels/ID/                a kernel and what belongs to it
@@ -39,6 +40,7 @@ mod collect;
 mod downloads;
 mod error;
 mod kernel;
+mod layers;
 pub mod layout;
 mod lock;
 mod machine;
@@ -60,6 +62,7 @@ pub use collect::Collected;
 pub use downloads::{DownloadEntry, DownloadRecord, Downloads};
 pub use error::{Error, Result};
 pub use kernel::{KernelId, Kernels, ParseKernelIdError};
+pub use layers::{LayerRecord, Layers, PlacedLayer};
 pub use lock::Lock;
 pub use machine::{Identity, MachineLock, Machines};
 pub use prune::{PrunePolicy, Pruned};
@@ -101,6 +104,7 @@ impl Store {
             "downloads",
             "contexts",
             "copied",
+            layers::DIRECTORY,
             "rootfs",
             cache_disk::DIRECTORY,
             "kernels",

@@ -37,7 +37,12 @@ fn resolve(store: &Store, place: &NamedPlace) -> Result<NamedContext, Error> {
                 LayoutImage::Tag(tag) => Some(tag.clone()),
                 LayoutImage::Digest(digest) => Some(digest.to_string()),
             };
-            let image = firebuild_oci::import_oci_dir(store, directory, wanted.as_deref(), &[])?;
+            let image = firebuild_oci::import_oci_dir(
+                store,
+                (directory, wanted.as_deref()),
+                &crate::rootfs::Ext4,
+                &[],
+            )?;
             let name = format!("oci-layout@{}", image.manifest.digest);
             // A name and a digest are always a reference.
             let reference = name.parse::<Reference>();

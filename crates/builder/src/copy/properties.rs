@@ -100,7 +100,7 @@ proptest! {
         let Ok(upper) = copy(&lower, &request) else { return Ok(()) };
         let layer = Changes::whole(upper).write(&Sources::new(), Vec::new()).unwrap();
         let index = LayerIndex::read(std::io::Cursor::new(layer), 0, Limits::default()).unwrap();
-        firebuild_oci::apply(&mut lower, &index).unwrap();
+        firebuild_oci::apply(&mut lower, index).unwrap();
     }
 
     /// Whatever an archive holds, it is refused, or what it becomes can be written as a layer.
@@ -126,7 +126,7 @@ proptest! {
         let Ok(upper) = copy(&lower, &request) else { return Ok(()) };
         let layer = Changes::whole(upper).write(&Sources::new(), Vec::new()).unwrap();
         let index = LayerIndex::read(std::io::Cursor::new(layer), 0, Limits::default()).unwrap();
-        firebuild_oci::apply(&mut lower, &index).unwrap();
+        firebuild_oci::apply(&mut lower, index).unwrap();
     }
 
     /// A whole tree that is copied to a new directory is there as it was.

@@ -210,7 +210,12 @@ impl Import {
         let store = global.store()?;
         let image = if let Some(layout) = self.source.strip_prefix("oci:") {
             let (directory, name) = split_layout(layout);
-            firebuild_oci::import_oci_dir(&store, directory, name, std::slice::from_ref(&self.tag))?
+            firebuild_oci::import_oci_dir(
+                &store,
+                (directory, name),
+                &firebuild_builder::rootfs::Ext4,
+                std::slice::from_ref(&self.tag),
+            )?
         } else if self.source.starts_with("docker-archive:")
             || self.source.starts_with("oci-archive:")
         {

@@ -81,9 +81,9 @@ fn fill(input: &mut impl Read, piece: &mut Vec<u8>) -> io::Result<bool> {
 }
 
 impl<R> Ahead<'_, R> {
-    /// Hashes what comes.
-    pub(super) fn hashing(mut self) -> Self {
-        self.hasher = Some(Hasher::new());
+    /// Hashes what comes, if it is wanted.
+    pub(super) fn hashing(mut self, wanted: bool) -> Self {
+        self.hasher = wanted.then(Hasher::new);
         self
     }
 

@@ -16,10 +16,9 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 use std::thread::Scope;
 
-use firebuild_core::Digest;
-use firebuild_core::digest::Hashing;
 use firebuild_core::layer::{Item, LayerEntry, LayerError, LayerReader};
 use firebuild_core::tree::shown;
+use firebuild_core::{Digest, Hasher};
 use firebuild_store::Blob;
 
 use crate::compression::Decompressed;
@@ -27,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::{ImportLimits, LayerIndex};
 use ahead::{Ahead, read_ahead};
 use lanes::{Lanes, Stopped};
-pub(crate) use place::Stream;
+pub(crate) use place::{BLOCK, Stream};
 use place::{PlaceError, Placer};
 
 /// How hard headers are compressed: they are read again soon.
@@ -49,6 +48,8 @@ pub struct Arriving<'a> {
     pub blob: Option<Blob>,
     /// The digest that they must have uncompressed, if it is known.
     pub diff_id: Option<Digest>,
+    /// Whether they were found to be all that before, so that they need not be hashed.
+    pub trusted: bool,
 }
 
 /// A layer whose files' bytes are in an image.
@@ -183,6 +184,7 @@ impl<'w> Work<'w, '_> {
                 blob: arriving.blob,
                 diff_id: arriving.diff_id,
                 name: arriving.name,
+                trusted: arriving.trusted,
             };
             let layer = self.layer(
                 scope,
@@ -210,10 +212,16 @@ impl<'w> Work<'w, '_> {
         let most = expected
             .blob
             .map_or(u64::MAX, |blob| blob.size.saturating_add(1));
-        let raw = read_ahead(scope, Hashing::new(bytes.take(most)));
+        let hash = !expected.trusted;
+        let incoming = Incoming {
+            bytes: bytes.take(most),
+            hasher: hash.then(Hasher::new),
+            length: 0,
+        };
+        let raw = read_ahead(scope, incoming);
         let plain = Decompressed::new(raw).map_err(unreadable)?;
         let most = self.limits.layer.saturating_add(1);
-        let plain = read_ahead(scope, plain.take(most)).hashing();
+        let plain = read_ahead(scope, plain.take(most)).hashing(hash);
         let mut placing = Placing {
             number: u32::try_from(number).unwrap_or(u32::MAX),
             reader: LayerReader::new(plain)
@@ -221,7 +229,7 @@ impl<'w> Work<'w, '_> {
                 .keeping_headers(),
             stream: Stream::default(),
             entries: Vec::new(),
-            headers: zstd::Encoder::new(Vec::new(), LEVEL).map_err(unreadable)?,
+            headers: headers_encoder().map_err(unreadable)?,
         };
         let placed = placing.all(placer, piece);
         let read = match placed {
@@ -241,8 +249,7 @@ impl<'w> Work<'w, '_> {
             io::copy(&mut plain, &mut io::sink()).map_err(unreadable)?;
         }
         let (diff_id, size) = plain.seen();
-        let blob = raw_blob(plain).map_err(unreadable)?;
-        expected.check_blob(blob)?;
+        let blob = expected.blob(came(plain).map_err(unreadable)?)?;
         read.map_err(|source| expected.layer(source))?;
         if size > self.limits.layer {
             return Err(Error::TooLarge {
@@ -251,11 +258,8 @@ impl<'w> Work<'w, '_> {
             }
             .into());
         }
-        let layer = Blob {
-            digest: diff_id.ok_or_else(died)?,
-            size,
-        };
-        expected.check_layer(layer.digest)?;
+        let digest = expected.layer_digest(diff_id)?;
+        let layer = Blob { digest, size };
         let blocks = placer.finish();
         Ok(Unpacked {
             blob,
@@ -267,15 +271,41 @@ impl<'w> Work<'w, '_> {
     }
 }
 
-type Raw<'a> = Ahead<'a, Hashing<io::Take<Box<dyn Read + Send + 'a>>>>;
+/// A layer's bytes as they come.
+struct Incoming<'a> {
+    bytes: io::Take<Box<dyn Read + Send + 'a>>,
+    /// Of what was read, if it is wanted, and its length.
+    hasher: Option<Hasher>,
+    length: u64,
+}
+
+impl Read for Incoming<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.bytes.read(buffer)?;
+        self.length += read as u64;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&buffer[..read]);
+        }
+        Ok(read)
+    }
+}
+
+/// A layer's bytes uncompressed, each stage in a thread of its own.
+type Plain<'a> = Ahead<'a, io::Take<Decompressed<Ahead<'a, Incoming<'a>>>>>;
 
 /// Ends all threads of a layer. Gives the digest and length of the bytes as they came, all of which
 /// are read for that.
-fn raw_blob(plain: Ahead<'_, io::Take<Decompressed<Raw<'_>>>>) -> io::Result<Blob> {
+fn came(plain: Plain<'_>) -> io::Result<(Option<Digest>, u64)> {
     let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
     let raw = plain.finish().ok_or_else(gone)?.into_inner().drain()?;
-    let (_, digest, size) = raw.finish().ok_or_else(gone)?.finish();
-    Ok(Blob { digest, size })
+    let incoming = raw.finish().ok_or_else(gone)?;
+    Ok((incoming.hasher.map(Hasher::finish), incoming.length))
+}
+
+fn headers_encoder() -> io::Result<zstd::Encoder<'static, Vec<u8>>> {
+    let mut encoder = zstd::Encoder::new(Vec::new(), LEVEL)?;
+    encoder.include_checksum(true)?;
+    Ok(encoder)
 }
 
 /// What a layer must be.
@@ -283,35 +313,37 @@ struct Expected {
     name: String,
     blob: Option<Blob>,
     diff_id: Option<Digest>,
+    trusted: bool,
 }
 
 impl Expected {
-    fn check_blob(&self, found: Blob) -> Result<()> {
-        let Some(blob) = self.blob else {
-            return Ok(());
-        };
-        if found.size > blob.size {
-            let what = self.name.clone();
-            let limit = blob.size;
-            return Err(Error::invalid(what, format!("has more than {limit} bytes")));
+    /// The blob of which this is the digest, unless it is trusted, and the length.
+    fn blob(&self, (digest, size): (Option<Digest>, u64)) -> Result<Blob> {
+        if let Some(blob) = self.blob.filter(|blob| size > blob.size) {
+            let reason = format!("has more than {} bytes", blob.size);
+            return Err(Error::invalid(self.name.clone(), reason));
         }
-        self.check(&self.name, blob.digest, found.digest)
+        let digest = self.check(&self.name, self.blob.map(|blob| blob.digest), digest)?;
+        Ok(Blob { digest, size })
     }
 
-    fn check_layer(&self, found: Digest) -> Result<()> {
-        let what = format!("{}, uncompressed,", self.name);
-        self.check(&what, self.diff_id.unwrap_or(found), found)
+    fn layer_digest(&self, found: Option<Digest>) -> Result<Digest> {
+        self.check(
+            &format!("{}, uncompressed,", self.name),
+            self.diff_id,
+            found,
+        )
     }
 
-    fn check(&self, what: &str, expected: Digest, actual: Digest) -> Result<()> {
-        if expected == actual {
-            return Ok(());
+    fn check(&self, what: &str, expected: Option<Digest>, found: Option<Digest>) -> Result<Digest> {
+        match (expected, found) {
+            (Some(expected), Some(actual)) if expected != actual => Err(Error::WrongDigest {
+                what: what.to_owned(),
+                expected,
+                actual,
+            }),
+            (expected, found) => found.or(expected).ok_or_else(died),
         }
-        Err(Error::WrongDigest {
-            what: what.to_owned(),
-            expected,
-            actual,
-        })
     }
 
     fn layer(&self, source: LayerError) -> Error {

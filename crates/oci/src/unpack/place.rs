@@ -15,7 +15,7 @@ use firebuild_core::tree::{Content, Segment};
 /// Bytes in a block.
 const BLOCK_SIZE: usize = 4096;
 /// The same, for arithmetic on offsets.
-const BLOCK: u64 = BLOCK_SIZE as u64;
+pub(crate) const BLOCK: u64 = BLOCK_SIZE as u64;
 
 /// How much is gathered before it is written.
 const BUFFER: usize = 1 << 20;

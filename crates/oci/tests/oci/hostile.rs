@@ -11,6 +11,7 @@ use firebuild_oci::{
 };
 use firebuild_store::{Collected, Store};
 
+use crate::destination::Blocks;
 use crate::images::{config, image, reference, run, store};
 use crate::notation;
 
@@ -345,7 +346,7 @@ fn a_lying_layout_leaves_nothing() {
         fs_err::create_dir(&scratch).unwrap();
         let layout = layout(&scratch);
         lie(&layout);
-        let result = import_oci_dir(&store, &layout, None, &[reference("hostile")]);
+        let result = import_oci_dir(&store, (&layout, None), &Blocks, &[reference("hostile")]);
         let text = chain(&result.expect_err(what));
         assert!(text.contains(expected), "{what}: {text}");
         is_empty(&store);
@@ -357,12 +358,25 @@ fn a_name_that_is_not_there_is_an_error_that_lists_the_names() {
     let (directory, store) = store();
     let layout = layout(directory.path());
     let name = reference("x");
-    let error =
-        import_oci_dir(&store, &layout, Some("bad"), std::slice::from_ref(&name)).unwrap_err();
+    let error = import_oci_dir(
+        &store,
+        (&layout, Some("bad")),
+        &Blocks,
+        std::slice::from_ref(&name),
+    )
+    .unwrap_err();
     let text = error.to_string();
     assert!(text.contains("no image `bad`; it has `latest`"), "{text}");
     for good in [None, Some("latest"), Some("docker.io/library/good:latest")] {
-        assert!(import_oci_dir(&store, &layout, good, std::slice::from_ref(&name)).is_ok());
+        assert!(
+            import_oci_dir(
+                &store,
+                (&layout, good),
+                &Blocks,
+                std::slice::from_ref(&name)
+            )
+            .is_ok()
+        );
     }
     let mut index = json(&layout.join("index.json"));
     let entries = index["manifests"].as_array_mut().unwrap();
@@ -370,10 +384,21 @@ fn a_name_that_is_not_there_is_an_error_that_lists_the_names() {
     second["annotations"] = serde_json::json!({});
     entries.push(second);
     set_index(&layout, &index);
-    let error = import_oci_dir(&store, &layout, None, std::slice::from_ref(&name)).unwrap_err();
+    let error = import_oci_dir(
+        &store,
+        (&layout, None),
+        &Blocks,
+        std::slice::from_ref(&name),
+    )
+    .unwrap_err();
     assert!(error.to_string().contains("2 images"), "{error}");
-    let error =
-        import_oci_dir(&store, directory.path(), None, std::slice::from_ref(&name)).unwrap_err();
+    let error = import_oci_dir(
+        &store,
+        (directory.path(), None),
+        &Blocks,
+        std::slice::from_ref(&name),
+    )
+    .unwrap_err();
     assert!(chain(&error).contains("index.json"));
 }
 

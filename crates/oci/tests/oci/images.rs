@@ -14,6 +14,7 @@ use firebuild_store::{Collected, Store};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use crate::destination::{self, Blocks};
 use crate::model::{archive, layers};
 use crate::{listing, merge, notation};
 
@@ -67,7 +68,7 @@ fn unpacked_by_umoci(store: &Store, image: &Image, scratch: &Path) -> std::path:
 }
 
 fn tree_lines(store: &Store, image: &Image, times: bool) -> Vec<String> {
-    let (tree, sources) = image_tree(store, image.layer_digests()).unwrap();
+    let (tree, sources) = image_tree(store, image.diff_ids()).unwrap();
     listing::of_tree(&tree, &sources, times)
 }
 
@@ -162,8 +163,18 @@ fn an_image_goes_round_through_skopeo() {
         let index = fs_err::read_to_string(copied.join("index.json")).unwrap();
         assert!(index.contains("other"));
         let (_second, second) = self::store();
-        let imported = import_oci_dir(&second, &copied, None, &[reference("copy")]).unwrap();
-        assert_eq!(imported.layers, made.layers, "{format}");
+        let names = [reference("copy")];
+        let imported = import_oci_dir(&second, (&copied, None), &Blocks, &names).unwrap();
+        // It is what it was, byte for byte.
+        assert!(
+            index.contains(&imported.manifest.digest.to_string()),
+            "{index}"
+        );
+        assert_eq!(imported.diff_ids(), made.diff_ids(), "{format}");
+        assert_eq!(
+            imported.plain_layers(&second).unwrap(),
+            made.plain_layers(&store).unwrap()
+        );
         assert_eq!(imported.config_digest, made.config_digest);
         assert_eq!(
             find_image(&second, &reference("copy:latest")).unwrap(),
@@ -175,6 +186,17 @@ fn an_image_goes_round_through_skopeo() {
         );
         let none = Collected::Freed { blobs: 0, bytes: 0 };
         assert_eq!(second.collect().unwrap(), none);
+        let again = import_oci_dir(&second, (&copied, None), &Blocks, &names).unwrap();
+        assert_eq!(again, imported);
+        // Without the blocks, the layers' own bytes are read.
+        let key = destination::key(imported.diff_ids());
+        assert!(second.rootfs_remove(&key).unwrap());
+        assert_eq!(
+            tree_lines(&second, &imported, true),
+            tree_lines(&store, &made, true)
+        );
+        let plain = made.plain_layers(&store).unwrap();
+        assert!(second.has_whole_blob(&plain[0]).unwrap());
     }
 }
 
@@ -233,7 +255,7 @@ fn changes_become_a_layer_that_makes_them() {
         "d var 700",
     ]);
     let below = image(&store, std::slice::from_ref(&lower), "below");
-    let (tree, _) = image_tree(&store, below.layer_digests()).unwrap();
+    let (tree, _) = image_tree(&store, below.diff_ids()).unwrap();
 
     let host = directory.path().join("host");
     fs_err::write(&host, b"from the host").unwrap();
@@ -366,7 +388,7 @@ fn capabilities_with_any_bytes_survive() {
         .arg("."));
     let name = reference("caps");
     let image = import_rootfs_tar(&store, archive.as_slice(), config(), &name).unwrap();
-    let (tree, _) = image_tree(&store, image.layer_digests()).unwrap();
+    let (tree, _) = image_tree(&store, image.diff_ids()).unwrap();
     let xattrs = &tree.node(tree.lookup(b"ping").unwrap()).metadata.xattrs;
     assert_eq!(xattrs[NAME.as_bytes()].as_ref(), CAPABILITY);
 

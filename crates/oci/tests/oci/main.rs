@@ -11,6 +11,7 @@
 mod docker_registry;
 
 mod changes;
+mod destination;
 mod hostile;
 mod images;
 mod listing;

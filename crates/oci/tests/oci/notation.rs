@@ -56,7 +56,7 @@ pub(crate) fn merged(layers: &[Vec<u8>]) -> firebuild_oci::Result<(Tree, Sources
         std::io::Write::write_all(&mut file, bytes).unwrap();
         let source = sources.add_file(file);
         let index = LayerIndex::read(Cursor::new(bytes), source, Limits::default()).unwrap();
-        firebuild_oci::apply(&mut tree, &index)?;
+        firebuild_oci::apply(&mut tree, index)?;
     }
     Ok((tree, sources))
 }

@@ -60,6 +60,7 @@ fn arriving<'a>(name: &str, bytes: &'a [u8]) -> Arriving<'a> {
         bytes: Box::new(bytes),
         blob: Some(blob(bytes)),
         diff_id: None,
+        trusted: false,
     }
 }
 

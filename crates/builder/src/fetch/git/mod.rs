@@ -57,7 +57,7 @@ impl Checkout {
             unreadable(firebuild_oci::Error::Layer { layer, source })
         })?;
         let mut tree = Tree::default();
-        firebuild_oci::apply(&mut tree, &index).map_err(unreadable)?;
+        firebuild_oci::apply(&mut tree, index).map_err(unreadable)?;
         Ok(tree)
     }
 

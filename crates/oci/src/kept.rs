@@ -1,0 +1,131 @@
+//! Layers in the store by their diff ids, however it keeps them: uncompressed, or as they came.
+
+use std::fs::File;
+use std::io;
+
+use firebuild_core::Digest;
+use firebuild_core::layer::{LayerError, Limits};
+use firebuild_store::layout::{self, Descriptor};
+use firebuild_store::{Blob, LayerRecord, Lease, Store};
+
+use crate::compression::Decompressed;
+use crate::error::{Error, Result};
+use crate::{Arriving, LayerIndex, Sources};
+
+/// The bytes of a layer as the store has them, to be unpacked.
+///
+/// # Errors
+/// [`Error::Store`] if it has none.
+pub fn kept_layer(store: &Store, diff_id: &Digest) -> Result<Arriving<'static>> {
+    let (file, blob) = match store.layers().get(diff_id)? {
+        Some(record) => (store.blob(&record.blob.digest)?, record.blob()),
+        None => {
+            let file = store.blob(diff_id)?;
+            let size = length(&file, diff_id)?;
+            let digest = *diff_id;
+            (file, Blob { digest, size })
+        }
+    };
+    Ok(Arriving {
+        name: format!("layer `{diff_id}`"),
+        bytes: Box::new(file),
+        blob: Some(blob),
+        diff_id: Some(*diff_id),
+        // It got its name when it was found to be what it is.
+        trusted: true,
+    })
+}
+
+/// The uncompressed bytes of a layer, which are put into the store if they are not there.
+///
+/// # Errors
+/// [`Error::Store`], [`Error::Io`], [`Error::WrongDigest`].
+pub fn plain_layer(lease: &Lease, diff_id: &Digest) -> Result<File> {
+    let store = lease.store();
+    if let Some(record) = store.layers().get(diff_id)?
+        && !store.has_blob(diff_id)?
+    {
+        let doing = || format!("decompress layer `{diff_id}`");
+        let input = store.blob(&record.blob.digest)?;
+        let mut writer = lease.blob_writer()?;
+        Decompressed::new(input)
+            .and_then(|mut plain| io::copy(&mut plain, &mut writer))
+            .map_err(|error| Error::io(error, doing))?;
+        writer.commit(Some(diff_id))?;
+    }
+    Ok(store.blob(diff_id)?)
+}
+
+/// What a layer holds. Its files' bytes become one more of `sources`.
+///
+/// # Errors
+/// [`Error::Store`], [`Error::Io`]; [`Error::Layer`] if it is not valid.
+pub fn layer_index(lease: &Lease, diff_id: &Digest, sources: &mut Sources) -> Result<LayerIndex> {
+    let store = lease.store();
+    let fail = |source: LayerError| Error::Layer {
+        layer: format!("layer `{diff_id}`"),
+        source,
+    };
+    if !store.has_blob(diff_id)?
+        && let Some(record) = store.layers().get(diff_id)?
+        && let Some(index) = placed(store, diff_id, &record, sources)?
+    {
+        return Ok(index);
+    }
+    let file = plain_layer(lease, diff_id)?;
+    let number = sources.add_file(store.blob(diff_id)?);
+    LayerIndex::of_file(&file, number, Limits::default()).map_err(fail)
+}
+
+/// A layer whose files' bytes lie in a root file system image. None if that is not there any more,
+/// or what was kept of it is damaged.
+fn placed(
+    store: &Store,
+    diff_id: &Digest,
+    record: &LayerRecord,
+    sources: &mut Sources,
+) -> Result<Option<LayerIndex>> {
+    let Some(placed) = &record.placed else {
+        return Ok(None);
+    };
+    let path = store.rootfs_path(&placed.rootfs);
+    let image = match File::options().read(true).open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => {
+            other.map_err(|error| Error::io(error, || format!("open `{}`", path.display())))?
+        }
+    };
+    let Some(headers) = store.layers().headers(diff_id)? else {
+        return Ok(None);
+    };
+    let number = sources.next_number();
+    let Ok(index) = LayerIndex::of_headers(headers.as_slice(), number, Limits::default()) else {
+        return Ok(None);
+    };
+    sources.add_placed(image, placed.blocks.iter().cloned());
+    Ok(Some(index))
+}
+
+/// How a manifest refers to a layer that the store has.
+pub(crate) fn descriptor(store: &Store, layer: &Blob) -> Result<Descriptor> {
+    Ok(match store.layers().get(&layer.digest)? {
+        Some(record) => record.blob,
+        None => layer.descriptor(layout::LAYER),
+    })
+}
+
+/// How many bytes a layer has uncompressed, where a manifest refers to it so.
+pub(crate) fn plain_size(store: &Store, diff_id: &Digest, referred: &Descriptor) -> Result<u64> {
+    if referred.digest == *diff_id {
+        return Ok(referred.size);
+    }
+    let record = store.layers().get(diff_id)?;
+    Ok(record.map_or(referred.size, |record| record.size))
+}
+
+fn length(file: &File, diff_id: &Digest) -> Result<u64> {
+    let metadata = file.metadata();
+    let metadata =
+        metadata.map_err(|error| Error::io(error, || format!("read layer `{diff_id}`")))?;
+    Ok(metadata.len())
+}
