@@ -153,6 +153,15 @@ async fn execute(client: &mut Client, run: &Run) -> Result<(), Failure> {
             send(client, whole(index, &layer(rest))).await
         }
         "nothing" => send(client, whole(index, &empty())).await,
+        "tell" => {
+            for (name, value) in run.environment.iter().chain(&run.build_args) {
+                say(client, index, &format!("{name}={value}")).await?;
+            }
+            for mount in &run.mounts {
+                say(client, index, &serde_json::to_string(mount)?).await?;
+            }
+            send(client, whole(index, &layer(rest))).await
+        }
         "exit" => {
             say(client, index, "last words").await?;
             finish(client, index, Some(How::Status(rest.parse()?))).await

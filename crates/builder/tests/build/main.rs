@@ -12,6 +12,7 @@
 
 mod files;
 mod flags;
+mod given;
 mod guest;
 mod hostile;
 mod place;

@@ -1,5 +1,6 @@
 //! A host of its own for each test, whose build VMs are processes.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::Command;
@@ -31,6 +32,8 @@ pub(crate) struct Place {
     pub(crate) no_cache: NoCache,
     pub(crate) jobs: usize,
     pub(crate) connect_time: Option<Duration>,
+    pub(crate) build_args: BTreeMap<String, String>,
+    pub(crate) secrets: Secrets,
     root: tempfile::TempDir,
 }
 
@@ -117,6 +120,8 @@ impl Place {
             no_cache: NoCache::Nothing,
             jobs: 2,
             connect_time: None,
+            build_args: BTreeMap::new(),
+            secrets: Secrets::default(),
             root,
         }
     }
@@ -134,7 +139,10 @@ impl Place {
 
     /// Builds a Dockerfile under the name `test`.
     pub(crate) fn build(&self, dockerfile: &str) -> Told {
-        let options = lower::Options::new(Platform::host());
+        let options = lower::Options {
+            build_args: self.build_args.clone(),
+            ..lower::Options::new(Platform::host())
+        };
         let parsed = firebuild_dockerfile::parse(dockerfile.as_bytes()).unwrap();
         let plan = lower(&parsed, &options, &StoreBases(&self.host.store)).unwrap();
         let ignore = fs_err::read(self.root().join("context/.dockerignore")).unwrap_or_default();
@@ -157,10 +165,10 @@ impl Place {
                 certificates: self.certificates.clone(),
             },
             cache_from: Vec::new().into(),
-            secrets: Secrets::default(),
+            secrets: self.secrets.clone(),
             agents: Agents::default(),
             certificates: None,
-            proxies: Vec::new(),
+            proxies: lower::proxies(&self.build_args),
         };
         let notes = Notes::default();
         let runtime = tokio::runtime::Builder::new_current_thread()
