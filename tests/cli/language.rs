@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::session as fresh;
-use crate::session::Session;
+use crate::session::{Session, output_of};
 
 /// The configuration of the image that a Dockerfile makes.
 fn configuration(session: &Session, text: &str, arguments: &[&str]) -> Value {
@@ -61,6 +61,34 @@ fn triggers_run_in_what_is_built_from_an_image_and_no_further() {
     session.ok(&["tag", "image:1", "child:1"]);
     let grandchild = configuration(&session, "FROM child:1\nENV MORE=1\n", &[]);
     assert_eq!(created_by(&grandchild).len(), 4);
+}
+
+#[test]
+fn a_triggers_texts_come_with_it() {
+    let (session, _root) = fresh();
+    let text = "# escape=`\nFROM scratch\nONBUILD COPY <<A <<'B' /x/\n$V \\$V\nA\n$V\nB\nONBUILD ENV V=1\n";
+    session.build(text, &["-t", "parent:1"]).success();
+    let child = configuration(&session, "FROM parent:1\nCOPY <<C /x/\n$V\nC\n", &[]);
+    assert_eq!(
+        created_by(&child),
+        [
+            "COPY <<A <<B /x/ # buildkit",
+            "ENV V=1",
+            "COPY <<C /x/ # buildkit"
+        ]
+    );
+    let archive = session.path("image.tar").display().to_string();
+    session.ok(&[
+        "image",
+        "export",
+        "image:1",
+        "--type",
+        "rootfs-tar",
+        "-o",
+        &archive,
+    ]);
+    let read = output_of("tar", &["-xOf", &archive, "x/A", "x/B", "x/C"]);
+    assert_eq!(read, " $V\n$V\n1\n");
 }
 
 #[test]

@@ -93,6 +93,8 @@ fn copies_are_as_buildahs() {
             ],
             because: "BuildKit keeps the set-id bits of a context's files",
         },
+        same("merged with other owners", "FROM scratch AS s\nCOPY --chown=100:200 dir /dir/\nCOPY --chown=101:201 dir/sub /dir/sub/\nFROM scratch\nCOPY --chown=500:600 more /e/\nCOPY --from=s /dir /e/\nCOPY --from=s /dir/one /e/sub/\nCOPY --from=s --chown=7:8 /dir/sub /e/sub\n"),
+        same("wildcards in the middle", "FROM scratch\nCOPY */sub/t* /x/\nCOPY d*/o?e /x/y\nCOPY */sub /z/\n"),
         same("wildcards", "FROM scratch\nCOPY *.txt d* /x/\n"),
         same("a class", "FROM scratch\nCOPY [ab].txt more/s?b/f* /x/\n"),
         same("names in JSON", "FROM scratch\nCOPY [\"with space/x\", \"/to here/\"]\n"),
@@ -146,6 +148,10 @@ fn archives_are_as_buildahs() {
             ],
             because: "`--chown` covers an archive's entries in BuildKit",
         },
+        same(
+            "all that a wildcard finds",
+            "FROM scratch\nADD *.tar /x\nADD [pz]* a.txt /y/\n",
+        ),
         same("a file that is none", "FROM scratch\nADD a.txt dir /x/\n"),
     ]);
 }

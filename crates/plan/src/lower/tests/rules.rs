@@ -240,6 +240,12 @@ fn the_last_of_several_counts() {
 fn values_are_checked_when_their_variables_are_known() {
     refuse(&[
         (
+            "FROM scratch\nCOPY \"a b\" /c\n",
+            2,
+            6,
+            "unexpected end of statement while looking for matching double-quote",
+        ),
+        (
             "FROM scratch\nVOLUME /a $none\n",
             2,
             11,
