@@ -545,3 +545,52 @@ fn what_is_fetched_is_told() {
     let checked = session.run(&["build", "--check", &dockerfile]).success();
     assert_eq!(told(&checked.stderr), expected[..2]);
 }
+
+#[test]
+fn what_was_fetched_is_not_hashed_again() {
+    let (session, root) = fresh();
+    repository(&session);
+    session.write("packed/file", "in the archive");
+    let packed = output(&session.path("packed"), "tar", &["-c", "."]);
+    let repositories = session.path("repositories");
+    let server = Server::start(move |asked| match asked.path.as_str() {
+        "/packed.tar" if asked.header("if-none-match").is_some() => {
+            Answer::status("304 Not Modified")
+        }
+        "/packed.tar" => Answer::new("200 OK", &[("ETag", "\"1\"")], &packed),
+        _ => git_backend(&repositories, asked),
+    });
+    let (git, tar) = (server.url("/one.git"), server.url("/packed.tar"));
+    let text = format!("FROM scratch\nADD {git} {tar} /\nCOPY --from=packed file /\n");
+    let named = format!("packed={tar}");
+    let arguments = ["--build-context", named.as_str()];
+    session.build(&text, &arguments).success();
+    // Whoever reads files' bytes now finds others.
+    change_files(&root.path().join("v1/images/blobs/sha256"));
+    let again = session.build(&text, &arguments).success().stderr;
+    assert_eq!(again.matches("] cached").count(), 2, "{again}");
+}
+
+/// Changes the bytes of every archive's files in a directory, and nothing else of them.
+fn change_files(directory: &std::path::Path) {
+    let mut changed = 0;
+    for entry in fs_err::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = fs_err::read(&path).unwrap();
+        if bytes.starts_with(b"{") {
+            continue;
+        }
+        for content in [&b"in the archive"[..], b"text"] {
+            let found = bytes
+                .windows(content.len())
+                .position(|part| part == content);
+            if let Some(at) = found {
+                bytes[at] = b'X';
+                changed += 1;
+            }
+        }
+        fs_err::write(&path, bytes).unwrap();
+    }
+    // The two archives, and in the layers what was copied from them.
+    assert_eq!(changed, 5);
+}

@@ -1,6 +1,6 @@
-//! What copies took from layers, as digests that are kept from build to build.
+//! What copies took from layers and archives, as digests that are kept from build to build.
 //!
-//! Layers do not change, so the same words find the same files in them: while all is known, nothing
+//! Neither ever changes, so the same words find the same files in them: while all is known, nothing
 //! is read of them.
 
 use firebuild_core::Digest;
@@ -14,13 +14,14 @@ const VERSION: u32 = 1;
 /// The bytes of a key and of a digest.
 const ENTRY: usize = 64;
 
-/// The most copies that are remembered of one list of layers.
+/// The most copies that are remembered of one list of layers or archives.
 const MOST: usize = 1000;
 
-/// One copy from layers.
+/// One copy from layers or archives.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Copied {
-    layers: Digest,
+    /// What of.
+    source: Digest,
     copy: Digest,
 }
 
@@ -31,6 +32,19 @@ impl Copied {
         if !copy.items.iter().all(inside) {
             return None;
         }
+        Self::of(*layers.digest(), copy)
+    }
+
+    /// A copy of nothing but the files of these archives and downloads, in this order.
+    pub(crate) fn from_archives(archives: &[Digest], copy: &Copy) -> Option<Self> {
+        let mut source = b"archives".to_vec();
+        for digest in archives {
+            source.extend(digest.bytes());
+        }
+        Self::of(Digest::of(&source), copy)
+    }
+
+    fn of(source: Digest, copy: &Copy) -> Option<Self> {
         let Copy {
             items,
             exclude,
@@ -40,7 +54,7 @@ impl Copied {
         } = copy;
         let words = serde_json::to_vec(&(VERSION, items, exclude, parents, unpack)).ok()?;
         Some(Self {
-            layers: *layers.digest(),
+            source,
             copy: Digest::of(&words),
         })
     }
@@ -65,12 +79,12 @@ impl Copied {
             .collect();
         bytes.extend(Digest::of(&bytes).bytes());
         // What cannot be kept is found out once more.
-        let _ = store.remember(Remembered::Layers, &self.layers, &bytes);
+        let _ = store.remember(Remembered::Layers, &self.source, &bytes);
     }
 
     /// All that is known of the layers; nothing if it is damaged.
     fn known(&self, store: &Store) -> Vec<(Digest, Digest)> {
-        let bytes = store.remembered(Remembered::Layers, &self.layers);
+        let bytes = store.remembered(Remembered::Layers, &self.source);
         let bytes = bytes.ok().flatten().unwrap_or_default();
         let whole = bytes.split_last_chunk::<32>();
         let Some((bytes, _)) = whole.filter(|(bytes, check)| Digest::of(bytes).bytes() == *check)
@@ -131,6 +145,13 @@ mod tests {
             change(&mut changed);
             assert_eq!(copied(&one, &changed).content(&store), None);
         }
+        let archives = |digests: &[Digest]| Copied::from_archives(digests, &copy("a")).unwrap();
+        let (one_digest, two) = (Digest::of(b"1"), [Digest::of(b"1"), Digest::of(b"2")]);
+        archives(&[one_digest]).remember(&store, Digest::of(b"of an archive"));
+        let found = archives(&[one_digest]).content(&store);
+        assert_eq!(found, Some(Digest::of(b"of an archive")));
+        assert_eq!(archives(&two).content(&store), None);
+        assert_eq!(archives(&[two[1]]).content(&store), None);
         // Where it goes has no part in what it is.
         let mut elsewhere = copy("a");
         elsewhere.destination = "/x".to_owned();

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::sync::Arc;
 
+use firebuild_core::Digest;
 use firebuild_core::tree::Tree;
 use firebuild_oci::Sources;
 use rustix::fs::MemfdFlags;
@@ -17,6 +18,9 @@ pub(crate) struct Files {
     pub(crate) tree: Tree,
     /// Where its bytes are.
     pub(crate) sources: Sources,
+    /// Stands for the archive that they all come from, and for how it was read: what they are can be
+    /// known by it. None if they are not of one.
+    pub(crate) archive: Option<Digest>,
     /// The digests of a build context's files, to be kept for the next build.
     pub(crate) digests: Option<Arc<Digests>>,
 }

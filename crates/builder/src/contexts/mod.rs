@@ -199,12 +199,16 @@ async fn archive_of(
     blob: &firebuild_core::Digest,
     place: &str,
 ) -> Result<Option<(Files, Option<Timestamp>)>, ContextError> {
-    let store = lease.store().clone();
-    let file = store.blob(blob).map_err(crate::fetch::FetchError::from)?;
+    let (store, blob) = (lease.store().clone(), *blob);
+    let file = store.blob(&blob).map_err(crate::fetch::FetchError::from)?;
     let wrong = wrong_archive(place);
     let read = move || {
         let archive = archive::open(&store, file, &Limits::default())?;
-        archive.map(of_archive).transpose()
+        let read = archive.map(of_archive).transpose()?;
+        Ok(read.map(|(mut files, newest)| {
+            files.archive = Some(Digest::of(format!("tar {blob}").as_bytes()));
+            (files, newest)
+        }))
     };
     threads.run(read).await.map_err(wrong)
 }

@@ -32,6 +32,9 @@ struct Material {
     apart: Vec<Apart>,
     /// Those of the files, and of what is apart if there is any.
     sources: Option<Sources>,
+    /// The digests of the archives and downloads that all of this comes from; none if some of it
+    /// does not.
+    archives: Option<Vec<Digest>>,
     exclude: Exclude,
 }
 
@@ -61,6 +64,13 @@ impl Current<'_> {
                 let material = self.material(&copy).await?;
                 let copy = Arc::clone(&copy);
                 let hash = move |below: &mut Below| {
+                    let archives = material.archives.as_deref();
+                    let of_archives = |archives| Copied::from_archives(archives, &copy);
+                    let copied = copied.or_else(|| archives.and_then(of_archives));
+                    let known = copied.and_then(|copied| copied.content(below.lease.store()));
+                    if let Some(content) = known {
+                        return Ok((content, Some(material)));
+                    }
                     let content = material.fingerprint(&copy)?;
                     if let Some(copied) = copied {
                         copied.remember(below.lease.store(), content);
@@ -106,6 +116,7 @@ impl Material {
         fetched: (Vec<Fetched>, Timestamp),
     ) -> Result<Self, StepError> {
         let mut material = Self {
+            archives: archives_of(copy, &files, &fetched.0),
             files,
             apart: Vec::new(),
             sources: None,
@@ -199,6 +210,19 @@ impl Material {
         let upper = copy::copy(&lower.tree, &request)?;
         below.write(upper, &sources)
     }
+}
+
+/// The archives and downloads that a copy takes everything from.
+fn archives_of(copy: &Copy, files: &Files, fetched: &[Fetched]) -> Option<Vec<Digest>> {
+    let mut all = Vec::new();
+    if copy.items.iter().any(|item| item.path().is_some()) {
+        all.push(files.archive?);
+    }
+    all.extend(fetched.iter().map(|fetched| match fetched {
+        Fetched::File(download) => download.blob.digest,
+        Fetched::Repository(checkout) => checkout.archive.digest,
+    }));
+    (!all.is_empty()).then_some(all)
 }
 
 fn part<'a>(source: &'a Source<'_>, archive: Option<&'a (Archive, u32)>) -> Part<'a> {
