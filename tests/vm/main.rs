@@ -15,6 +15,7 @@ mod session;
 mod change;
 mod commands;
 mod dated;
+mod debug;
 mod examples;
 mod foreground;
 mod interrupted;

@@ -11,6 +11,7 @@ use firebuild_plan::Plan;
 use firebuild_store::Store;
 
 use crate::contexts::Contexts;
+use crate::debug::Debugger;
 use crate::execute::Execution;
 use crate::mounts::sensitive::{Agents, Secrets};
 use crate::progress::Progress;
@@ -41,6 +42,8 @@ pub struct Request<'a> {
     pub certificates: Option<Vec<u8>>,
     /// Variables that every RUN sees, without a trace: those of proxies.
     pub proxies: Vec<(String, String)>,
+    /// Who looks into a RUN that failed, before the build ends; nobody if none.
+    pub debugger: Option<&'a dyn Debugger>,
 }
 
 /// What is done anew although its result is known.

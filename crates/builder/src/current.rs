@@ -257,6 +257,7 @@ impl<'a> Current<'a> {
             lease: &self.build.lease,
             options: &self.build.request.vm,
             progress: self.build.progress,
+            keep: self.build.request.debugger.is_some(),
         };
         BuildVm::start(ground, self.name(), (root, laid), (slot, disks)).await
     }

@@ -176,6 +176,12 @@ pub enum StepError {
         /// The last lines that it wrote.
         tail: Vec<(Output, Vec<u8>)>,
     },
+    /// A failed step could not be looked into: its shell could not be started.
+    #[error("cannot start a shell in the failed step: {0}")]
+    NoShell(String),
+    /// A failed step could not be looked into: the person's end could not be opened.
+    #[error("cannot open the terminal")]
+    Terminal(#[source] std::io::Error),
     /// The agent gave up, for this reason.
     #[error("the build VM's agent gave up: {0}")]
     Abort(String),
@@ -283,6 +289,9 @@ impl StepError {
             Self::Whiteout(_) => Some(
                 "leave it out, by an ignore file or `--exclude`, or give it another name".to_owned(),
             ),
+            Self::NoShell(_) => {
+                Some("`--debug=PROGRAM` starts another program that the step has".to_owned())
+            }
             Self::NoCache(_) => Some("`firebuild build cache ls` lists those that there are".to_owned()),
             Self::CacheExists(id) => Some(format!(
                 "remove it with `firebuild build cache rm {id}`, or give another id"

@@ -20,6 +20,7 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
+use crate::bootstrap;
 use crate::build::Request;
 use crate::cache::{Outcome, Results};
 use crate::current::Current;
@@ -32,6 +33,7 @@ use crate::schedule::Schedule;
 use crate::sources::Files;
 use crate::stage::{Finished, Layer, Merged, StageState};
 use crate::threads::Threads;
+use crate::vm::BuildVm;
 
 /// What a build gives: the target, what the cache saved, and the keys of its steps with their layers.
 pub(crate) type Run = (StageState, Duration, Vec<(Digest, Option<Layer>)>);
@@ -104,8 +106,11 @@ impl<'a> Execution<'a> {
         // If this future is dropped, work on other threads is to end as well.
         let stop = self.stop.clone().drop_guard();
         let all: FuturesUnordered<_> = (0..stages.len()).map(|index| self.stage(index)).collect();
-        all.collect::<()>().await;
+        let left: Vec<Option<BuildVm<'_>>> = all.collect().await;
         self.threads.idle().await;
+        for vm in left.into_iter().flatten() {
+            self.debug(vm).await;
+        }
         drop(stop);
         let failure = self.failure.into_inner();
         if let Some(error) = failure.unwrap_or_else(PoisonError::into_inner) {
@@ -141,8 +146,32 @@ impl<'a> Execution<'a> {
         Ok(())
     }
 
-    /// Builds one stage, as far as no other fails.
-    async fn stage(&self, index: usize) {
+    /// Lets a person look into the step that failed in this VM, which ends then.
+    async fn debug(&self, mut vm: BuildVm<'_>) {
+        if let Some(debugger) = self.request.debugger {
+            let stage = self.name(vm.stage().index);
+            self.progress.event(Event::Debugging { stage });
+            let open = |program: &str| {
+                let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+                match &*failure {
+                    Some(failure) => debugger.open(failure, program),
+                    // A VM is left only where a step failed.
+                    None => Err(std::io::ErrorKind::NotFound.into()),
+                }
+            };
+            if let Err(error) = vm.debug(debugger.program(), open).await {
+                let hint = error.hint().map(|hint| format!("; {hint}"));
+                let text = bootstrap::chain(&error) + &hint.unwrap_or_default();
+                let (stage, text) = (Some(stage), text.as_str());
+                self.progress.event(Event::Warning { stage, text });
+            }
+        }
+        vm.abandon().await;
+    }
+
+    /// Builds one stage, as far as no other fails. The VM is left in which the build failed, if it
+    /// is to be looked into.
+    async fn stage(&self, index: usize) -> Option<BuildVm<'_>> {
         let (began, stage) = (Instant::now(), self.name(index));
         self.progress.event(Event::StageStarted { stage });
         let state = StageState::new(
@@ -157,21 +186,27 @@ impl<'a> Execution<'a> {
             result = steps(&mut current) => Some(result),
         };
         let duration = began.elapsed();
+        let mut failed = false;
         match result {
             Some(Ok(())) => self.progress.event(Event::StageDone { stage, duration }),
-            Some(Err(error)) => self.fail(error),
+            Some(Err(error)) => failed = self.fail(error),
             None => {}
         }
-        if let Some(vm) = current.vm.take() {
-            vm.abandon().await;
+        let vm = current.vm.take()?;
+        if failed && vm.has_kept() {
+            return Some(vm);
         }
+        vm.abandon().await;
+        None
     }
 
-    /// Ends the build. The first error is the one that counts.
-    fn fail(&self, error: Error) {
+    /// Ends the build. The first error is the one that counts: true if it is this one.
+    fn fail(&self, error: Error) -> bool {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = failure.is_none();
         failure.get_or_insert(error);
         self.stop.cancel();
+        first
     }
 
     fn save(&self, time: Duration) {

@@ -4,6 +4,7 @@
 //! * [`contexts`]: where a build's files come from.
 //! * [`copy`](mod@copy): what COPY means.
 //! * [`archive`]: what ADD unpacks, and contexts that come as one.
+//! * [`debug`]: looking into a step that failed.
 //! * [`base`]: base images from a distribution's packages.
 //! * [`fetch`]: what comes from elsewhere: downloads, repositories.
 //! * [`rootfs`]: from layers to a bootable root file system, made once.
@@ -21,6 +22,7 @@ pub mod contexts;
 mod copied;
 pub mod copy;
 mod current;
+pub mod debug;
 mod epoch;
 mod error;
 mod execute;

@@ -153,6 +153,12 @@ pub enum Event<'a> {
         /// How long it took, without what it [waited](Wait).
         duration: Duration,
     },
+    /// A person looks into a failed step now: all else has ended, and what is shown of the build
+    /// makes room.
+    Debugging {
+        /// Whose VM it is.
+        stage: StageRef<'a>,
+    },
     /// A step's process wrote a line.
     Line {
         /// Which.

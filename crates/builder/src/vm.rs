@@ -1,6 +1,6 @@
 //! A stage's build VM: started when the first command needs it, kept for the next ones.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use firebuild_core::ByteSize;
@@ -16,7 +16,7 @@ use firebuild_store::{KernelId, Lease, Store};
 use crate::bootstrap::{self, Conversation, Output, Turns};
 use crate::error::{Exit, StepError};
 use crate::mounts::cache::Disks;
-use crate::mounts::sensitive::masked;
+use crate::mounts::sensitive::{Agent, masked};
 use crate::mounts::{Material, Mounted};
 use crate::progress::{Event, Place, Progress, StageRef};
 use crate::rootfs::RootFs;
@@ -72,6 +72,18 @@ pub(crate) struct Ground<'a> {
     pub(crate) lease: &'a Lease,
     pub(crate) options: &'a VmOptions,
     pub(crate) progress: &'a dyn Progress,
+    /// Whether a failed command's root is kept to be looked into.
+    pub(crate) keep: bool,
+}
+
+/// A command that failed and was kept.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) index: u32,
+    /// The program of the shell that it had.
+    pub(crate) shell: Option<String>,
+    /// The agents that it could talk to.
+    pub(crate) agents: BTreeMap<String, Agent>,
 }
 
 /// A build VM and the conversation with its agent.
@@ -80,11 +92,13 @@ pub(crate) struct BuildVm<'a> {
     stage: StageRef<'a>,
     started: Instant,
     machine: Machine,
-    conversation: Conversation,
+    pub(crate) conversation: Conversation,
     /// How many of the stage's layers the guest has.
     laid: usize,
     /// The number of the next command.
     next: u32,
+    keep: bool,
+    kept: Option<Kept>,
     /// Dropped after the machine, like the slot.
     disks: Disks,
     _slot: Slot,
@@ -102,6 +116,7 @@ impl<'a> BuildVm<'a> {
             lease,
             options,
             progress,
+            keep,
         } = ground;
         let started = Instant::now();
         let store = lease.store();
@@ -148,6 +163,8 @@ impl<'a> BuildVm<'a> {
             conversation,
             laid,
             next: 0,
+            keep,
+            kept: None,
             disks,
             _slot: slot,
         })
@@ -245,17 +262,42 @@ impl<'a> BuildVm<'a> {
         place: Place<'_>,
     ) -> Result<Layer, StepError> {
         let index = self.number();
-        let (command, secrets) = (wire(index, run, &mounted, origin), mounted.secrets);
+        let mut command = wire(index, run, &mounted, origin);
+        command.keep = self.keep;
+        let secrets = mounted.secrets;
         for (name, material) in mounted.materials {
             self.conversation.give(&name, material);
         }
         if !mounted.agents.is_empty() {
-            self.conversation.allow_agents(index, mounted.agents);
+            let agents = mounted.agents.clone();
+            self.conversation.allow_agents(index, agents);
         }
         self.conversation.send(Command::Run(command));
         let result = self.follow(index, &secrets, place).await;
         self.conversation.withdraw_secrets();
+        if self.keep && matches!(result, Err(StepError::Command { .. })) {
+            self.kept = Some(Kept {
+                index,
+                shell: run.shell.first().cloned(),
+                agents: mounted.agents,
+            });
+        }
         result
+    }
+
+    /// Whether there is a failed command to be looked into.
+    pub(crate) fn has_kept(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// The failed command, to be looked into.
+    pub(crate) fn take_kept(&mut self) -> Option<Kept> {
+        self.kept.take()
+    }
+
+    /// Whose VM it is.
+    pub(crate) fn stage(&self) -> StageRef<'_> {
+        self.stage
     }
 
     /// Waits for the end of a command, and shows what it writes.
@@ -339,14 +381,14 @@ impl<'a> BuildVm<'a> {
         released.map(drop).map_err(|(_, error)| error.into())
     }
 
-    fn number(&mut self) -> u32 {
+    pub(crate) fn number(&mut self) -> u32 {
         let number = self.next;
         self.next += 1;
         number
     }
 
     /// An event that ends the step, or should not have come.
-    fn unexpected(&self, event: &bootstrap::Event) -> StepError {
+    pub(crate) fn unexpected(&self, event: &bootstrap::Event) -> StepError {
         match event {
             bootstrap::Event::Abort { reason, drive } => match self.disks.id(drive) {
                 Some(id) => StepError::DamagedCache {
@@ -362,7 +404,7 @@ impl<'a> BuildVm<'a> {
     }
 
     /// What the guest does next. What it did before its end comes before the end.
-    async fn event(&mut self) -> Result<bootstrap::Event, StepError> {
+    pub(crate) async fn event(&mut self) -> Result<bootstrap::Event, StepError> {
         tokio::select! {
             biased;
             Some(event) = self.conversation.events.recv() => Ok(event),
@@ -400,6 +442,7 @@ fn wire(index: u32, run: &Run, mounted: &Mounted, origin: &Origin) -> command::R
         hostname: run.hostname.clone(),
         offline: run.network == Network::None,
         privileged: run.security == Security::Insecure,
+        keep: false,
         mounts: mounted.mounts.clone(),
         files: run
             .files

@@ -1,5 +1,6 @@
 //! Errors in a Dockerfile as pictures: the file, the line, a mark under it, what was expected.
 
+use std::io::{self, IsTerminal as _};
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
@@ -15,6 +16,12 @@ use crate::terminal;
 
 /// How many of a failed command's last lines are shown again.
 const SHOWN_LINES: usize = 10;
+
+/// Why `--debug` has opened nothing.
+const NO_SHELL: &str = "`--debug` opens a shell only where a command of a RUN failed: this step has no root to look into";
+
+/// What a person can do about a command that failed.
+const DEBUG: &str = "`--debug` opens a shell where it failed";
 
 /// A Dockerfile that errors are shown in.
 #[derive(Debug, Clone, Copy)]
@@ -83,8 +90,8 @@ impl Picture<'_> {
         self.render(shown, colours)
     }
 
-    /// The end of a build.
-    pub(crate) fn of_build(&self, end: BuildEnd) -> anyhow::Error {
+    /// The end of a build. `debugging` says whether a person wanted to look into a failed step.
+    pub(crate) fn of_build(&self, end: BuildEnd, debugging: bool) -> anyhow::Error {
         let error = match end {
             BuildEnd::Interrupted => {
                 return hinted(
@@ -94,28 +101,42 @@ impl Picture<'_> {
             }
             BuildEnd::Failed(error) => error,
         };
+        match self.of_failure(&error, debugging) {
+            Some(picture) => Rendered(picture).into(),
+            None => error.into(),
+        }
+    }
+
+    /// A failed step, if it is one that failed.
+    pub(crate) fn of_failure(&self, error: &Error, debugging: bool) -> Option<String> {
         let Error::Step {
             stage,
             origin,
             source,
-        } = &error
+        } = error
         else {
-            return error.into();
+            return None;
         };
-        let (title, span, notes) = (
+        let (title, span, mut notes) = (
             format!("stage `{stage}`: {source}"),
             self.place(origin, source.word()),
             notes(source),
         );
-        let hint = error::hint_in(&**source);
-        self.rendered(Shown {
+        let is_command = matches!(**source, StepError::Command { .. });
+        if debugging && !is_command {
+            notes.push(NO_SHELL.to_owned());
+        }
+        let teach = is_command && !debugging && io::stdin().is_terminal();
+        let hint = error::hint_in(&**source).or_else(|| teach.then(|| DEBUG.to_owned()));
+        let shown = Shown {
             level: Level::ERROR,
             title: &title,
             span,
             label: "",
             notes,
             hint,
-        })
+        };
+        Some(self.render(shown, terminal::colours()))
     }
 
     fn rendered(&self, shown: Shown<'_>) -> anyhow::Error {

@@ -1,11 +1,19 @@
 //! Everything that is printed: data to standard output, talk to standard error.
 //!
 //! A closed pipe is no error: whoever reads has read enough.
+//!
+//! * [`streams`]: this command's streams as those of a process in a guest.
+//! * [`raw`]: the terminal for such a process.
+
+mod raw;
+mod streams;
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use serde::Serialize;
+
+pub(crate) use streams::take as take_streams;
 
 /// Writes facts to standard output.
 pub(crate) fn print(text: impl fmt::Display) -> anyhow::Result<()> {

@@ -22,6 +22,7 @@ mod reaper;
 mod session;
 mod shutdown;
 mod sys;
+mod terminal;
 
 fn main() {
     if std::env::args_os()

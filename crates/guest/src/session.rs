@@ -21,7 +21,7 @@ use tonic::transport::Channel;
 use crate::console;
 use crate::drives::{DISK, IMAGE};
 use crate::error::{GuestError, Result, call};
-use crate::launch::{self, Isolation, Launch, Refusal, Root, Running, SUPPLIED};
+use crate::launch::{self, Isolation, Launch, Refusal, Root, Running, SUPPLIED, Streams};
 use crate::reaper::{self, Child, Reaper};
 use crate::shutdown::Requests;
 
@@ -64,7 +64,7 @@ pub(crate) async fn serve(
     let launch = session.receive_start(hostname).await?;
     console::debug(|| "the host has told what to start".to_owned());
     let started = launch::start(&launch, &session.reaper).await?;
-    let running = match started {
+    let running = match started.program {
         Ok(running) => running,
         Err(refusal) => return session.refuse(refusal).await,
     };
@@ -141,6 +141,7 @@ impl Session {
             child,
             stdout,
             stderr,
+            other_end: _,
         } = running;
         self.send(from_guest::Message::Started(Started { pid: child.pid() }))
             .await?;
@@ -289,6 +290,9 @@ fn describe(workload: Workload, hostname: &str) -> Launch {
             work: format!("{DISK}/work").into(),
             volatile: false,
         },
+        joined: Vec::new(),
+        kept: false,
+        streams: Streams::Output,
         isolation: Isolation::Workload,
         offline: false,
         privileged: true,

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use rustix::process::Signal;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
+use tokio::io::unix::AsyncFd;
 
 /// Gives the calling thread namespaces of its own.
 pub(crate) fn unshare(flags: UnshareFlags) -> io::Result<()> {
@@ -116,4 +117,12 @@ pub(crate) fn attach_device_program(
         0.. => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// A descriptor whose readiness can be awaited. To be called within the runtime.
+pub(crate) fn awaited(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: needed because the library takes anything that has a descriptor, which might be another
+    // one each time it is asked. It is sound because this is a descriptor, which is open and the same
+    // for as long as it is owned, and nobody can exchange what the result owns.
+    unsafe { AsyncFd::register(descriptor) }.map_err(io::Error::from)
 }

@@ -5,6 +5,7 @@
 //! * [`host`]: what a host offers. [`vmm`]: what runs a VM. [`paths`]: where its files are.
 //! * [`boot`]: the kernel, the initramfs, the command line.
 //! * [`machine`]: a VM in the hands of its owner: a supervisor, or a build.
+//! * [`terminal`]: a user's end of a process in a guest.
 //! * [`metadata`], [`agent`]: the services in a VM's own network namespace.
 //! * [`supervisor`]: the process that owns a VM which runs a workload. [`client`]: what commands do
 //!   with VMs. [`output`]: what workloads wrote.
@@ -27,6 +28,7 @@ mod session;
 pub mod spec;
 pub mod supervisor;
 mod sys;
+pub mod terminal;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod vmm;

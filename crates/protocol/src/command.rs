@@ -16,6 +16,8 @@ pub enum Command {
     Save(Save),
     /// Put an archive into a new cache's disk.
     Fill(Fill),
+    /// Execute a process where the last RUN failed.
+    Shell(Shell),
 }
 
 /// A cache to be sent.
@@ -38,6 +40,32 @@ pub struct Fill {
     pub disk: String,
     /// The path of the resource that is the archive, uncompressed.
     pub resource: String,
+}
+
+/// A process for a person (`Bootstrap.Terminal`), in the root of the RUN that failed last and was to
+/// be kept, with all that it mounts, as it left them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Shell {
+    /// Counts up within one VM, from 0, over all commands.
+    pub index: u32,
+    /// Program and arguments.
+    pub arguments: Vec<String>,
+    /// The terminal that it gets; pipes if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<Terminal>,
+}
+
+/// A person's terminal, as it is when a process starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Terminal {
+    /// The kind, for `TERM`.
+    pub kind: String,
+    /// Lines of text.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
 }
 
 /// A process to execute.
@@ -69,6 +97,9 @@ pub struct Run {
     /// Whether the process has all capabilities rather than those of every container.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub privileged: bool,
+    /// Whether its root is kept for a [`Shell`] if it fails.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep: bool,
     /// Files that the process sees and the layer does not hold.
     #[serde(default)]
     pub files: Vec<File>,
@@ -202,6 +233,7 @@ impl Command {
             Self::Copy(lay) | Self::Add(lay) => lay.index,
             Self::Save(save) => save.index,
             Self::Fill(fill) => fill.index,
+            Self::Shell(shell) => shell.index,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! The builder talks to the service through [`Conversation`]; the guest's calls become [`Event`]s.
 
 mod agent;
+mod terminal;
 mod turns;
 
 use std::collections::BTreeMap;
@@ -20,9 +21,12 @@ use firebuild_protocol::v1;
 use firebuild_store::{Blob, BlobWriter, Lease};
 use futures::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use agent::Agents;
+pub(crate) use terminal::Streams;
+use terminal::Terminals;
 pub(crate) use turns::Turns;
 
 use crate::mounts::Material;
@@ -115,6 +119,17 @@ impl Conversation {
     pub(crate) fn allow_agents(&self, command: u32, agents: BTreeMap<String, Agent>) {
         self.shared.agents.allow(command, agents);
     }
+
+    /// Ends what `command` was allowed.
+    pub(crate) fn withdraw_agents(&self, command: u32) {
+        self.shared.agents.end(command);
+    }
+
+    /// Lets the guest open the streams of `command`'s process. To be called before the command is
+    /// sent.
+    pub(crate) fn expect_terminal(&self, command: u32) -> Streams {
+        self.shared.terminals.expect(command)
+    }
 }
 
 #[derive(Debug)]
@@ -124,6 +139,7 @@ struct Shared {
     layer_limit: u64,
     resources: Mutex<BTreeMap<String, Arc<Material>>>,
     agents: Agents,
+    terminals: Terminals,
     /// Held while a resource is sent: what waits to be sent takes memory too.
     sending: Arc<Semaphore>,
     commands: tokio::sync::Mutex<mpsc::UnboundedReceiver<Command>>,
@@ -151,6 +167,7 @@ pub(crate) fn conversation(lease: Lease, layer_limit: u64) -> (Service, Conversa
         layer_limit,
         resources: Mutex::default(),
         agents: Agents::default(),
+        terminals: Terminals::default(),
         sending: Arc::new(Semaphore::new(1)),
         commands: tokio::sync::Mutex::new(commands),
         events: event_sender,
@@ -282,6 +299,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 #[tonic::async_trait]
 impl v1::bootstrap_server::Bootstrap for Service {
     type AgentStream = AgentAnswers;
+    type TerminalStream = ReceiverStream<Result<v1::ToTerminal, Status>>;
     type ResourceChunkStream = Chunks;
 
     async fn commands(
@@ -353,6 +371,14 @@ impl v1::bootstrap_server::Bootstrap for Service {
     ) -> Result<Response<Self::AgentStream>, Status> {
         let answers = self.0.agents.connect(request.into_inner()).await?;
         Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn terminal(
+        &self,
+        request: Request<Streaming<v1::FromTerminal>>,
+    ) -> Result<Response<Self::TerminalStream>, Status> {
+        let opened = self.0.terminals.open(request.into_inner()).await?;
+        Ok(Response::new(opened))
     }
 
     async fn finished(

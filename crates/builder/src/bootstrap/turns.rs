@@ -21,7 +21,7 @@ use super::agent;
 
 /// The methods, and how many calls of each there may be; any other path shares the last one's turn.
 /// A call with a stream as its answer is under way until that begins.
-const METHODS: [(&str, usize); 10] = [
+const METHODS: [(&str, usize); 11] = [
     ("Commands", 1),
     ("ResourceChunk", 1),
     ("Layer", 1),
@@ -29,6 +29,7 @@ const METHODS: [(&str, usize); 10] = [
     ("StdOut", 1),
     ("StdErr", 1),
     ("Agent", agent::CONNECTIONS),
+    ("Terminal", 1),
     ("Ping", 1),
     ("Abort", 1),
     ("Success", 1),

@@ -42,6 +42,7 @@ pub async fn export_cache_mount(
         lease: &lease,
         options,
         progress,
+        keep: false,
     };
     let (mut vm, serial) = start(ground, id, disk).await?;
     let saved = vm.save(serial).await;
@@ -91,6 +92,7 @@ async fn fill(
         lease,
         options,
         progress,
+        keep: false,
     };
     let (mut vm, serial) = start(ground, id, disk).await?;
     let filled = vm.fill(lease.store(), serial, layer).await;

@@ -169,6 +169,7 @@ impl Place {
             agents: Agents::default(),
             certificates: None,
             proxies: lower::proxies(&self.build_args),
+            debugger: None,
         };
         let notes = Notes::default();
         let runtime = tokio::runtime::Builder::new_current_thread()

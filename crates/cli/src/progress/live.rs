@@ -15,6 +15,7 @@ use firebuild_core::ByteSize;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::{amount, mark, printable, time, waiting};
+use crate::terminal;
 
 /// How many lines of a process's output are shown at most.
 const LINES: usize = 6;
@@ -63,10 +64,16 @@ impl Live {
 
 impl Progress for Live {
     fn event(&self, event: Event<'_>) {
+        if matches!(event, Event::Debugging { .. }) {
+            self.area.finish_and_clear();
+        }
         let (_, width) = (self.size)();
         let line = lock(&self.view).event(event, width);
-        if let Some(line) = line {
-            self.area.println(line);
+        match line {
+            // Without the area, nothing is to be kept clear of it.
+            Some(line) if self.area.is_finished() => terminal::say(line),
+            Some(line) => self.area.println(line),
+            None => {}
         }
     }
 }
@@ -169,7 +176,10 @@ impl View {
             Event::Warning { text, .. } => {
                 return Some(format!("warning: {}", printable(text.as_bytes())));
             }
-            Event::StageStarted { .. } | Event::StageDone { .. } | Event::VmEnded { .. } => {}
+            Event::StageStarted { .. }
+            | Event::StageDone { .. }
+            | Event::VmEnded { .. }
+            | Event::Debugging { .. } => {}
         }
         None
     }

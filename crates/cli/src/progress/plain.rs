@@ -57,6 +57,7 @@ impl Progress for Lines {
             | Event::Waited { .. }
             | Event::VmReady { .. }
             | Event::VmEnded { .. }
+            | Event::Debugging { .. }
             | Event::Done { size: None, .. } => {}
         }
     }

@@ -87,6 +87,7 @@ fn note(timeline: &mut Timeline, event: Event<'_>, now: Duration) {
         Event::Line { .. }
         | Event::Fetching { .. }
         | Event::Fetched { .. }
+        | Event::Debugging { .. }
         | Event::Note { .. }
         | Event::Warning { .. } => return,
     };

@@ -7,6 +7,7 @@ mod changes;
 mod lay;
 mod mounts;
 mod run;
+mod shell;
 #[cfg(test)]
 mod tests;
 mod transfer;
@@ -30,6 +31,7 @@ use crate::error::{Doing as _, GuestError, Result, call, chain};
 use crate::launch::Root;
 use crate::reaper::Reaper;
 use mounts::Sources;
+use shell::Kept;
 use transfer::Form;
 
 /// How long the host may take to take an abort.
@@ -52,6 +54,8 @@ struct Build {
     layers: Vec<PathBuf>,
     /// How many directories were made, including those of failed steps.
     directories: u32,
+    /// What the last step left, if it is to be looked into.
+    kept: Option<Kept>,
 }
 
 /// Obeys the host until it has no more commands. A failure of the agent's own is told to the host.
@@ -69,6 +73,7 @@ pub(crate) async fn serve(
         sources: Sources::new(client.clone(), metadata.network.clone()),
         layers: vec![PathBuf::from(IMAGE)],
         directories: 0,
+        kept: None,
     };
     let interval = Duration::from_millis(credentials.ping_interval.into()).max(SHORTEST_PING);
     let failure = tokio::select! {
@@ -136,8 +141,12 @@ impl Build {
     }
 
     async fn execute(&mut self, command: &Command) -> Result<bool> {
+        if !matches!(command, Command::Shell(_)) {
+            self.forget().await?;
+        }
         match command {
             Command::Run(run) => self.run(run).await,
+            Command::Shell(shell) => self.shell(shell).await.map(|()| true),
             Command::Copy(lay) | Command::Add(lay) => self.lay(lay).await.map(|()| true),
             Command::Save(save) => {
                 let data = self.sources.data(&save.disk, None).await?;
@@ -169,9 +178,20 @@ impl Build {
         };
         let mounts = self.sources.prepare(run, hostname).await?;
         let launch = run::describe(run, root, hostname, &mounts);
-        let exit = run::execute(&self.client, &self.reaper, run.index, &launch).await;
-        mounts.end().await?;
-        let exit = exit?;
+        let executed = run::execute(&self.client, &self.reaper, run.index, &launch).await;
+        let (exit, namespaces) = match executed {
+            Ok(ended) => ended,
+            Err(error) => {
+                mounts.end().await?;
+                return Err(error);
+            }
+        };
+        let left = Kept {
+            launch,
+            mounts,
+            namespaces,
+        };
+        self.leave(run, &exit, left).await?;
         if exit.how != Some(How::Status(0)) {
             self.finished(run.index, exit).await?;
             return Ok(false);

@@ -16,7 +16,7 @@ use tonic::transport::Channel;
 use super::mounts::Mounts;
 use crate::attributes;
 use crate::error::{Doing as _, GuestError, Result, call};
-use crate::launch::{self, Isolation, Launch, Refusal, Root};
+use crate::launch::{self, Isolation, Launch, Namespaces, Refusal, Root, Streams};
 use crate::lines::Lines;
 use crate::reaper::Reaper;
 
@@ -24,7 +24,7 @@ use crate::reaper::Reaper;
 const PARTIAL: Duration = Duration::from_millis(300);
 /// What a step ends with whose program could not be started for another reason than that the
 /// program is missing or not executable.
-const NOT_STARTED: u32 = 125;
+pub(super) const NOT_STARTED: u32 = 125;
 /// Where programs look for an SSH agent.
 const AGENT: &str = "SSH_AUTH_SOCK";
 
@@ -35,30 +35,34 @@ enum Stream {
     Error,
 }
 
-/// Executes the process and waits until it has ended and all its output is with the host.
+/// Executes the process and waits until it has ended and all its output is with the host. Its
+/// namespaces come back if they are kept.
 pub(super) async fn execute(
     client: &BootstrapClient<Channel>,
     reaper: &Reaper,
     index: u32,
     launch: &Launch,
-) -> Result<Exit> {
-    let running = match launch::start(launch, reaper).await? {
+) -> Result<(Exit, Option<Namespaces>)> {
+    let started = launch::start(launch, reaper).await?;
+    let namespaces = started.namespaces;
+    let running = match started.program {
         Ok(running) => running,
         Err(Refusal::Agent(message)) => return Err(GuestError::Told(message)),
         Err(Refusal::Program(message, status)) => {
             let line = vec![Bytes::from(message)];
             send(&mut client.clone(), index, Stream::Error, line).await?;
             let status = if status == 0 { NOT_STARTED } else { status };
-            return Ok(Exit {
+            let exit = Exit {
                 how: Some(How::Status(status)),
-            });
+            };
+            return Ok((exit, namespaces));
         }
     };
     // All processes of the step end with its first one, so both pipes end as well.
     let output = forward(client.clone(), index, Stream::Output, running.stdout);
     let error = forward(client.clone(), index, Stream::Error, running.stderr);
     let (exit, output, error) = tokio::join!(running.child.exit(), output, error);
-    output.and(error).map(|()| exit)
+    output.and(error).map(|()| (exit, namespaces))
 }
 
 /// What to start.
@@ -76,6 +80,9 @@ pub(super) fn describe(run: &Run, root: Root, hostname: &str, mounts: &Mounts) -
     let files = run.files.iter();
     Launch {
         root,
+        joined: Vec::new(),
+        kept: run.keep,
+        streams: Streams::Output,
         isolation: Isolation::Step,
         offline: run.offline,
         privileged: run.privileged,

@@ -34,22 +34,23 @@ const SETTINGS: [&str; 5] = [
     "/proc/sysrq-trigger",
 ];
 
+/// For what holds no programs and no devices.
+const HARMLESS: MountFlags = MountFlags::NOSUID
+    .union(MountFlags::NODEV)
+    .union(MountFlags::NOEXEC);
+
 /// Mounts them all into the root, which has the directories. A `confined` process cannot change the
 /// kernel's settings.
 pub(super) fn populate(isolation: Isolation, confined: bool) -> Result<()> {
-    let harmless = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mounted("proc", "/proc", harmless, c"")?;
+    show_processes(confined)?;
     let system = if confined {
-        harmless | MountFlags::RDONLY
+        HARMLESS | MountFlags::RDONLY
     } else {
-        harmless
+        HARMLESS
     };
     mounted("sysfs", "/sys", system, c"")?;
     // A kernel without control groups can still run most things.
     let _ = mounted("cgroup2", "/sys/fs/cgroup", system, c"nsdelegate");
-    if confined {
-        protect_settings(harmless)?;
-    }
     match isolation {
         Isolation::Step => own_devices()?,
         Isolation::Workload => {
@@ -77,15 +78,21 @@ pub(super) fn populate(isolation: Isolation, confined: bool) -> Result<()> {
         c"mode=1777",
     )?;
     // Message queues are optional in the kernel, too.
-    let _ = mounted("mqueue", "/dev/mqueue", harmless, c"");
+    let _ = mounted("mqueue", "/dev/mqueue", HARMLESS, c"");
     Ok(())
 }
 
-fn protect_settings(flags: MountFlags) -> Result<()> {
+/// Mounts `/proc`, which shows the processes that the calling one can see.
+pub(super) fn show_processes(confined: bool) -> Result<()> {
+    mounted("proc", "/proc", HARMLESS, c"")?;
+    if confined { protect_settings() } else { Ok(()) }
+}
+
+fn protect_settings() -> Result<()> {
     for path in SETTINGS {
         let protect = || {
             mount_bind(path, path)?;
-            mount_remount(path, flags | MountFlags::BIND | MountFlags::RDONLY, c"")
+            mount_remount(path, HARMLESS | MountFlags::BIND | MountFlags::RDONLY, c"")
         };
         match protect() {
             // Not every kernel has all of them.

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,7 +16,10 @@ use rustix::system::sethostname;
 use rustix::thread::UnshareFlags;
 
 use super::attach::Opened;
-use super::{Isolation, Launch, Order, Refusal, cgroup, confine, devices, receive, root, user};
+use super::{
+    Isolation, Launch, Namespaces, Order, Refusal, cgroup, confine, devices, namespaces, receive,
+    root, user,
+};
 use crate::error::{Doing as _, GuestError, Result, chain};
 use crate::{network, sys};
 
@@ -29,14 +33,14 @@ pub(crate) fn main() {
     let Ok((order, mut socket)) = receive() else {
         return;
     };
-    let refusal = become_program(&order);
+    let refusal = become_program(&order, &socket);
     let text = serde_json::to_vec(&refusal).unwrap_or_default();
     // The agent may be gone, and then nobody listens.
     let _ = socket.write_all(&text);
 }
 
-fn become_program(order: &Order) -> Refusal {
-    match prepare(order) {
+fn become_program(order: &Order, socket: &UnixStream) -> Refusal {
+    match prepare(order, socket) {
         Ok(mut command) => {
             let error = command.exec();
             Refusal::Program(
@@ -52,11 +56,26 @@ fn become_program(order: &Order) -> Refusal {
 }
 
 /// Everything up to the exec.
-fn prepare(order: &Order) -> std::result::Result<Command, Refusal> {
+fn prepare(order: &Order, socket: &UnixStream) -> std::result::Result<Command, Refusal> {
     let Order { launch, group } = order;
-    let mut flags = UnshareFlags::NEWNS;
+    setsid().doing(|| "make a session".to_owned())?;
     if let Some(group) = group {
         cgroup::enter(group)?;
+    }
+    if launch.joined.is_empty() {
+        make_place(order, socket)?;
+    } else {
+        join(launch)?;
+    }
+    limit_resources()?;
+    command(launch, socket)
+}
+
+/// Makes new namespaces, and everything in them that the process finds.
+fn make_place(order: &Order, socket: &UnixStream) -> std::result::Result<(), Refusal> {
+    let Order { launch, group } = order;
+    let mut flags = UnshareFlags::NEWNS;
+    if group.is_some() {
         // Its processes see it as the only one.
         flags |= UnshareFlags::NEWCGROUP;
     }
@@ -67,7 +86,6 @@ fn prepare(order: &Order) -> std::result::Result<Command, Refusal> {
         flags |= UnshareFlags::NEWNET;
     }
     sys::unshare(flags).doing(|| "make namespaces".to_owned())?;
-    setsid().doing(|| "make a session".to_owned())?;
     if launch.isolation == Isolation::Step {
         sethostname(launch.hostname.as_bytes()).doing(|| "set the host name".to_owned())?;
     }
@@ -75,6 +93,9 @@ fn prepare(order: &Order) -> std::result::Result<Command, Refusal> {
         network::own_loopback()?;
     }
     put_together(launch)?;
+    if launch.kept {
+        Namespaces::own()?.give(socket)?;
+    }
     for (path, mode, content) in &launch.files {
         write_own_file(path, *mode, content)?;
     }
@@ -82,8 +103,18 @@ fn prepare(order: &Order) -> std::result::Result<Command, Refusal> {
     if let Some(profile) = &launch.profile {
         write_own_file(PROFILE, 0o644, profile)?;
     }
-    limit_resources()?;
-    command(launch)
+    Ok(())
+}
+
+/// Goes where another process is or was.
+fn join(launch: &Launch) -> Result<()> {
+    namespaces::enter(&launch.joined)?;
+    umask(Mode::from_raw_mode(0o022));
+    match launch.isolation {
+        // What is mounted there shows processes that have ended.
+        Isolation::Step => devices::show_processes(launch.is_confined()),
+        Isolation::Workload => Ok(()),
+    }
 }
 
 /// Enters the root, with all that is mounted in it.
@@ -136,7 +167,7 @@ fn limit_resources() -> Result<()> {
 
 /// Goes to the working directory, becomes the user, and finds the program. The directory may be one
 /// that the user could not enter, as in every container.
-fn command(launch: &Launch) -> std::result::Result<Command, Refusal> {
+fn command(launch: &Launch, socket: &UnixStream) -> std::result::Result<Command, Refusal> {
     let identity = user::find(&launch.user)?;
     let mut environment = launch.environment.clone();
     for (name, value) in [
@@ -148,9 +179,8 @@ fn command(launch: &Launch) -> std::result::Result<Command, Refusal> {
             environment.push((name.to_owned(), value.to_owned()));
         }
     }
-    std::env::set_current_dir(Path::new("/").join(&launch.workdir)).map_err(|error| {
-        Refusal::Program(format!("cannot enter `{}`: {error}", launch.workdir), 0)
-    })?;
+    enter_workdir(launch)?;
+    launch.streams.take(identity.uid, socket)?;
     if launch.is_confined() {
         confine::limit()?;
     }
@@ -181,6 +211,15 @@ fn command(launch: &Launch) -> std::result::Result<Command, Refusal> {
         command.env(name, OsStr::from_bytes(value));
     }
     Ok(command)
+}
+
+/// A process that joins another one finds what that left: the directory may be gone.
+fn enter_workdir(launch: &Launch) -> std::result::Result<(), Refusal> {
+    match std::env::set_current_dir(Path::new("/").join(&launch.workdir)) {
+        Err(_) if !launch.joined.is_empty() => std::env::set_current_dir("/"),
+        other => other,
+    }
+    .map_err(|error| Refusal::Program(format!("cannot enter `{}`: {error}", launch.workdir), 0))
 }
 
 /// Looks a program up as a shell does: a name with a slash as it is, any other along the path.

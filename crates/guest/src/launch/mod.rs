@@ -3,15 +3,19 @@
 //! The agent starts itself anew (`/proc/self/exe launch`), with a [`Launch`] on its standard
 //! input, which is a socket. The new process makes a mount namespace, puts the root together,
 //! becomes the user and executes the program (`inside`). If it cannot, it says why on the socket;
-//! a successful exec closes the socket without a word.
+//! a successful exec closes the socket without a word. What else the agent gets of the new process,
+//! such as its end of a terminal, comes over the same socket (`handover`).
 
 mod attach;
 mod cgroup;
 mod confine;
 mod devices;
+mod handover;
 mod inside;
+mod namespaces;
 mod places;
 mod root;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod user;
@@ -24,12 +28,16 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe;
 
 pub(crate) use attach::{Attachment, Source};
 pub(crate) use inside::main as run_inside;
+pub(crate) use namespaces::Namespaces;
 pub(crate) use root::SUPPLIED;
+pub(crate) use streams::{Streams, Terminal};
+
+use handover::Received;
 
 use crate::error::{Doing as _, GuestError, Result};
 use crate::reaper::{Child, Reaper};
@@ -37,14 +45,19 @@ use crate::sys;
 
 /// The argument that makes the agent the process between itself and the program.
 pub(crate) const ARGUMENT: &str = "launch";
-/// The largest report of a failed launch, in bytes.
-const LARGEST_REPORT: u64 = 64 << 10;
 
 /// What to start, and in which root.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Launch {
     /// The root's directories.
     pub(crate) root: Root,
+    /// Where the namespaces of another process can be opened, in which this one finds its root as
+    /// it is; none if it gets new ones.
+    pub(crate) joined: Vec<PathBuf>,
+    /// Whether the agent gets the new namespaces, to keep them beyond the process's end.
+    pub(crate) kept: bool,
+    /// What its standard streams are.
+    pub(crate) streams: Streams,
     /// How far the process is kept from the rest of the VM.
     pub(crate) isolation: Isolation,
     /// Whether a step has a network of its own, with nothing but a loopback interface.
@@ -130,16 +143,23 @@ pub(crate) struct Running {
     pub(crate) stdout: pipe::Receiver,
     /// What it complains of.
     pub(crate) stderr: pipe::Receiver,
+    /// The other end of its standard input, or of its terminal.
+    pub(crate) other_end: Option<OwnedFd>,
+}
+
+/// What came of a launch.
+pub(crate) struct Started {
+    /// The program, or why there is none.
+    pub(crate) program: std::result::Result<Running, Refusal>,
+    /// The namespaces, if they are kept and the root in them was put together.
+    pub(crate) namespaces: Option<Namespaces>,
 }
 
 /// Starts what `launch` says.
 ///
 /// # Errors
-/// The inner result is that of the program's own start.
-pub(crate) async fn start(
-    launch: &Launch,
-    reaper: &Reaper,
-) -> Result<std::result::Result<Running, Refusal>> {
+/// Those of the agent's own; a program that could not be started is no error.
+pub(crate) async fn start(launch: &Launch, reaper: &Reaper) -> Result<Started> {
     let order = Order {
         launch: launch.clone(),
         group: launch.is_confined().then(cgroup::of_steps).flatten(),
@@ -156,20 +176,29 @@ pub(crate) async fn start(
         .stdout(stdout_end)
         .stderr(stderr_end);
     let child = spawn(command, launch.isolation, reaper)?;
-    let report = converse(own, &text)
+    let Received {
+        namespaces,
+        other_end,
+        report,
+    } = converse(own, &text)
         .await
         .doing(|| "start a process".to_owned())?;
-    if report.is_empty() {
-        return Ok(Ok(Running {
+    let program = if report.is_empty() {
+        Ok(Running {
             child,
             stdout,
             stderr,
-        }));
-    }
-    child.exit().await;
-    serde_json::from_slice(&report)
-        .map(Err)
-        .map_err(|error| GuestError::Told(error.to_string()))
+            other_end,
+        })
+    } else {
+        child.exit().await;
+        let refusal = serde_json::from_slice(&report);
+        Err(refusal.map_err(|error| GuestError::Told(error.to_string()))?)
+    };
+    Ok(Started {
+        program,
+        namespaces,
+    })
 }
 
 /// A pipe's two ends: ours, and one for a process. Ours never blocks; theirs does.
@@ -201,8 +230,8 @@ fn spawn(mut command: Command, isolation: Isolation, reaper: &Reaper) -> Result<
     Ok(reaper.adopt(process.id()))
 }
 
-/// Hands the launch over, and receives what went wrong.
-async fn converse(socket: UnixStream, launch: &[u8]) -> io::Result<Vec<u8>> {
+/// Hands the launch over, and receives what the process hands over, and what went wrong.
+async fn converse(socket: UnixStream, launch: &[u8]) -> io::Result<Received> {
     socket.set_nonblocking(true)?;
     let mut socket = tokio::net::UnixStream::from_std(socket)?;
     let sent = async {
@@ -214,11 +243,7 @@ async fn converse(socket: UnixStream, launch: &[u8]) -> io::Result<Vec<u8>> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
         _ => {}
     }
-    let mut report = Vec::new();
-    match socket.take(LARGEST_REPORT).read_to_end(&mut report).await {
-        Err(error) if error.kind() != io::ErrorKind::ConnectionReset => Err(error),
-        _ => Ok(report),
-    }
+    handover::receive(&socket).await
 }
 
 /// Takes the launch from standard input and leaves `/dev/null` in its place. Returns the socket's

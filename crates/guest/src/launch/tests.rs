@@ -9,7 +9,7 @@ use rustix::fs::{CWD, FileType, Mode, Uid, chown, lstat, makedev, mknodat};
 use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
 use rustix::thread::UnshareFlags;
 
-use super::{Attachment, Isolation, Launch, Refusal, Root, SUPPLIED, Source, inside};
+use super::{Attachment, Isolation, Launch, Refusal, Root, SUPPLIED, Source, Streams, inside};
 
 /// The directory that plays the first root.
 struct Rig {
@@ -88,6 +88,9 @@ impl Rig {
                 work: "/d/w0".into(),
                 volatile: true,
             },
+            joined: Vec::new(),
+            kept: false,
+            streams: Streams::Output,
             isolation: Isolation::Step,
             offline: false,
             privileged: false,

@@ -13,7 +13,8 @@ use firebuild_protocol::v1::bootstrap_server::{Bootstrap, BootstrapServer};
 use firebuild_protocol::v1::exit::How;
 use firebuild_protocol::v1::{
     AbortRequest, AgentData, Chunk, CommandResult, CommandsRequest, CommandsResponse, Empty,
-    LayerChunk, LayerReceipt, LogMessage, PingRequest, PingResponse, ResourceRequest,
+    FromTerminal, LayerChunk, LayerReceipt, LogMessage, PingRequest, PingResponse, ResourceRequest,
+    ToTerminal,
 };
 use tonic::{Request, Response, Status, Streaming};
 
@@ -62,6 +63,7 @@ impl Host {
 #[tonic::async_trait]
 impl Bootstrap for Host {
     type AgentStream = tokio_stream::Empty<Result<AgentData, Status>>;
+    type TerminalStream = tokio_stream::Empty<Result<ToTerminal, Status>>;
     type ResourceChunkStream = tokio_stream::Iter<std::vec::IntoIter<Result<Chunk, Status>>>;
 
     async fn commands(
@@ -129,6 +131,13 @@ impl Bootstrap for Host {
         Err(Status::not_found("there is no agent"))
     }
 
+    async fn terminal(
+        &self,
+        _: Request<Streaming<FromTerminal>>,
+    ) -> Result<Response<Self::TerminalStream>, Status> {
+        Err(Status::not_found("there is no terminal"))
+    }
+
     async fn ping(&self, request: Request<PingRequest>) -> Result<Response<PingResponse>, Status> {
         self.note(|record| record.pings += 1);
         Ok(Response::new(PingResponse {
@@ -174,6 +183,7 @@ fn run(index: u32, text: &str) -> Run {
         hostname: String::new(),
         offline: false,
         privileged: false,
+        keep: false,
         files: Vec::new(),
         mounts: Vec::new(),
     }

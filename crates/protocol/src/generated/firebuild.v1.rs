@@ -53,6 +53,65 @@ pub struct AgentData {
     #[prost(bytes = "bytes", tag = "3")]
     pub data: ::prost::bytes::Bytes,
 }
+/// The guest's end of a process's standard streams.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FromTerminal {
+    #[prost(oneof = "from_terminal::Message", tags = "1, 2, 3, 4")]
+    pub message: ::core::option::Option<from_terminal::Message>,
+}
+/// Nested message and enum types in `FromTerminal`.
+pub mod from_terminal {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Message {
+        /// The first message: whose streams they are.
+        #[prost(message, tag = "1")]
+        Opened(super::Opened),
+        /// What the process wrote. All of it is STDOUT where the process has a terminal.
+        #[prost(message, tag = "2")]
+        Output(super::Output),
+        /// The process has ended. The last message.
+        #[prost(message, tag = "3")]
+        Exited(super::Exited),
+        /// The process could not be started. The last message.
+        #[prost(message, tag = "4")]
+        Failed(super::Failed),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Opened {
+    /// The command that started the process.
+    #[prost(uint32, tag = "1")]
+    pub command: u32,
+}
+/// The host's end of them. An end of the stream is the end of the input.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ToTerminal {
+    #[prost(oneof = "to_terminal::Message", tags = "1, 2, 3")]
+    pub message: ::core::option::Option<to_terminal::Message>,
+}
+/// Nested message and enum types in `ToTerminal`.
+pub mod to_terminal {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Message {
+        /// What was typed.
+        #[prost(bytes, tag = "1")]
+        Input(::prost::bytes::Bytes),
+        /// Nothing more is typed. A terminal gets the character for it.
+        #[prost(message, tag = "2")]
+        EndOfInput(super::Empty),
+        /// The terminal has this size now.
+        #[prost(message, tag = "3")]
+        Resized(super::WindowSize),
+    }
+}
+/// The size of a terminal, in characters.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WindowSize {
+    #[prost(uint32, tag = "1")]
+    pub rows: u32,
+    #[prost(uint32, tag = "2")]
+    pub columns: u32,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CommandResult {
     #[prost(uint32, tag = "1")]
@@ -483,6 +542,31 @@ pub mod bootstrap_client {
                 .insert(GrpcMethod::new("firebuild.v1.Bootstrap", "Agent"));
             self.inner.streaming(req, path, codec).await
         }
+        /// The standard streams of a process that a SHELL command started. One call for each command.
+        pub async fn terminal(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::FromTerminal>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ToTerminal>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/firebuild.v1.Bootstrap/Terminal",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("firebuild.v1.Bootstrap", "Terminal"));
+            self.inner.streaming(req, path, codec).await
+        }
         /// Tells the builder that the guest is alive while a command is silent.
         pub async fn ping(
             &mut self,
@@ -619,6 +703,17 @@ pub mod bootstrap_server {
             &self,
             request: tonic::Request<tonic::Streaming<super::AgentData>>,
         ) -> std::result::Result<tonic::Response<Self::AgentStream>, tonic::Status>;
+        /// Server streaming response type for the Terminal method.
+        type TerminalStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ToTerminal, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// The standard streams of a process that a SHELL command started. One call for each command.
+        async fn terminal(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::FromTerminal>>,
+        ) -> std::result::Result<tonic::Response<Self::TerminalStream>, tonic::Status>;
         /// Tells the builder that the guest is alive while a command is silent.
         async fn ping(
             &self,
@@ -1007,6 +1102,54 @@ pub mod bootstrap_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AgentSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/firebuild.v1.Bootstrap/Terminal" => {
+                    #[allow(non_camel_case_types)]
+                    struct TerminalSvc<T: Bootstrap>(pub Arc<T>);
+                    impl<
+                        T: Bootstrap,
+                    > tonic::server::StreamingService<super::FromTerminal>
+                    for TerminalSvc<T> {
+                        type Response = super::ToTerminal;
+                        type ResponseStream = T::TerminalStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::FromTerminal>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Bootstrap>::terminal(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TerminalSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -69,6 +69,13 @@ impl ContextArguments {
         }
     }
 
+    /// Whether the build reads standard input.
+    pub(super) fn reads_input(&self) -> bool {
+        [&self.file, &self.context]
+            .into_iter()
+            .any(|place| place.as_deref() == Some("-"))
+    }
+
     /// Finds the Dockerfile and its contexts; fetches what has to be fetched for that.
     pub(super) async fn open(
         &self,

@@ -5,6 +5,7 @@ mod cache;
 mod caches;
 mod choices;
 mod context;
+mod debug;
 mod provenance;
 mod sensitive;
 
@@ -15,6 +16,7 @@ use std::time::Instant;
 
 use clap::{Args, Subcommand, ValueEnum};
 use firebuild_builder::contexts::Opened;
+use firebuild_builder::debug::Debugger;
 use firebuild_builder::fetch::{Bounds, Fetcher};
 use firebuild_builder::{Built, NoCache, Request, StoreBases};
 use firebuild_core::{ImageConfig, Platform, Reference};
@@ -29,6 +31,7 @@ use anew::AnewArguments;
 use caches::CacheArguments;
 use choices::{Choices, familiar};
 use context::ContextArguments;
+use debug::DebugArguments;
 use sensitive::SensitiveArguments;
 
 use super::machine::VmArguments;
@@ -113,6 +116,8 @@ struct ImageBuild {
     /// How to print
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+    #[command(flatten)]
+    debug: DebugArguments,
     #[command(flatten)]
     vm: VmArguments,
     #[command(flatten)]
@@ -237,8 +242,12 @@ impl ImageBuild {
         let bases = StoreBases(&store);
         let plan =
             lower(dockerfile, &options, &bases).map_err(|error| picture.of_lowering(error))?;
+        let person = self.debug.person(*picture, self.context.reads_input())?;
         let no_cache = self.anew.of(dockerfile, &options)?;
-        let request = self.request(&store, opened, no_cache)?;
+        let request = Request {
+            debugger: person.as_ref().map(|person| person as &dyn Debugger),
+            ..self.request(&store, opened, no_cache)?
+        };
         let report = firebuild_plan::check::check(
             dockerfile,
             &Facts {
@@ -292,6 +301,7 @@ impl ImageBuild {
             agents: self.sensitive.agents()?,
             certificates: self.sensitive.certificates()?,
             proxies: lower::proxies(&self.choices.build_args()),
+            debugger: None,
         })
     }
 
@@ -322,7 +332,7 @@ impl ImageBuild {
         }
         // The live view makes room for what is said last.
         drop(recorder);
-        built.map_err(|error| picture.of_build(error))
+        built.map_err(|error| picture.of_build(error, self.debug.wanted()))
     }
 
     fn tell(&self, built: &Built, began: Instant) -> anyhow::Result<()> {
@@ -357,10 +367,18 @@ async fn interruptible(
     ) else {
         return Ok(firebuild_builder::build(store, plan, request, progress).await?);
     };
+    let hangup = async {
+        // A shell goes with its terminal. Nothing else does that is started so that it stays.
+        match request.debugger.map(|_| signal(SignalKind::hangup())) {
+            Some(Ok(mut hangup)) => hangup.recv().await,
+            _ => std::future::pending().await,
+        }
+    };
     tokio::select! {
         built = firebuild_builder::build(store, plan, request, progress) => Ok(built?),
         _ = interrupt.recv() => Err(BuildEnd::Interrupted),
         _ = terminate.recv() => Err(BuildEnd::Interrupted),
+        _ = hangup => Err(BuildEnd::Interrupted),
     }
 }
 

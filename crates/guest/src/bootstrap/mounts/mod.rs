@@ -246,6 +246,15 @@ impl Mounts {
             .ok_or(GuestError::Kernel("memory file system"))
     }
 
+    /// Brings caches to their disks.
+    pub(super) async fn sync(&self) -> Result<()> {
+        let caches = self.caches.clone();
+        let syncing = move || caches.iter().try_for_each(|cache| caches::sync(cache));
+        tokio::task::spawn_blocking(syncing)
+            .await
+            .unwrap_or_else(|error| Err(GuestError::Told(error.to_string())))
+    }
+
     /// Brings caches to their disks and drops what the step left elsewhere. No process of the step
     /// is there any more.
     pub(super) async fn end(self) -> Result<()> {

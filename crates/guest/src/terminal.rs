@@ -1,0 +1,222 @@
+//! A person's conversation with a process: what is typed comes from the host, what is written goes
+//! there, over any service's `Terminal` call.
+//!
+//! Neither side gets ahead of the other: the next piece is read when the last one was taken.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use firebuild_protocol::v1::{
+    Exit, Exited, Failed, FromTerminal, Opened, Output, ToTerminal, WindowSize, from_terminal,
+    output, to_terminal,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::unix::pipe;
+use tokio::sync::{mpsc, watch};
+use tonic::Streaming;
+
+use crate::error::{Doing as _, Result};
+use crate::launch::{Refusal, Running, Streams, Terminal};
+
+/// How many messages may wait for the host.
+pub(crate) const WAITING: usize = 2;
+/// The largest piece of output in one message, in bytes.
+const PIECE: usize = 16 << 10;
+/// How long the host may take to end its half of the conversation after the last message.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// What a terminal takes for the end of the input, unless it was told otherwise: Ctrl-D.
+const END_OF_INPUT: &[u8] = &[4];
+
+/// The agent's end of the process's streams.
+enum End {
+    Pipes {
+        input: Option<pipe::Sender>,
+        output: [(pipe::Receiver, output::Stream); 2],
+    },
+    Terminal(Arc<Terminal>),
+}
+
+/// The first message: whose streams these are.
+pub(crate) fn opened(command: u32) -> FromTerminal {
+    message(from_terminal::Message::Opened(Opened { command }))
+}
+
+/// Says why there is no process.
+pub(crate) async fn refuse(
+    refusal: Refusal,
+    to_host: mpsc::Sender<FromTerminal>,
+    from_host: Streaming<ToTerminal>,
+) {
+    let (error, status) = match refusal {
+        Refusal::Agent(error) => (error, 0),
+        Refusal::Program(error, status) => (error, status),
+    };
+    let failed = from_terminal::Message::Failed(Failed { error, status });
+    say_last(failed, to_host, fill(None, from_host)).await;
+}
+
+/// Says the last thing, and waits until the host has ended its half as well: what is under way is
+/// lost when the guest's half is gone before.
+async fn say_last(
+    last: from_terminal::Message,
+    to_host: mpsc::Sender<FromTerminal>,
+    until: impl Future,
+) {
+    if to_host.send(message(last)).await.is_ok() {
+        drop(to_host);
+        let _ = tokio::time::timeout(FAREWELL, until).await;
+    }
+}
+
+fn message(message: from_terminal::Message) -> FromTerminal {
+    FromTerminal {
+        message: Some(message),
+    }
+}
+
+/// Passes on what is typed and written, until the process has ended. Its end is the last message.
+pub(crate) async fn converse(
+    running: Running,
+    streams: Streams,
+    to_host: mpsc::Sender<FromTerminal>,
+    from_host: Streaming<ToTerminal>,
+) -> Result<Exit> {
+    let Running {
+        mut child,
+        stdout,
+        stderr,
+        other_end,
+    } = running;
+    let output = [
+        (stdout, output::Stream::Stdout),
+        (stderr, output::Stream::Stderr),
+    ];
+    let end = agents_end(streams, other_end, output)?;
+    let (ended, watching) = watch::channel(false);
+    let (typing, writing) = match end {
+        End::Terminal(terminal) => {
+            let typing = tokio::spawn(type_into(Arc::clone(&terminal), from_host));
+            let writing = forward_terminal(terminal, to_host.clone(), watching);
+            (typing, vec![tokio::spawn(writing)])
+        }
+        End::Pipes { input, output } => {
+            let forward = |(pipe, stream)| {
+                tokio::spawn(forward(pipe, stream, to_host.clone(), watching.clone()))
+            };
+            (
+                tokio::spawn(fill(input, from_host)),
+                output.map(forward).into(),
+            )
+        }
+    };
+    let exit = child.exited().await;
+    ended.send_replace(true);
+    for writing in writing {
+        let _ = writing.await;
+    }
+    let exited = from_terminal::Message::Exited(Exited { exit: Some(exit) });
+    say_last(exited, to_host, typing).await;
+    Ok(exit)
+}
+
+fn agents_end(
+    streams: Streams,
+    other_end: Option<OwnedFd>,
+    output: [(pipe::Receiver, output::Stream); 2],
+) -> Result<End> {
+    let doing = || "listen to a process's streams".to_owned();
+    Ok(match (streams, other_end) {
+        (Streams::Terminal { .. }, Some(end)) => {
+            End::Terminal(Arc::new(Terminal::new(end).doing(doing)?))
+        }
+        (_, end) => End::Pipes {
+            input: end
+                .map(pipe::Sender::from_owned_fd)
+                .transpose()
+                .doing(doing)?,
+            output,
+        },
+    })
+}
+
+/// Types what the host says. What nobody reads any more is dropped.
+async fn type_into(terminal: Arc<Terminal>, mut from_host: Streaming<ToTerminal>) {
+    while let Ok(Some(told)) = from_host.message().await {
+        let _ = match told.message {
+            Some(to_terminal::Message::Input(data)) => terminal.write_all(&data).await,
+            Some(to_terminal::Message::EndOfInput(_)) => terminal.write_all(END_OF_INPUT).await,
+            Some(to_terminal::Message::Resized(WindowSize { rows, columns })) => {
+                let narrow = |size| u16::try_from(size).unwrap_or(u16::MAX);
+                terminal.resize(narrow(rows), narrow(columns))
+            }
+            None => Ok(()),
+        };
+    }
+}
+
+/// The same for a pipe, which is closed at the input's end.
+async fn fill(mut input: Option<pipe::Sender>, mut from_host: Streaming<ToTerminal>) {
+    while let Ok(Some(told)) = from_host.message().await {
+        input = match (told.message, input) {
+            (Some(to_terminal::Message::Input(data)), Some(pipe)) => fed(pipe, &data).await,
+            (Some(to_terminal::Message::EndOfInput(_)), _) => None,
+            (_, input) => input,
+        };
+    }
+}
+
+/// The pipe, as long as the process reads.
+async fn fed(mut pipe: pipe::Sender, data: &[u8]) -> Option<pipe::Sender> {
+    pipe.write_all(data).await.ok().map(|()| pipe)
+}
+
+/// Sends output as it comes, until its end or, when the process has ended, until there is none at
+/// the moment.
+async fn forward(
+    mut pipe: pipe::Receiver,
+    stream: output::Stream,
+    to_host: mpsc::Sender<FromTerminal>,
+    mut ended: watch::Receiver<bool>,
+) {
+    let mut buffer = vec![0; PIECE];
+    loop {
+        let read = tokio::select! {
+            biased;
+            read = pipe.read(&mut buffer) => read.unwrap_or(0),
+            _ = ended.wait_for(|ended| *ended) => pipe.try_read(&mut buffer).unwrap_or(0),
+        };
+        if read == 0 || !say(&to_host, stream, &buffer[..read]).await {
+            return;
+        }
+    }
+}
+
+async fn forward_terminal(
+    terminal: Arc<Terminal>,
+    to_host: mpsc::Sender<FromTerminal>,
+    mut ended: watch::Receiver<bool>,
+) {
+    let mut buffer = vec![0; PIECE];
+    loop {
+        let read = tokio::select! {
+            biased;
+            read = terminal.read(&mut buffer) => read.unwrap_or(0),
+            _ = ended.wait_for(|ended| *ended) => terminal.try_read(&mut buffer).unwrap_or(0),
+        };
+        if read == 0 || !say(&to_host, output::Stream::Stdout, &buffer[..read]).await {
+            return;
+        }
+    }
+}
+
+/// False if the host is gone.
+async fn say(to_host: &mpsc::Sender<FromTerminal>, stream: output::Stream, data: &[u8]) -> bool {
+    let output = Output {
+        stream: stream.into(),
+        data: Bytes::copy_from_slice(data),
+    };
+    let output = message(from_terminal::Message::Output(output));
+    to_host.send(output).await.is_ok()
+}
