@@ -177,3 +177,20 @@ fn keys_that_cannot_be_used_are_refused_before_anything_is_done() {
         .build("FROM scratch\n", &["--ssh", "x=plain"])
         .success();
 }
+
+#[test]
+fn a_shell_needs_standard_input_and_a_command_that_failed() {
+    let (session, _root) = session();
+    let taken = session.run(&["build", "--debug", "-"]).failure();
+    assert_eq!(
+        taken,
+        "error: the shell of `--debug` needs standard input, which the build reads itself\n\
+         hint: give a file or a directory in place of `-`\n"
+    );
+    let copy = session
+        .build("FROM scratch\nCOPY missing /\n", &["--debug"])
+        .failure();
+    assert!(copy.contains("COPY missing /"), "{copy}");
+    let note = "`--debug` opens a shell only where a command of a RUN failed";
+    assert!(copy.contains(note), "{copy}");
+}

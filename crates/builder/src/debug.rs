@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use firebuild_machine::terminal::{self, End, Input, Shown, UserEnd};
+use firebuild_machine::terminal::{self, Broken, End, Input, Shown, UserEnd};
 use firebuild_protocol::command::{Command, Shell};
 use firebuild_protocol::v1::Failed;
 use tokio::sync::mpsc;
@@ -12,8 +12,14 @@ use crate::bootstrap::{self, Streams};
 use crate::error::{Error, StepError};
 use crate::vm::BuildVm;
 
+/// How long the guest may take to open the shell's streams.
+const OPENING: Duration = Duration::from_secs(60);
+
 /// How long the guest may take to put things away after the shell has ended.
 const GOODBYE: Duration = Duration::from_secs(10);
+
+/// How long a VM whose agent has gone may take to end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What is started where no other shell is known.
 const DEFAULT: &str = "/bin/sh";
@@ -69,8 +75,13 @@ impl BuildVm<'_> {
         }));
         let mut finished = false;
         let end = tokio::select! {
-            end = connect((&mut input, &output), streams) => end,
+            end = connect((&mut input, &output), streams) => Ok(end),
             error = self.watch(index, &mut finished) => Err(error),
+        };
+        let end = match end {
+            Ok(Ok(end)) => Ok(end),
+            Ok(Err(broken)) => Err(self.explain(broken, index).await),
+            Err(error) => Err(error),
         };
         if matches!(end, Ok(End::Exited(_) | End::Failed(_))) && !finished {
             let rest = self.finished(index);
@@ -97,6 +108,14 @@ impl BuildVm<'_> {
         }
     }
 
+    /// Why the conversation broke off: where the whole VM has ended, that shows a little later.
+    async fn explain(&mut self, broken: Broken, index: u32) -> StepError {
+        match tokio::time::timeout(LAST_WORDS, self.finished(index)).await {
+            Ok(Err(error)) => error,
+            _ => StepError::Violation(broken.to_string()),
+        }
+    }
+
     async fn finished(&mut self, index: u32) -> Result<(), StepError> {
         match self.event().await? {
             bootstrap::Event::Finished { command, .. } if command == index => Ok(()),
@@ -108,10 +127,9 @@ impl BuildVm<'_> {
 async fn connect(
     user: (&mut mpsc::Receiver<Input>, &mpsc::Sender<Shown>),
     streams: Streams,
-) -> Result<End, StepError> {
-    let broken = |broken: terminal::Broken| StepError::Violation(broken.to_string());
-    let from_guest = streams.from_guest.await;
-    let from_guest = from_guest.map_err(|_| broken(terminal::Broken::Early))?;
-    let connected = terminal::connect(user, streams.to_guest, from_guest).await;
-    connected.map_err(broken)
+) -> Result<End, Broken> {
+    match tokio::time::timeout(OPENING, streams.from_guest).await {
+        Ok(Ok(from_guest)) => terminal::connect(user, streams.to_guest, from_guest).await,
+        _ => Err(Broken::Early),
+    }
 }

@@ -387,6 +387,7 @@ impl v1::bootstrap_server::Bootstrap for Service {
     ) -> Result<Response<v1::Empty>, Status> {
         let result = request.into_inner();
         self.0.agents.end(result.command);
+        self.0.terminals.end(result.command);
         match result.exit.and_then(|exit| exit.how) {
             Some(exit) => {
                 self.tell(Event::Finished {

@@ -48,6 +48,13 @@ impl Terminals {
         }
     }
 
+    /// Ends what `command` was allowed, and has not used.
+    pub(super) fn end(&self, command: u32) {
+        let _ = self
+            .expected()
+            .take_if(|expected| expected.command == command);
+    }
+
     fn expected(&self) -> MutexGuard<'_, Option<Expected>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

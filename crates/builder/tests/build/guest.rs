@@ -3,6 +3,8 @@
 //! Its commands are those of the RUN instructions; each is a word and its arguments, and many of
 //! them are what no real agent would do.
 
+mod shell;
+
 use firebuild_core::layer::{Entry, LayerWriter};
 use firebuild_core::tree::Metadata;
 use firebuild_machine::testing::guest::{self, Failure};
@@ -104,6 +106,7 @@ async fn obey(mut client: Client) -> Result<(), Failure> {
                     fetch(&mut client, &lay.resource).await?;
                     finish(&mut client, lay.index, Some(How::Status(0))).await?;
                 }
+                Command::Shell(asked) => shell::look(&mut client, &asked).await?,
                 other @ (Command::Save(_) | Command::Fill(_)) => panic!("{other:?}"),
             }
             finished += 1;

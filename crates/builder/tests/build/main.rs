@@ -10,6 +10,7 @@
     reason = "a test fails by panicking, and a guest's console is its standard output"
 )]
 
+mod debug;
 mod files;
 mod flags;
 mod given;

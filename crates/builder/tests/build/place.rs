@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use firebuild_builder::contexts::Contexts;
+use firebuild_builder::debug::Debugger;
 use firebuild_builder::progress::{Event, Progress, Wait};
 use firebuild_builder::{
     Agents, Built, Error, KernelChoice, NoCache, Request, Secrets, StoreBases, VmOptions, build,
@@ -22,6 +23,8 @@ use firebuild_plan::ignore::Patterns;
 use firebuild_plan::lower::{self, lower};
 use firebuild_store::{Collected, KernelId, Store};
 
+use crate::debug::User;
+
 /// How this program knows that it is a guest, and which.
 pub(crate) const GUEST: &str = "FIREBUILD_TEST_GUEST";
 
@@ -34,6 +37,8 @@ pub(crate) struct Place {
     pub(crate) connect_time: Option<Duration>,
     pub(crate) build_args: BTreeMap<String, String>,
     pub(crate) secrets: Secrets,
+    /// Who looks into failed steps.
+    pub(crate) user: Option<User>,
     root: tempfile::TempDir,
 }
 
@@ -82,6 +87,7 @@ impl Progress for Notes {
             Event::VmStarting { stage, .. } => format!("VM of {} starts", stage.name),
             Event::VmReady { stage, .. } => format!("VM of {} is ready", stage.name),
             Event::VmEnded { stage, .. } => format!("VM of {} ended", stage.name),
+            Event::Debugging { stage } => format!("looking into {}", stage.name),
             Event::Fetching { source, .. } => format!("fetching {source}"),
             Event::Fetched { source, bytes, .. } => format!("fetched {source}: {bytes:?}"),
             Event::Note { text, .. } => format!("note: {text}"),
@@ -122,6 +128,7 @@ impl Place {
             connect_time: None,
             build_args: BTreeMap::new(),
             secrets: Secrets::default(),
+            user: None,
             root,
         }
     }
@@ -169,7 +176,7 @@ impl Place {
             agents: Agents::default(),
             certificates: None,
             proxies: lower::proxies(&self.build_args),
-            debugger: None,
+            debugger: self.user.as_ref().map(|user| user as &dyn Debugger),
         };
         let notes = Notes::default();
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -34,24 +34,24 @@ impl DebugArguments {
         self.debug.is_some()
     }
 
-    /// The person who looks into a failed step. `input_is_taken` says whether the build itself reads
-    /// standard input.
-    pub(super) fn person<'a>(
-        &'a self,
-        picture: Picture<'a>,
-        input_is_taken: bool,
-    ) -> anyhow::Result<Option<Person<'a>>> {
-        let Some(program) = &self.debug else {
-            return Ok(None);
-        };
-        if input_is_taken {
+    /// Refuses what cannot be. `input_is_taken` says whether the build itself reads standard input.
+    pub(super) fn check(&self, input_is_taken: bool) -> anyhow::Result<()> {
+        if self.wanted() && input_is_taken {
             return Err(hinted(
                 "the shell of `--debug` needs standard input, which the build reads itself",
                 "give a file or a directory in place of `-`",
             ));
         }
-        let program = program.as_deref().filter(|program| !program.is_empty());
-        Ok(Some(Person { program, picture }))
+        Ok(())
+    }
+
+    /// The person who looks into a failed step.
+    pub(super) fn person<'a>(&'a self, picture: Picture<'a>) -> Option<Person<'a>> {
+        let program = self.debug.as_ref()?.as_deref();
+        Some(Person {
+            program: program.filter(|program| !program.is_empty()),
+            picture,
+        })
     }
 }
 

@@ -138,6 +138,7 @@ enum Printed {
 
 impl ImageBuild {
     fn run(self, global: &Global) -> anyhow::Result<()> {
+        self.debug.check(self.context.reads_input())?;
         let build_args = self.choices.build_args();
         let fetcher = Fetcher::new(
             self.sensitive.trust()?,
@@ -242,7 +243,7 @@ impl ImageBuild {
         let bases = StoreBases(&store);
         let plan =
             lower(dockerfile, &options, &bases).map_err(|error| picture.of_lowering(error))?;
-        let person = self.debug.person(*picture, self.context.reads_input())?;
+        let person = self.debug.person(*picture);
         let no_cache = self.anew.of(dockerfile, &options)?;
         let request = Request {
             debugger: person.as_ref().map(|person| person as &dyn Debugger),
