@@ -27,6 +27,7 @@ struct Pings;
 #[tonic::async_trait]
 impl Bootstrap for Pings {
     type AgentStream = tokio_stream::Empty<Result<AgentData, Status>>;
+    type TerminalStream = tokio_stream::Empty<Result<ToTerminal, Status>>;
     type ResourceChunkStream = tokio_stream::Empty<Result<Chunk, Status>>;
 
     async fn ping(&self, request: Request<PingRequest>) -> Result<Response<PingResponse>, Status> {
@@ -68,6 +69,13 @@ impl Bootstrap for Pings {
     }
 
     async fn abort(&self, _: Request<AbortRequest>) -> Result<Response<Empty>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn terminal(
+        &self,
+        _: Request<Streaming<FromTerminal>>,
+    ) -> Result<Response<Self::TerminalStream>, Status> {
         Err(Status::unimplemented(""))
     }
 

@@ -321,6 +321,7 @@ mod tests {
             Event::Failed { place, duration },
             line(Output::Stdout),
             line(Output::Stderr),
+            Event::Debugging { stage },
             Event::Note {
                 stage: Some(stage),
                 text,
