@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
 
 use crate::commands::build_vm;
+use crate::mounts::SshAgent;
 use crate::session as ready;
 use crate::session::{Outcome, Session, output_of};
 use crate::traces::assert_gone;
@@ -146,6 +147,36 @@ RUN [\"no-such-program\"]
         assert!(missing.stderr.contains(part), "{part}: {missing}");
     }
     assert_gone(&session, build_vm(&missing.stderr));
+}
+
+#[test]
+fn the_shell_has_the_commands_rights_and_agents() {
+    let session = ready();
+    let _agent = SshAgent::start(&session);
+    let text = "\
+FROM debian:bookworm-slim
+RUN --security=insecure --mount=type=ssh mount -t tmpfs x /mnt && echo inside > /mnt/file && exit 5
+";
+    // What a command has mounted itself is there, too; and the agent answers again.
+    let input = r#"
+cat /mnt/file
+umount /mnt && ls /mnt
+hostname changed && hostname
+exec perl -e '
+    use IO::Socket::UNIX;
+    my $agent = IO::Socket::UNIX->new($ENV{SSH_AUTH_SOCK}) or die "$!";
+    print $agent pack("NC", 1, 11);
+    $agent->flush;
+    read($agent, my $answer, 9) == 9 or die "no answer";
+    my (undef, $kind, $keys) = unpack("NCN", $answer);
+    print "$kind: $keys\n";
+'
+"#;
+    let socket = format!("default={}", session.path("socket").display());
+    let arguments = ["--debug", "--allow", "security.insecure", "--ssh", &socket];
+    let built = build_with_input(&session, text, &arguments, input.as_bytes());
+    assert_eq!(built.stdout, "inside\nchanged\n12: 1\n", "{built}");
+    assert!(built.stderr.contains("exited with status 5"), "{built}");
 }
 
 #[test]

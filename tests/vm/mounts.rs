@@ -107,11 +107,11 @@ RUN --mount=type=bind,source=sub,target=/etc/passwd true
     assert!(built.stderr.contains(reason), "{built}");
 }
 
-/// An agent with one key, ended with the test.
-struct SshAgent(Child);
+/// An agent with one key, at `socket`, ended with the test.
+pub(crate) struct SshAgent(Child);
 
 impl SshAgent {
-    fn start(session: &Session) -> Self {
+    pub(crate) fn start(session: &Session) -> Self {
         let mut process = Command::new("ssh-agent")
             .arg("-D")
             .args(["-a".as_ref(), session.path("socket").as_os_str()])

@@ -94,7 +94,10 @@ impl BuildVm<'_> {
         drop(guard);
         match end? {
             End::Exited(_) | End::Unseen => Ok(()),
-            End::Failed(Failed { error, .. }) => Err(StepError::NoShell(error)),
+            End::Failed(Failed { error, status }) => Err(StepError::NoShell {
+                reason: error,
+                program: status != 0,
+            }),
         }
     }
 

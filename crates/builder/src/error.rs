@@ -177,8 +177,13 @@ pub enum StepError {
         tail: Vec<(Output, Vec<u8>)>,
     },
     /// A failed step could not be looked into: its shell could not be started.
-    #[error("cannot start a shell in the failed step: {0}")]
-    NoShell(String),
+    #[error("cannot start a shell in the failed step: {reason}")]
+    NoShell {
+        /// As the guest says it.
+        reason: String,
+        /// Whether it is the program that is missing, or cannot be executed.
+        program: bool,
+    },
     /// A failed step could not be looked into: the person's end could not be opened.
     #[error("cannot open the terminal")]
     Terminal(#[source] std::io::Error),
@@ -289,7 +294,7 @@ impl StepError {
             Self::Whiteout(_) => Some(
                 "leave it out, by an ignore file or `--exclude`, or give it another name".to_owned(),
             ),
-            Self::NoShell(_) => {
+            Self::NoShell { program: true, .. } => {
                 Some("`--debug=PROGRAM` starts another program that the step has".to_owned())
             }
             Self::NoCache(_) => Some("`firebuild build cache ls` lists those that there are".to_owned()),

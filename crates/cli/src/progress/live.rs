@@ -476,4 +476,27 @@ mod tests {
              [a 2/5] RUN make        3.0 MiB   1.5 s"
         );
     }
+
+    #[test]
+    fn the_area_makes_room_for_a_look_into_a_step() {
+        let screen = InMemoryTerm::new(10, 40);
+        let target = ProgressDrawTarget::term_like(Box::new(screen.clone()));
+        let live = Live::on(target, || (10, 40), false);
+        let (failing, other) = (place(0, "a", 1), place(1, "b", 1));
+        live.event(step(failing, "RUN false"));
+        live.event(step(other, "RUN sleep 10"));
+        live.event(Event::Failed {
+            place: failing,
+            duration: Duration::from_secs(1),
+        });
+        live.event(Event::Debugging {
+            stage: failing.stage,
+        });
+        let shown = "[a 1/5] RUN false                FAILED";
+        assert_eq!(screen.contents(), shown);
+        // Nothing is drawn any more.
+        live.event(line(other, b"late"));
+        live.area.tick();
+        assert_eq!(screen.contents(), shown);
+    }
 }

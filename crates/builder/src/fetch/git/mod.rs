@@ -64,7 +64,9 @@ impl Checkout {
     /// The files as a tree with contents of its own.
     pub(crate) fn files(&self, store: &Store) -> Result<Files, FetchError> {
         let mut files = Files {
-            archive: Some(Digest::of(format!("git {}", self.archive.digest).as_bytes())),
+            archive: Some(Digest::of(
+                format!("git {}", self.archive.digest).as_bytes(),
+            )),
             ..Files::default()
         };
         files.tree = self.tree(store, &mut files.sources)?;
