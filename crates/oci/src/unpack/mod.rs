@@ -7,6 +7,7 @@
 //! not depend on how large the layers are, only on how many entries they have.
 
 mod ahead;
+mod incoming;
 mod lanes;
 mod place;
 
@@ -24,7 +25,8 @@ use firebuild_store::Blob;
 use crate::compression::Decompressed;
 use crate::error::{Error, Result};
 use crate::{ImportLimits, LayerIndex};
-use ahead::{Ahead, read_ahead};
+use ahead::read_ahead;
+use incoming::{Expected, Incoming, came};
 use lanes::{Lanes, Stopped};
 pub(crate) use place::{BLOCK, Stream};
 use place::{PlaceError, Placer};
@@ -271,87 +273,10 @@ impl<'w> Work<'w, '_> {
     }
 }
 
-/// A layer's bytes as they come.
-struct Incoming<'a> {
-    bytes: io::Take<Box<dyn Read + Send + 'a>>,
-    /// Of what was read, if it is wanted, and its length.
-    hasher: Option<Hasher>,
-    length: u64,
-}
-
-impl Read for Incoming<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.bytes.read(buffer)?;
-        self.length += read as u64;
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(&buffer[..read]);
-        }
-        Ok(read)
-    }
-}
-
-/// A layer's bytes uncompressed, each stage in a thread of its own.
-type Plain<'a> = Ahead<'a, io::Take<Decompressed<Ahead<'a, Incoming<'a>>>>>;
-
-/// Ends all threads of a layer. Gives the digest and length of the bytes as they came, all of which
-/// are read for that.
-fn came(plain: Plain<'_>) -> io::Result<(Option<Digest>, u64)> {
-    let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
-    let raw = plain.finish().ok_or_else(gone)?.into_inner().drain()?;
-    let incoming = raw.finish().ok_or_else(gone)?;
-    Ok((incoming.hasher.map(Hasher::finish), incoming.length))
-}
-
 fn headers_encoder() -> io::Result<zstd::Encoder<'static, Vec<u8>>> {
     let mut encoder = zstd::Encoder::new(Vec::new(), LEVEL)?;
     encoder.include_checksum(true)?;
     Ok(encoder)
-}
-
-/// What a layer must be.
-struct Expected {
-    name: String,
-    blob: Option<Blob>,
-    diff_id: Option<Digest>,
-    trusted: bool,
-}
-
-impl Expected {
-    /// The blob of which this is the digest, unless it is trusted, and the length.
-    fn blob(&self, (digest, size): (Option<Digest>, u64)) -> Result<Blob> {
-        if let Some(blob) = self.blob.filter(|blob| size > blob.size) {
-            let reason = format!("has more than {} bytes", blob.size);
-            return Err(Error::invalid(self.name.clone(), reason));
-        }
-        let digest = self.check(&self.name, self.blob.map(|blob| blob.digest), digest)?;
-        Ok(Blob { digest, size })
-    }
-
-    fn layer_digest(&self, found: Option<Digest>) -> Result<Digest> {
-        self.check(
-            &format!("{}, uncompressed,", self.name),
-            self.diff_id,
-            found,
-        )
-    }
-
-    fn check(&self, what: &str, expected: Option<Digest>, found: Option<Digest>) -> Result<Digest> {
-        match (expected, found) {
-            (Some(expected), Some(actual)) if expected != actual => Err(Error::WrongDigest {
-                what: what.to_owned(),
-                expected,
-                actual,
-            }),
-            (expected, found) => found.or(expected).ok_or_else(died),
-        }
-    }
-
-    fn layer(&self, source: LayerError) -> Error {
-        Error::Layer {
-            layer: self.name.clone(),
-            source,
-        }
-    }
 }
 
 /// A layer whose entries are being read.
