@@ -18,6 +18,7 @@ mod session;
 mod arguments;
 mod cache;
 mod checks;
+mod compressed;
 mod contexts;
 mod copies;
 mod full_disk;
