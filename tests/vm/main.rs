@@ -12,6 +12,7 @@ mod ready;
 #[path = "../session.rs"]
 mod session;
 
+mod arrived;
 mod change;
 mod commands;
 mod dated;
