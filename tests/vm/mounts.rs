@@ -61,8 +61,13 @@ touch /memory/below/x
 echo $SSH_AUTH_SOCK
 ls -d /run/buildkit 2> /dev/null || echo no agent
 EOT
+RUN --mount=type=secret,id=key,target=/outer/inner/key --mount=type=tmpfs,target=/outer \\
+    --mount=type=cache,id=ID,target=/other,mode=0711,uid=44 <<EOT
+stat -c '%a %u %n' /other
+test -s /outer/inner/key && echo nested
+EOT
 RUN <<EOT
-for path in /new /opt /var/cache/deep /memory /run/secrets /run/buildkit /seeded /mnt/deep; do
+for path in /outer /other /new /opt /var/cache/deep /memory /run/secrets /run/buildkit /seeded /mnt/deep; do
   test -e $path && echo left $path
 done
 echo done
@@ -86,6 +91,9 @@ EOT
             "full",
             "/run/buildkit/ssh_agent.0",
             "no agent",
+            // As it was when it was new.
+            "700 33 /other",
+            "nested",
             "done",
         ];
         assert_shown(&built, &expected);

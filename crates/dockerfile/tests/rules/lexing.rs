@@ -129,8 +129,16 @@ fn lines_have_a_limit() {
         error.to_string(),
         "dockerfile line greater than max allowed size of 65535"
     );
-    let error = bad(&format!("FROM scratch\n#{}", "x".repeat(65_535)));
-    assert_eq!(error.kind, ErrorKind::LineTooLong);
+    let long = "x".repeat(65_536);
+    for text in [
+        format!("FROM scratch\n#{long}"),
+        format!("FROM scratch\nRUN <<E\n{long}\nE"),
+        format!("FROM scratch\nRUN a \\\n {long}"),
+        format!("FROM scratch\nRUN a \\\n# {long}\n b"),
+        format!("{long}\nFROM scratch"),
+    ] {
+        assert_eq!(bad(&text).kind, ErrorKind::LineTooLong);
+    }
 }
 
 #[test]
