@@ -186,6 +186,8 @@ impl Judge {
         let inspected: serde_json::Value = serde_json::from_str(&inspected.stdout).unwrap();
         lines.retain(|line| !line.starts_with("config "));
         lines.extend(listing::configuration(&inspected["Docker"]));
+        // Its storage is one of whole copies.
+        self.buildah(&["rmi", "--force", "judged"])?;
         Ok(lines)
     }
 
@@ -200,9 +202,12 @@ impl Judge {
         succeeded(Outcome::of(&mut command))
     }
 
+    /// The lines of a layout, which is gone then.
     fn listed(&self, layout: &Path) -> BTreeSet<String> {
         let store = tempfile::tempdir_in(self.session.root().parent().unwrap()).unwrap();
-        listing::of(layout, store.path())
+        let lines = listing::of(layout, store.path());
+        fs_err::remove_dir_all(layout).unwrap();
+        lines
     }
 }
 

@@ -67,6 +67,8 @@ RUN --mount=type=tmpfs,target=/mnt/memory --mount=type=bind,source=tree,target=/
     --mount=type=bind,source=tree,target=/usr/share/new/deep,rw --mount=type=cache,target=/var/cache/mine \
     touch /mnt/memory/x /var/cache/mine/x /usr/share/new/deep/x && cat /mnt/bound/one > /seen/10
 RUN touch /dev/shm/x /proc/none 2> /dev/null; ls -d /proc/self /dev/null /sys > /seen/11
+RUN env | cut -d= -f1 | grep -v HOSTNAME | sort > /seen/12; cat > /seen/13; \
+    (sleep 1000 &); tty > /seen/14; cat /dev/fd/0 >> /seen/14
 CMD echo "${BASH_VERSION}"
 ENTRYPOINT ["/bin/echo", "$FROM_ENV"]
 HEALTHCHECK --interval=5s --retries=4 CMD true | true

@@ -38,7 +38,7 @@ USER games:nogroup
 SHELL ["/bin/bash", "-c"]
 RUN echo "6: $(id -un):$(id -gn) $HOME ${BASH_VERSION%%.*}"
 WORKDIR /root
-RUN echo "7: $PWD"
+RUN echo "7: $PWD $(ls /proc/self/fd | tr '\n' ' ')"
 "#;
     let built = session
         .build(
@@ -55,8 +55,8 @@ RUN echo "7: $PWD"
         "[stage-0 7/12] 4: here",
         "[stage-0 8/12] 5: perl",
         "[stage-0 10/12] 6: games:nogroup /usr/games 5",
-        // Whoever cannot enter a working directory can still work in it.
-        "[stage-0 12/12] 7: /root",
+        // Whoever cannot enter a working directory can still work in it. Nothing else is open.
+        "[stage-0 12/12] 7: /root 0 1 2 3 ",
     ] {
         let tail = line.split_once("] ").unwrap().1;
         assert!(
