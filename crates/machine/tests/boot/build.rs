@@ -325,6 +325,7 @@ fn steps_make_layers_and_see_those_before() {
         assert_eq!(
             told(&record.layers[&0]),
             [
+                "/ directory 755 0:0",
                 "/data directory 755 0:0",
                 "/data/device device 1:3 640 0:0",
                 "/data/fifo fifo 600 0:0",
@@ -335,6 +336,9 @@ fn steps_make_layers_and_see_those_before() {
                 "/data/old/file file \"new\\n\" 644 33:34",
                 "/data/second link data/old/file 644 33:34",
                 "/data/symlink symlink ../nowhere",
+                "/dev directory 755 0:0",
+                "/proc directory 755 0:0",
+                "/sys directory 755 0:0",
             ]
         );
         let listed = record.lines[&(2, "out")].join(" ");
@@ -400,7 +404,15 @@ fn a_stage_may_have_many_steps() {
         let removed = told(&record.layers[&STEPS]);
         // The root directory's own time has changed.
         assert_eq!(root(&removed), 1, "{removed:?}");
-        assert_eq!(removed[1..], ["/step-007 whiteout"]);
+        assert_eq!(
+            removed[1..],
+            [
+                "/dev directory 755 0:0",
+                "/proc directory 755 0:0",
+                "/step-007 whiteout",
+                "/sys directory 755 0:0",
+            ]
+        );
         assert_eq!(told(&record.layers[&(STEPS + 2)]), [""; 0]);
         assert!(record.pings > 0);
     });
