@@ -15,6 +15,7 @@ mod server;
 #[path = "../session.rs"]
 mod session;
 
+mod archives;
 mod arguments;
 mod cache;
 mod checks;

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use firebuild_core::Digest;
+use firebuild_core::{ByteSize, Digest};
 use firebuild_disk::{ContentSource, ext4};
 use firebuild_oci::{Destination, Fill, Room};
 use firebuild_plan::key::Chain;
@@ -15,7 +15,7 @@ use crate::Error;
 use crate::stage::Layer;
 
 /// Counts up when the writer's output changes.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Layers above a root file system that exists already are laid on in the guest up to this size
 /// together; beyond it, a new root file system is quicker.
@@ -87,6 +87,29 @@ impl Destination for Ext4 {
         })?;
         Ok(key)
     }
+}
+
+/// Writes the file system of an image to `output`, for use elsewhere: with room to write, a journal,
+/// and at least `size`. The same image and size give the same bytes.
+///
+/// # Errors
+/// [`Error::Image`], [`Error::RootFs`], and those of the store.
+pub fn export(
+    store: &Store,
+    image: &firebuild_oci::Image,
+    size: ByteSize,
+    output: &File,
+) -> Result<ext4::Summary, Error> {
+    let mut room = Free(ext4::Room::new());
+    let merged = firebuild_oci::unpack_kept(store, image.diff_ids(), &mut room, output)?;
+    let options = ext4::Options {
+        identity: key_of(image.diff_ids()).bytes().to_vec(),
+        minimum_size: size,
+        journal: Some(ext4::suitable_journal(size)),
+        ..ext4::Options::default()
+    };
+    let placed = Placed::of(merged.blocks);
+    ext4::finish(&merged.tree, &placed, &room.0, output, &options).map_err(Error::RootFs)
 }
 
 /// How many of the layers a root file system that exists has, if the rest is little; else all.

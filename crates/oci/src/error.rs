@@ -96,12 +96,21 @@ pub enum Error {
     #[error("there is no image `{}`", .0.familiar())]
     NoImage(Box<Reference>),
     /// A layout has no image of that name, or several and no name was given.
-    #[error("the image layout `{}` has {found}", directory.display())]
+    #[error("`{}` has {found}", directory.display())]
     NoSuchName {
         /// The layout.
         directory: PathBuf,
         /// What it has.
         found: String,
+    },
+    /// What should be an archive is none.
+    #[error("`{}` is not an archive that can be read", path.display())]
+    Archive {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: LayerError,
     },
     /// A root file system could not be made.
     #[error("cannot make the root file system")]

@@ -73,6 +73,13 @@ fn write_layout(
         let target = blobs.join(digest.hex());
         fs_err::copy(store.blob_path(digest), target).map_err(fail)?;
     }
+    let index = index_of(image, reference)?;
+    fs_err::write(directory.join("index.json"), index).map_err(fail)?;
+    fs_err::write(directory.join("oci-layout"), LAYOUT_MARKER).map_err(fail)
+}
+
+/// The index of a layout that has one image, named by `reference`'s tag.
+pub(crate) fn index_of(image: &Image, reference: &Reference) -> Result<Vec<u8>> {
     let mut entry = image.manifest.clone();
     entry.annotations.remove(REF_NAME);
     if let Some(tag) = reference.tag() {
@@ -87,10 +94,8 @@ fn write_layout(
         manifests: vec![entry],
         ..Index::default()
     };
-    let json = serde_json::to_vec(&index).map_err(|source| Error::Document {
+    serde_json::to_vec(&index).map_err(|source| Error::Document {
         what: "the layout's index".to_owned(),
         source,
-    })?;
-    fs_err::write(directory.join("index.json"), json).map_err(fail)?;
-    fs_err::write(directory.join("oci-layout"), LAYOUT_MARKER).map_err(fail)
+    })
 }

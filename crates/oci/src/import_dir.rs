@@ -1,7 +1,7 @@
-//! Images from OCI image layouts in directories.
+//! Images from OCI image layouts.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use firebuild_core::{Digest, Platform, Reference};
 use firebuild_store::Store;
@@ -9,8 +9,11 @@ use firebuild_store::layout::{Descriptor, FULL_NAME, Index, Manifest, REF_NAME};
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
-use crate::source::open_regular;
+use crate::members::{Directory, Members};
 use crate::{Destination, Documents, Image, ImportLimits, Origin, take_in};
+
+/// The file that tells what is in a layout.
+const INDEX: &str = "index.json";
 
 /// How deep indexes may lie in indexes.
 const DEEPEST: usize = 4;
@@ -30,25 +33,36 @@ pub fn import_oci_dir(
     destination: &dyn Destination,
     references: &[Reference],
 ) -> Result<Image> {
-    let layout = Layout {
-        directory,
+    Layout {
+        members: &Directory(directory),
         limits: ImportLimits::default(),
-    };
-    let documents = layout.documents(name)?;
-    take_in(store, &documents, &layout, destination, references)
+    }
+    .import(store, name, destination, references)
 }
 
-struct Layout<'a> {
-    directory: &'a Path,
-    limits: ImportLimits,
+/// An OCI image layout.
+pub(crate) struct Layout<'a> {
+    pub(crate) members: &'a dyn Members,
+    pub(crate) limits: ImportLimits,
 }
 
 impl Layout<'_> {
+    pub(crate) fn import(
+        &self,
+        store: &Store,
+        name: Option<&str>,
+        destination: &dyn Destination,
+        references: &[Reference],
+    ) -> Result<Image> {
+        let documents = self.documents(name)?;
+        take_in(store, &documents, self, destination, references)
+    }
+
     /// The manifest of the image `name`.
     fn find(&self, name: Option<&str>) -> Result<Descriptor> {
-        let path = self.directory.join("index.json");
+        let path = self.members.place().join(INDEX);
         let what = format!("the image layout's `{}`", path.display());
-        let bytes = self.read_bounded(&path, &what)?;
+        let bytes = self.read_bounded(INDEX, &what)?;
         let index: Index = parse(&bytes, &what)?;
         let entry = self.select(index, name)?;
         self.manifest_of(entry)
@@ -73,7 +87,7 @@ impl Layout<'_> {
         match entries.pop() {
             Some(only) if count == 1 => Ok(only),
             _ => Err(Error::NoSuchName {
-                directory: self.directory.to_owned(),
+                directory: self.members.place().to_owned(),
                 found: self.what_was_found(name, count, &names),
             }),
         }
@@ -140,8 +154,7 @@ impl Layout<'_> {
     /// A small blob, verified.
     fn bytes(&self, descriptor: &Descriptor, kind: &str) -> Result<Vec<u8>> {
         let what = format!("{kind} `{}`", descriptor.digest);
-        let path = self.blob_path(&descriptor.digest);
-        let bytes = self.read_bounded(&path, &what)?;
+        let bytes = self.read_bounded(&blob_name(&descriptor.digest), &what)?;
         let actual = Digest::of(&bytes);
         if actual != descriptor.digest {
             return Err(Error::WrongDigest {
@@ -156,12 +169,13 @@ impl Layout<'_> {
         Ok(bytes)
     }
 
-    fn read_bounded(&self, path: &Path, what: &str) -> Result<Vec<u8>> {
+    fn read_bounded(&self, name: &str, what: &str) -> Result<Vec<u8>> {
         let limit = self.limits.document;
         let doing = || format!("read {what}");
         let mut bytes = Vec::new();
-        open_regular(path)
-            .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
+        let member = self.members.open(name);
+        member
+            .and_then(|member| member.bytes.take(limit + 1).read_to_end(&mut bytes))
             .map_err(|error| Error::io(error, doing))?;
         if bytes.len() as u64 > limit {
             return Err(Error::TooLarge {
@@ -171,22 +185,22 @@ impl Layout<'_> {
         }
         Ok(bytes)
     }
+}
 
-    fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.directory.join("blobs/sha256").join(digest.hex())
-    }
+fn blob_name(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
 }
 
 impl Origin for Layout<'_> {
     fn layer(&self, layer: &Descriptor) -> Result<Box<dyn Read + Send + '_>> {
         let what = format!("layer `{}`", layer.digest);
         let fail = |error| Error::io(error, || format!("read {what}"));
-        let file = open_regular(&self.blob_path(&layer.digest)).map_err(fail)?;
-        let length = file.metadata().map_err(fail)?.len();
-        if length != layer.size {
-            return Err(wrong_size(&what, length, layer.size));
+        let member = self.members.open(&blob_name(&layer.digest));
+        let member = member.map_err(fail)?;
+        if member.length != layer.size {
+            return Err(wrong_size(&what, member.length, layer.size));
         }
-        Ok(Box::new(file))
+        Ok(member.bytes)
     }
 }
 

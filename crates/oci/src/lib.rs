@@ -8,8 +8,9 @@
 //! * [`export_cache`], [`push_cache`] and [`Exported`]: the build cache outside of a store.
 //! * [`registry`]: where images and caches come from and go to.
 //! * [`Trust`] is whom TLS clients believe, [`ClientIdentity`] as whom they present themselves.
-//! * Imports and exports: [`import_rootfs_tar`], [`import_oci_dir`], [`export_rootfs_tar`],
-//!   [`export_oci_dir`].
+//! * Imports: [`import_rootfs_tar`], [`import_oci_dir`], [`import_oci_archive`],
+//!   [`import_docker_archive`]. Exports: [`export_rootfs_tar`], [`export_oci_dir`],
+//!   [`export_oci_archive`], [`export_docker_archive`].
 //!
 //! Layers that are made here are uncompressed, so such a layer's blob is named by its diff id, and its
 //! files are read where they are. Layers that came from elsewhere stay as they came; their files'
@@ -59,12 +60,15 @@ mod changes;
 mod compression;
 mod error;
 mod export;
+mod export_archive;
 mod host_file;
 mod image;
 mod import;
+mod import_archive;
 mod import_dir;
 mod index;
 mod kept;
+mod members;
 mod merge;
 pub mod registry;
 mod source;
@@ -78,9 +82,11 @@ pub use changes::Changes;
 pub use compression::Decompressed;
 pub use error::{Error, Result};
 pub use export::{export_oci_dir, export_rootfs_tar};
+pub use export_archive::{export_docker_archive, export_oci_archive};
 pub use host_file::{HostFile, Identity};
 pub use image::{Image, find_image, image_tree, read_image, write_image};
 pub use import::{ImportLimits, import_layer, import_rootfs_tar};
+pub use import_archive::{import_docker_archive, import_oci_archive};
 pub use import_dir::import_oci_dir;
 pub use index::LayerIndex;
 pub use kept::{kept_layer, layer_index, plain_layer};

@@ -18,6 +18,10 @@ pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// Media type of an uncompressed layer.
 pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+/// Media type of a layer compressed by gzip.
+pub const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+/// Media type of a layer compressed by zstd.
+pub const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 /// Docker's media type of an image manifest.
 pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 /// Docker's media type of an image index.

@@ -197,6 +197,12 @@ pub fn write_empty(output: &File, size: ByteSize, options: &Options) -> Result<S
     write(&Tree::default(), &NoContent, output, &options)
 }
 
+/// The size of a journal that suits a file system of `size`: a 64th of it, between 4 MiB and 64 MiB.
+#[must_use]
+pub fn suitable_journal(size: ByteSize) -> ByteSize {
+    journal::suitable(size)
+}
+
 /// The UUID (version 8) and the seed that follow from the options' identity.
 fn identify(options: &Options) -> Identity<'_> {
     let digest = Digest::of(&[b"firebuild ext4\0", &options.identity[..]].concat());

@@ -13,8 +13,12 @@ use super::Room;
 /// The most layers that are unpacked at the same time. The places of everything depend on it.
 const MOST_LANES: usize = 4;
 
-/// Blocks of 4096 bytes that a lane gets at once.
-const PIECE: u64 = 512;
+/// Blocks of 4096 bytes that a lane gets first. Each time it gets twice as many as the last, so what
+/// small layers leave of their last piece is little.
+const FIRST_PIECE: u64 = 8;
+
+/// Blocks that a lane gets at once at most.
+const LARGEST_PIECE: u64 = 512;
 
 /// The turns of all lanes.
 pub(super) struct Lanes<'r> {
@@ -26,6 +30,8 @@ struct State<'r> {
     room: &'r mut (dyn Room + 'r),
     /// Whether each lane still has something to do.
     active: Vec<bool>,
+    /// How many blocks each lane gets next.
+    pieces: Vec<u64>,
     turn: usize,
     next_layer: usize,
     layers: usize,
@@ -42,6 +48,7 @@ impl<'r> Lanes<'r> {
             state: Mutex::new(State {
                 room,
                 active: vec![true; layers.min(MOST_LANES)],
+                pieces: vec![FIRST_PIECE; layers.min(MOST_LANES)],
                 turn: 0,
                 next_layer: 0,
                 layers,
@@ -70,7 +77,11 @@ impl<'r> Lanes<'r> {
 
     /// The next blocks for this lane; none if there are no more.
     pub(super) fn piece(&self, lane: usize) -> Result<Option<Range<u64>>, Stopped> {
-        self.at_turn(lane, |state| state.room.take(PIECE))
+        self.at_turn(lane, |state| {
+            let piece = state.pieces[lane];
+            state.pieces[lane] = (2 * piece).min(LARGEST_PIECE);
+            state.room.take(piece)
+        })
     }
 
     /// Ends everybody's work. Called by a lane that fails, however it does.
@@ -109,12 +120,13 @@ impl<'r> Lanes<'r> {
 mod tests {
     use super::*;
 
+    /// Room whose pieces are one block, whatever is asked for.
     struct Counting(u64);
 
     impl Room for Counting {
-        fn take(&mut self, most: u64) -> Option<Range<u64>> {
-            self.0 += most;
-            Some(self.0 - most..self.0)
+        fn take(&mut self, _: u64) -> Option<Range<u64>> {
+            self.0 += 1;
+            Some(self.0 - 1..self.0)
         }
     }
 
@@ -131,7 +143,7 @@ mod tests {
                         for _ in 0..needs[layer] {
                             delay(layer);
                             let piece = lanes.piece(lane).unwrap().unwrap();
-                            got.lock().unwrap()[layer].push(piece.start / PIECE);
+                            got.lock().unwrap()[layer].push(piece.start);
                         }
                     }
                 });

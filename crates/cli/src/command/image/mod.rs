@@ -1,11 +1,10 @@
 //! `firebuild image`: what is in the store, in and out by hand.
 
-use std::io::{BufReader, BufWriter};
-use std::path::{Path, PathBuf};
+mod export;
+mod import;
 
-use anyhow::Context as _;
-use clap::{Args, Subcommand, ValueEnum};
-use firebuild_core::{ByteSize, ImageConfig, Platform, Reference};
+use clap::{Args, Subcommand};
+use firebuild_core::{ByteSize, ImageConfig, Reference};
 use firebuild_store::Store;
 use serde::Serialize;
 
@@ -25,10 +24,10 @@ pub(crate) enum Image {
     /// Remove images by name; layers that nothing else needs go with them
     #[command(visible_alias = "remove")]
     Rm(Rm),
-    /// Take an image in: the archive of a root file system, or an OCI directory
-    Import(Import),
-    /// Write an image out
-    Export(Export),
+    /// Take an image in: an image layout, what `docker save` wrote, or a root file system
+    Import(import::Import),
+    /// Write an image out: for other tools, or as a file system
+    Export(export::Export),
 }
 
 impl Image {
@@ -194,125 +193,6 @@ impl Rm {
             "see `firebuild image ls`",
         ))
     }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Import {
-    /// A tar archive of a root file system (also gzip, xz, zstd; `-` reads standard input), or `oci:DIR[:NAME]`
-    source: String,
-    /// The image's name
-    #[arg(long, short)]
-    tag: Reference,
-}
-
-impl Import {
-    fn run(self, global: &Global) -> anyhow::Result<()> {
-        let store = global.store()?;
-        let image = if let Some(layout) = self.source.strip_prefix("oci:") {
-            let (directory, name) = split_layout(layout);
-            firebuild_oci::import_oci_dir(
-                &store,
-                (directory, name),
-                &firebuild_builder::rootfs::Ext4,
-                std::slice::from_ref(&self.tag),
-            )?
-        } else if self.source.starts_with("docker-archive:")
-            || self.source.starts_with("oci-archive:")
-        {
-            return Err(hinted(
-                format!("importing `{}` is not supported yet", self.source),
-                "unpack it with `skopeo copy` to an OCI directory and import `oci:DIR`",
-            ));
-        } else {
-            let mut config = ImageConfig::scratch(Platform::host());
-            config.config.working_dir.clear();
-            if self.source == "-" {
-                firebuild_oci::import_rootfs_tar(
-                    &store,
-                    std::io::stdin().lock(),
-                    config,
-                    &self.tag,
-                )?
-            } else {
-                let file = fs_err::File::open(&self.source).context("cannot import the image")?;
-                firebuild_oci::import_rootfs_tar(&store, BufReader::new(file), config, &self.tag)?
-            }
-        };
-        terminal::print(format_args!("{}\n", image.manifest.digest))
-    }
-}
-
-/// `DIR[:NAME]`, where a directory of the whole name comes first.
-fn split_layout(text: &str) -> (&Path, Option<&str>) {
-    if Path::new(text).is_dir() {
-        return (Path::new(text), None);
-    }
-    match text.split_once(':') {
-        Some((directory, name)) => (Path::new(directory), Some(name)),
-        None => (Path::new(text), None),
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ExportType {
-    /// The merged files as one tar archive
-    RootfsTar,
-    /// A directory as the OCI image layout specification has it
-    OciDir,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Export {
-    /// The image
-    name: Reference,
-    /// What to write
-    #[arg(long = "type", value_enum)]
-    kind: ExportType,
-    /// Where to write it: a file, or a directory that is not there yet
-    #[arg(long, short, value_name = "PATH")]
-    output: PathBuf,
-}
-
-impl Export {
-    fn run(self, global: &Global) -> anyhow::Result<()> {
-        let store = global.store()?;
-        let _lease = store.lease()?;
-        let image = find(&store, &self.name)?;
-        let doing = || {
-            format!(
-                "cannot export `{}` to `{}`",
-                self.name.familiar(),
-                self.output.display()
-            )
-        };
-        match self.kind {
-            ExportType::OciDir => Ok(firebuild_oci::export_oci_dir(
-                &store,
-                &image,
-                &self.name,
-                &self.output,
-            )?),
-            ExportType::RootfsTar => {
-                // Written beside and renamed, so that a file of that name is always a whole one.
-                let beside = self
-                    .output
-                    .with_extension(format!("{}.partial", std::process::id()));
-                let written = write_tar(&store, &image, &beside)
-                    .and_then(|()| Ok(fs_err::rename(&beside, &self.output)?));
-                if written.is_err() {
-                    // The error that counts is the first one.
-                    let _ = fs_err::remove_file(&beside);
-                }
-                written.with_context(doing)
-            }
-        }
-    }
-}
-
-fn write_tar(store: &Store, image: &firebuild_oci::Image, path: &Path) -> anyhow::Result<()> {
-    let output = BufWriter::with_capacity(1 << 20, fs_err::File::create(path)?);
-    let file = firebuild_oci::export_rootfs_tar(store, image, output)?.into_inner()?;
-    Ok(file.sync_all()?)
 }
 
 /// An image of the store, or an error that says what to do.
