@@ -1,14 +1,18 @@
 //! Debian's `docker-registry` on loopback: the other side that was written by others.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, mpsc};
 
 /// A registry with a directory of its own. It ends when it is dropped.
 pub(crate) struct DockerRegistry {
     child: Child,
     directory: tempfile::TempDir,
     port: u16,
+    /// What it says, and what it said until now.
+    said: Mutex<(mpsc::Receiver<String>, Vec<String>)>,
 }
 
 /// Whom a registry lets in, and how it speaks.
@@ -66,12 +70,18 @@ impl DockerRegistry {
             let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
             digits.parse().ok()
         });
-        // What it says later is for nobody, but it must not stop for that.
-        std::thread::spawn(move || lines.for_each(drop));
+        let (sender, said) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                // Nobody listens any more when the test is at its end.
+                let _ = sender.send(line);
+            }
+        });
         Self {
             port: port.unwrap(),
             child,
             directory,
+            said: Mutex::new((said, Vec::new())),
         }
     }
 
@@ -83,6 +93,25 @@ impl DockerRegistry {
     /// A reference to an image here.
     pub(crate) fn image(&self, name: &str) -> String {
         format!("{}/{name}", self.name())
+    }
+
+    /// What it wrote of the questions that it was asked: all up to one that is asked here.
+    #[allow(dead_code, reason = "not every test reads it")]
+    pub(crate) fn log(&self) -> Vec<String> {
+        let mut said = self.said.lock().unwrap();
+        let (receiver, lines) = &mut *said;
+        let mark = format!("/v2/mark-{}/tags/list", lines.len());
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        write!(stream, "GET {mark} HTTP/1.0\r\n\r\n").unwrap();
+        stream.read_to_end(&mut Vec::new()).unwrap();
+        loop {
+            let line = receiver.recv().unwrap();
+            let marked = line.contains(&mark);
+            lines.push(line);
+            if marked {
+                return lines.clone();
+            }
+        }
     }
 
     /// Where its blobs' bytes are.

@@ -50,6 +50,8 @@ impl Session {
         command
             .args(arguments)
             .env("FIREBUILD_ROOT", &self.root)
+            // Tests talk to this host only, unless one of them says otherwise.
+            .env("FIREBUILD_PULL", "never")
             .current_dir(self.directory.path());
         command
     }

@@ -175,3 +175,220 @@ fn who_is_logged_in_elsewhere_is_known_here() {
         assert_eq!(outcome.stderr.contains("credentials"), !fits, "{outcome}");
     }
 }
+
+/// What others say of an image in a registry, by its digest.
+fn skopeo(arguments: &[&str]) -> String {
+    let mut command = std::process::Command::new("skopeo");
+    Outcome::of(command.args(arguments)).success().stdout
+}
+
+/// How often a registry was asked for blobs.
+fn asked_for_blobs(server: &DockerRegistry) -> usize {
+    server
+        .log()
+        .iter()
+        .filter(|line| line.contains("http.request.method=GET") && line.contains("/blobs/"))
+        .count()
+}
+
+#[test]
+fn an_image_goes_out_and_comes_back() {
+    let server = DockerRegistry::start();
+    let (here, _root) = machine();
+    here.build(TEXT, &["-t", "app:1"]).success();
+    let config = here.json(&["image", "inspect", "app:1"])["ConfigDigest"].clone();
+    for compression in ["gzip", "zstd", "none"] {
+        let name = server.image(&format!("team/app-{compression}:1"));
+        let pushed = here
+            .run(&["push", "app:1", &name, "--compression", compression])
+            .success();
+        let digest = pushed.stdout.trim_end();
+        assert!(
+            pushed.stderr.contains("0 of 2 layers were there"),
+            "{pushed}"
+        );
+        let again = here
+            .run(&["push", "app:1", &name, "--compression", compression])
+            .success();
+        assert_eq!(again.stdout, pushed.stdout);
+        assert!(again.stderr.contains("2 of 2 layers were there"), "{again}");
+        let raw = skopeo(&[
+            "inspect",
+            "--tls-verify=false",
+            "--raw",
+            &format!("docker://{name}"),
+        ]);
+        assert!(raw.contains(config.as_str().unwrap()), "{raw}");
+        let (there, _other) = session();
+        let pulled = there.run(&["pull", &name]).success();
+        assert_eq!(pulled.stdout.trim_end(), digest);
+        let inspected = there.json(&["image", "inspect", &name]);
+        assert_eq!(inspected["ConfigDigest"], config);
+        let tar = |session: &Session, image: &str| {
+            session.ok(&[
+                "image",
+                "export",
+                image,
+                "--type",
+                "rootfs-tar",
+                "-o",
+                "out.tar",
+            ]);
+            fs_err::read(session.path("out.tar")).unwrap()
+        };
+        assert!(tar(&there, &name) == tar(&here, "app:1"), "{compression}");
+        // What came and goes again is byte for byte the same.
+        let other = server.image(&format!("other/{compression}:1"));
+        let again = there
+            .run(&["push", &name, &other, "--compression", compression])
+            .success();
+        assert_eq!(again.stdout.trim_end(), digest);
+        assert!(again.stderr.contains("2 of 2 layers were there"), "{again}");
+        // It is known by the digest that the registry has for it.
+        let pinned = format!("{}@{digest}", name.rsplit_once(':').unwrap().0);
+        there.ok(&["image", "inspect", &pinned]);
+    }
+}
+
+#[test]
+fn what_is_there_is_not_pulled_again() {
+    let server = DockerRegistry::start();
+    let (here, _root) = machine();
+    here.build(TEXT, &["-t", "app:1"]).success();
+    let name = server.image("app:1");
+    here.ok(&["push", "app:1", &name]);
+    let (there, _other) = machine();
+    there.ok(&["pull", &name]);
+    let before = asked_for_blobs(&server);
+    assert_eq!(before, 3);
+    let again = there.run(&["pull", &name]).success();
+    assert!(
+        again.stderr.contains("is here as the registry has it"),
+        "{again}"
+    );
+    assert_eq!(asked_for_blobs(&server), before);
+    // Of another image only what is not here.
+    here.write("context/two", "another two");
+    here.build(TEXT, &["-t", "app:1"]).success();
+    here.ok(&["push", "app:1", &name]);
+    there.ok(&["pull", &name]);
+    let blobs = there.json(&["image", "inspect", &name])["Layers"].clone();
+    assert_eq!(blobs.as_array().unwrap().len(), 2);
+    assert!(asked_for_blobs(&server) <= before + 3);
+}
+
+#[test]
+fn a_layer_is_mounted_from_another_repository() {
+    let server = DockerRegistry::start();
+    let (here, _root) = machine();
+    let (base, app) = (server.image("base:1"), server.image("app:1"));
+    here.build("FROM scratch\nCOPY one /one\n", &["-t", &base])
+        .success();
+    here.ok(&["push", &base]);
+    here.build(&format!("FROM {base}\nCOPY two /two\n"), &["-t", &app])
+        .success();
+    let pushed = here.run(&["push", &app]).success();
+    assert!(
+        pushed.stderr.contains("1 of 2 layers were there"),
+        "{pushed}"
+    );
+}
+
+#[test]
+fn bases_are_pulled() {
+    let server = DockerRegistry::start();
+    let (here, _root) = machine();
+    let (base, other) = (server.image("base:1"), server.image("other:1"));
+    for (name, file) in [(&base, "one"), (&other, "two")] {
+        here.build(
+            &format!("FROM scratch\nCOPY {file} /{file}\n"),
+            &["-t", name],
+        )
+        .success();
+        here.ok(&["push", name]);
+    }
+    let text = format!("FROM {base}\nCOPY --from={other} /two /two\n");
+    here.build(&text, &["-t", "all:1"]).success();
+    let (there, _root) = machine();
+    let built = there
+        .build(&text, &["--pull=missing", "-t", "all:1"])
+        .success();
+    let config =
+        |session: &Session| session.json(&["image", "inspect", "all:1"])["ConfigDigest"].clone();
+    assert_eq!(config(&there), config(&here));
+    for name in [&base, &other] {
+        assert!(
+            built.stderr.contains(&format!("pulling `{name}`")),
+            "{built}"
+        );
+    }
+    let again = there.build(&text, &["--pull=missing"]).success();
+    assert!(!again.stderr.contains("pulling"), "{again}");
+    // What the registry has now counts where that is said.
+    here.write("context/one", "another one");
+    here.build("FROM scratch\nCOPY one /one\n", &["-t", &base])
+        .success();
+    here.ok(&["push", &base]);
+    let newer = there.build(&text, &["--pull"]).success();
+    assert_ne!(newer.stdout, built.stdout);
+    let absent = server.image("absent:1");
+    let error = there
+        .build(&format!("FROM {absent}\n"), &["--pull=missing"])
+        .failure();
+    assert!(
+        error.contains("cannot be pulled") && error.contains("the registry has no image"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_pull_that_breaks_off_goes_on() {
+    let (here, _root) = machine();
+    let server = DockerRegistry::start();
+    let name = server.image("app:1");
+    // Enough that it is still on its way when it is killed, and not compressible.
+    let mut state = 1_u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[0]
+    })
+    .take(40 << 20)
+    .collect();
+    here.write("context/one", noise);
+    here.build(TEXT, &["-t", &name]).success();
+    here.ok(&["push", &name, "--compression", "none"]);
+    let (there, _other) = session();
+    let mut pulling = there
+        .command(&["pull", &name])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let partial = there.root().join("v1/partial");
+    let length = || {
+        let entries = fs_err::read_dir(&partial).into_iter().flatten().flatten();
+        entries
+            .filter_map(|entry| Some(entry.metadata().ok()?.len()))
+            .max()
+            .unwrap_or(0)
+    };
+    while length() < 1 << 20 {
+        assert!(
+            pulling.try_wait().unwrap().is_none(),
+            "it is too quick for this test"
+        );
+        std::thread::yield_now();
+    }
+    pulling.kill().unwrap();
+    pulling.wait().unwrap();
+    let kept = length();
+    assert!(kept >= 1 << 20, "{kept}");
+    let pulled = there.run(&["pull", &name]).success();
+    let ranged = server
+        .log()
+        .iter()
+        .any(|line| line.contains("http.response.status=206"));
+    assert!(ranged, "{pulled}");
+    assert_eq!(fs_err::read_dir(&partial).unwrap().count(), 0);
+}

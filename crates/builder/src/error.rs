@@ -30,6 +30,15 @@ pub enum Error {
         /// Its name.
         reference: Reference,
     },
+    /// An image is not in the store, and its registry does not give it.
+    #[error("image `{}` cannot be pulled", .reference.familiar())]
+    Pull {
+        /// Its name.
+        reference: Box<Reference>,
+        /// Why.
+        #[source]
+        source: Box<firebuild_oci::Error>,
+    },
     /// A step could not be done.
     #[error("step `{}` of stage `{stage}` failed", .origin.text)]
     Step {
@@ -245,6 +254,11 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoImage { reference } => Some(missing_image_hint(reference)),
+            Self::Pull { reference, source } if reference.repository() != "library/debian" => {
+                source.hint()
+            }
+            Self::Pull { reference, .. } => Some(missing_image_hint(reference)),
+            Self::Image(error) => error.hint(),
             Self::Contexts(error) => error.hint(),
             Self::Fetch(error) => error.hint(),
             _ => None,

@@ -1,10 +1,15 @@
 //! How registries are asked: as whom, whom to believe, and whether without encryption.
 
+use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 
+use anyhow::Context as _;
+use clap::Args;
 use firebuild_builder::logins::LoginFiles;
+use firebuild_core::Reference;
 use firebuild_oci::Trust;
-use firebuild_oci::registry::Options;
+use firebuild_oci::registry::{FixedLogin, Login, Options, PlainHttp, Registry};
 
 /// What holds for every registry: the logins of people's other tools, and these authorities.
 pub(crate) fn options(trust: Trust) -> Options {
@@ -12,5 +17,93 @@ pub(crate) fn options(trust: Trust) -> Options {
         trust,
         logins: Arc::new(LoginFiles::usual(|name| std::env::var_os(name))),
         ..Options::default()
+    }
+}
+
+/// How one registry is asked.
+#[derive(Debug, Args)]
+pub(crate) struct RegistryArguments {
+    /// Who asks; without it the logins of `docker login` and `podman login` are used
+    #[arg(
+        long,
+        value_name = "USER:PASSWORD",
+        env = "FIREBUILD_CREDS",
+        hide_env_values = true,
+        help_heading = "Registry"
+    )]
+    creds: Option<Credentials>,
+    /// Speak to the registry without encryption
+    #[arg(long, help_heading = "Registry")]
+    plain_http: bool,
+    /// A directory with the registry's authorities (`*.crt`), and a certificate of ours with its key
+    /// (`*.cert`, `*.key`)
+    #[arg(long, value_name = "DIR", help_heading = "Registry")]
+    cert_dir: Option<PathBuf>,
+    /// Believe these authorities too: a file (PEM)
+    #[arg(
+        long,
+        env = "FIREBUILD_CA_CERTIFICATES",
+        value_name = "FILE",
+        help_heading = "Registry"
+    )]
+    ca_certificates: Option<PathBuf>,
+}
+
+/// `USER:PASSWORD`
+#[derive(Clone)]
+struct Credentials {
+    user: String,
+    password: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.user)
+    }
+}
+
+impl FromStr for Credentials {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (user, password) = text
+            .split_once(':')
+            .ok_or("credentials have the form USER:PASSWORD")?;
+        Ok(Self {
+            user: user.to_owned(),
+            password: password.to_owned(),
+        })
+    }
+}
+
+impl RegistryArguments {
+    /// A client for the registry of this image.
+    pub(crate) fn client(&self, reference: &Reference) -> anyhow::Result<Registry> {
+        let mut options = options(self.trust()?);
+        options.certificate_directory.clone_from(&self.cert_dir);
+        if self.plain_http {
+            options.plain_http = PlainHttp::All;
+        }
+        if let Some(Credentials { user, password }) = &self.creds {
+            options.logins = Arc::new(FixedLogin {
+                registry: reference.registry().to_owned(),
+                login: Login::Password {
+                    user: user.clone(),
+                    password: password.clone(),
+                },
+            });
+        }
+        Ok(Registry::new(options))
+    }
+
+    fn trust(&self) -> anyhow::Result<Trust> {
+        let trust = Trust::host();
+        match &self.ca_certificates {
+            Some(path) if path.as_os_str() != "host" => {
+                let pem = fs_err::read(path).context("cannot read the certificates")?;
+                Ok(trust.and_pem(&pem, &path.display().to_string())?)
+            }
+            _ => Ok(trust),
+        }
     }
 }

@@ -6,6 +6,7 @@
 //! * [`Sources`] are where files' bytes are; a [`HostFile`] is one that may change.
 //! * [`Image`] is a configuration and its layers in the store; [`image_tree`] is its file tree.
 //! * [`export_cache`], [`push_cache`] and [`Exported`]: the build cache outside of a store.
+//! * [`pull`] and [`push`]: images from registries and to them.
 //! * [`registry`]: where images and caches come from and go to.
 //! * [`Trust`] is whom TLS clients believe, [`ClientIdentity`] as whom they present themselves.
 //! * Imports: [`import_rootfs_tar`], [`import_oci_dir`], [`import_oci_archive`],
@@ -72,6 +73,7 @@ mod members;
 mod merge;
 pub mod registry;
 mod source;
+mod transfer;
 mod trust;
 mod unpack;
 
@@ -92,5 +94,6 @@ pub use index::LayerIndex;
 pub use kept::{kept_layer, layer_index, plain_layer};
 pub use merge::apply;
 pub use source::Sources;
+pub use transfer::{LayerCompression, Pulled, PushedImage, pull, push};
 pub use trust::{ClientIdentity, Trust, TrustError};
 pub use unpack::{Arriving, Room, Unpacked, unpack};

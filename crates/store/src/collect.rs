@@ -40,6 +40,7 @@ impl Store {
     /// [`Error::Io`].
     pub fn collect(&self) -> Result<Collected> {
         self.sweep()?;
+        self.sweep_partials()?;
         let Some(_lock) = self.try_lock("blobs", Mode::Exclusive)? else {
             return Ok(Collected::Busy);
         };

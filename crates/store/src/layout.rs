@@ -32,6 +32,10 @@ pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The annotation in which containerd keeps an image's full name.
 pub const FULL_NAME: &str = "io.containerd.image.name";
 
+/// The annotation of an entry of the store's index that is the digest of what a registry has under
+/// the image's name: of an index, if that is what it is.
+pub const SOURCE: &str = "io.firebuild.source";
+
 /// The content of the file `oci-layout`.
 pub const LAYOUT_MARKER: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 

@@ -14,6 +14,7 @@
 //!   downloads/HEX.json         what was fetched: key -> blob; the mtime as above
 //!   layers/HEX.json           layers that came compressed, by diff id; HEX.headers: what they hold
 //!   cache-mounts/HEX-N.img     disk N of a cache mount, by its id's digest; HEX-N.json tells the id
+//!   partial/HEX                downloads that broke off, by the digest that the blob will have
 //!   rootfs/HEX.img             finished root file system images, by key
 //!   kernels/ID/                a kernel and what belongs to it
 //!   machines/ID/               identity.json, record.json, lock, and what the machine has
@@ -44,6 +45,7 @@ mod layers;
 pub mod layout;
 mod lock;
 mod machine;
+mod partial;
 mod prune;
 mod records;
 mod remembered;
@@ -65,6 +67,7 @@ pub use kernel::{KernelId, Kernels, ParseKernelIdError};
 pub use layers::{LayerRecord, Layers, PlacedLayer};
 pub use lock::Lock;
 pub use machine::{Identity, MachineLock, Machines};
+pub use partial::Partial;
 pub use prune::{PrunePolicy, Pruned};
 pub use remembered::Remembered;
 pub use tags::{Tagged, Tags};
@@ -109,6 +112,7 @@ impl Store {
             cache_disk::DIRECTORY,
             "kernels",
             "machines",
+            partial::DIRECTORY,
         ] {
             directory(&root.join(path))?;
         }

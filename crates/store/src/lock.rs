@@ -77,6 +77,11 @@ impl Lock {
     pub(crate) fn try_file(file: File, path: &Path, mode: Mode) -> Result<Option<Self>> {
         Ok(try_flock(&file, path, mode)?.then(|| Self::held(file)))
     }
+
+    /// The locked file.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
 }
 
 impl Drop for Lock {

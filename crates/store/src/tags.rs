@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use firebuild_core::{Digest, Reference};
 
 use crate::error::{Doing, Error, Result};
-use crate::layout::{Descriptor, Index, REF_NAME};
+use crate::layout::{Descriptor, Index, REF_NAME, SOURCE};
 use crate::lock::Mode;
 use crate::{Lease, Store};
 
@@ -54,7 +54,7 @@ impl<'a> Tags<'a> {
     pub fn get(&self, reference: &Reference) -> Result<Option<Descriptor>> {
         let entries = self.read()?.manifests;
         let found = match reference.digest() {
-            Some(digest) => entries.into_iter().find(|entry| entry.digest == *digest),
+            Some(digest) => entries.into_iter().find(|entry| is_known_by(entry, digest)),
             None => {
                 let name = reference.to_string();
                 let named = |entry: &Descriptor| name_of(entry) == Some(&name);
@@ -71,7 +71,8 @@ impl<'a> Tags<'a> {
     /// [`Error::Io`], [`Error::Damaged`], [`Error::NoSpace`].
     pub fn set(&self, reference: &Reference, mut descriptor: Descriptor) -> Result<()> {
         let digest = descriptor.digest;
-        if reference.digest().is_some_and(|wanted| *wanted != digest) {
+        let known = |wanted| is_known_by(&descriptor, wanted);
+        if reference.digest().is_some_and(|wanted| !known(wanted)) {
             return Err(Error::WrongDigest {
                 reference: Box::new(reference.clone()),
                 digest,
@@ -185,4 +186,10 @@ fn name_of(entry: &Descriptor) -> Option<&String> {
 
 fn reference_of(entry: &Descriptor) -> Option<Reference> {
     name_of(entry).and_then(|name| name.parse().ok())
+}
+
+/// Whether a digest means this image: its own, or that of the index that it came by.
+fn is_known_by(entry: &Descriptor, digest: &Digest) -> bool {
+    let source = entry.annotations.get(SOURCE);
+    entry.digest == *digest || source.and_then(|text| text.parse().ok()) == Some(*digest)
 }

@@ -7,6 +7,7 @@ mod image;
 mod kernel;
 mod lifecycle;
 mod machine;
+mod pull;
 mod run;
 
 use std::path::PathBuf;
@@ -86,6 +87,10 @@ enum Command {
     Rmi(image::Rm),
     /// Give an image one more name: short for `image tag`
     Tag(image::Tag),
+    /// Bring an image from a registry
+    Pull(Box<pull::Pull>),
+    /// Send an image to a registry
+    Push(Box<pull::Push>),
     /// Manage the kernels that microVMs boot
     #[command(subcommand)]
     Kernel(kernel::Kernel),
@@ -133,6 +138,8 @@ impl Command {
             Self::Images(command) => command.run(global),
             Self::Rmi(command) => command.run(global),
             Self::Tag(command) => command.run(global),
+            Self::Pull(command) => command.run(global),
+            Self::Push(command) => command.run(global),
             Self::Kernel(command) => command.run(global),
             Self::Ls(command) => command.run(global),
             Self::Inspect(command) => command.run(global),

@@ -98,8 +98,21 @@ impl Registry {
         reference: &Reference,
         platform: &Platform,
     ) -> Result<Document, RegistryError> {
+        let document = self.manifest(reference).await?;
+        self.choose(reference, document, platform).await
+    }
+
+    /// As [`Registry::resolve`], of what the reference names, which was read already.
+    ///
+    /// # Errors
+    /// [`RegistryError`]; [`RegistryError::NoPlatform`].
+    pub async fn choose(
+        &self,
+        reference: &Reference,
+        mut document: Document,
+        platform: &Platform,
+    ) -> Result<Document, RegistryError> {
         let what = format!("image `{}`", reference.familiar());
-        let mut document = self.manifest(reference).await?;
         for _ in 0..DEEPEST {
             match document.media_type.as_str() {
                 MANIFEST | DOCKER_MANIFEST => return Ok(document),

@@ -1,6 +1,7 @@
 //! `firebuild build`: an image from a Dockerfile.
 
 mod anew;
+mod bases;
 mod cache;
 mod caches;
 mod choices;
@@ -28,6 +29,7 @@ use firebuild_plan::lower::{lower, outline};
 use firebuild_store::Store;
 
 use anew::AnewArguments;
+use bases::{PullPolicy, Pulling};
 use caches::CacheArguments;
 use choices::{Choices, familiar};
 use context::ContextArguments;
@@ -97,6 +99,18 @@ struct ImageBuild {
     provenance: Option<PathBuf>,
     #[command(flatten)]
     anew: AnewArguments,
+    /// When to pull the images that the Dockerfile names; `--pull` alone is `always`
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHEN",
+        env = "FIREBUILD_PULL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t,
+        default_missing_value = "always"
+    )]
+    pull: PullPolicy,
     /// How many build VMs may run at once; as many as this process has processors and memory for,
     /// control groups included, if not given
     #[arg(long, value_name = "N")]
@@ -240,9 +254,11 @@ impl ImageBuild {
         began: Instant,
     ) -> anyhow::Result<()> {
         let (store, options) = (global.store()?, self.lowering(global, opened)?);
-        let bases = StoreBases(&store);
+        let bases = Pulling::new(&store, self.pull, self.sensitive.trust()?);
         let plan =
             lower(dockerfile, &options, &bases).map_err(|error| picture.of_lowering(error))?;
+        bases.complete(&plan)?;
+        let bases = StoreBases(&store);
         let person = self.debug.person(*picture);
         let no_cache = self.anew.of(dockerfile, &options)?;
         let request = Request {

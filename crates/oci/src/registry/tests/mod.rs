@@ -19,19 +19,19 @@ use server::{Answer, Asked, Server};
 
 #[path = "../../../../builder/src/fetch/testing.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
-mod server;
+pub(crate) mod server;
 
 mod blobs;
 mod proof;
 mod uploads;
 
 /// A client whose pauses only are written down, in seconds.
-struct Client {
-    registry: Registry,
+pub(crate) struct Client {
+    pub(crate) registry: Registry,
     pauses: Arc<Mutex<Vec<u64>>>,
 }
 
-fn client(change: impl FnOnce(&mut Options)) -> Client {
+pub(crate) fn client(change: impl FnOnce(&mut Options)) -> Client {
     let pauses = Arc::<Mutex<Vec<u64>>>::default();
     let log = Arc::clone(&pauses);
     let mut options = Options {

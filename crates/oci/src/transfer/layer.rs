@@ -1,0 +1,216 @@
+//! Layers on their way from a registry: several at once, their bytes kept as they come, so that what
+//! breaks off goes on where it was.
+
+use std::fs::File;
+use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use firebuild_core::digest::Hasher;
+use firebuild_store::layout::Descriptor;
+use firebuild_store::{Partial, Store};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::Origin;
+use crate::error::{Error, Result};
+use crate::registry::{BlobStream, Registry, RegistryError, Repository};
+
+/// Pieces that may wait for whoever unpacks them.
+const PIECES: usize = 16;
+/// Bytes that are read at once of what is here already.
+const READ: usize = 1 << 20;
+
+/// A repository as the origin of an image.
+pub(super) struct Downloads {
+    registry: Registry,
+    repository: Repository,
+    store: Store,
+    /// Where the transfers run, while others wait for what they bring.
+    runtime: Handle,
+    pub(super) outcome: Arc<Outcome>,
+}
+
+/// What became of an image's transfers.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// Bytes that came.
+    fetched: AtomicU64,
+    /// Whether some bytes were here from an earlier time.
+    resumed: AtomicBool,
+    /// The first failure.
+    failure: Mutex<Option<RegistryError>>,
+}
+
+impl Outcome {
+    pub(super) fn fetched(&self) -> u64 {
+        self.fetched.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn resumed(&self) -> bool {
+        self.resumed.load(Ordering::Relaxed)
+    }
+
+    /// What failed first, which is why everything else did.
+    pub(super) fn failure(&self) -> Option<RegistryError> {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.take()
+    }
+
+    fn failed(&self, error: RegistryError) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert(error);
+    }
+}
+
+impl Downloads {
+    /// Transfers run in the runtime that this is called in.
+    pub(super) fn new(registry: &Registry, repository: Repository, store: &Store) -> Self {
+        Self {
+            registry: registry.clone(),
+            repository,
+            store: store.clone(),
+            runtime: Handle::current(),
+            outcome: Arc::default(),
+        }
+    }
+}
+
+impl Origin for Downloads {
+    fn layer(&self, layer: &Descriptor) -> Result<Box<dyn Read + Send + '_>> {
+        let fail = |error| Error::io(error, || format!("read or write blob `{}`", layer.digest));
+        let partial = self.store.partial(&layer.digest)?;
+        let (mut hasher, mut known) = (Hasher::new(), 0);
+        if let Some(partial) = &partial {
+            (hasher, known) = hash(partial.file()).map_err(fail)?;
+            if known > layer.size {
+                partial.file().set_len(0).map_err(fail)?;
+                (hasher, known) = (Hasher::new(), 0);
+            }
+        }
+        self.outcome.resumed.fetch_or(known > 0, Ordering::Relaxed);
+        let blob = (layer.digest, layer.size);
+        let stream = self
+            .registry
+            .blob_after(&self.repository, blob, hasher, known);
+        Ok(Box::new(Coming {
+            partial,
+            size: layer.size,
+            known,
+            at: 0,
+            transfer: Transfer::Waiting(Box::new(stream)),
+            runtime: &self.runtime,
+            outcome: &self.outcome,
+            current: Bytes::new(),
+        }))
+    }
+}
+
+/// Passes on what comes, as long as somebody takes it.
+async fn receive(mut stream: BlobStream, sender: mpsc::Sender<Bytes>, outcome: Arc<Outcome>) {
+    loop {
+        match stream.next().await {
+            Ok(Some(piece)) => {
+                let length = piece.len() as u64;
+                outcome.fetched.fetch_add(length, Ordering::Relaxed);
+                if sender.send(piece).await.is_err() {
+                    return;
+                }
+            }
+            Ok(None) => return,
+            // Told before the sender goes, so that whoever misses bytes finds it.
+            Err(error) => return outcome.failed(error),
+        }
+    }
+}
+
+/// The bytes of a layer: first those that are here, then those that come, which are kept.
+struct Coming<'d> {
+    /// None if somebody else brings the same layer: then nothing is kept.
+    partial: Option<Partial>,
+    size: u64,
+    /// How many bytes were here.
+    known: u64,
+    /// How many bytes were given.
+    at: u64,
+    transfer: Transfer,
+    runtime: &'d Handle,
+    outcome: &'d Arc<Outcome>,
+    current: Bytes,
+}
+
+/// A transfer begins when somebody reads what it brings: no more are on their way than are unpacked.
+enum Transfer {
+    Waiting(Box<BlobStream>),
+    Begun(mpsc::Receiver<Bytes>),
+}
+
+impl Read for Coming<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = match &self.partial {
+            Some(partial) if self.at < self.known => {
+                let left = usize::try_from(self.known - self.at).unwrap_or(buffer.len());
+                let most = buffer.len().min(left);
+                partial.file().read_at(&mut buffer[..most], self.at)?
+            }
+            _ => {
+                if self.current.is_empty() {
+                    self.current = self.next()?;
+                }
+                let length = buffer.len().min(self.current.len());
+                buffer[..length].copy_from_slice(&self.current.split_to(length));
+                length
+            }
+        };
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+impl Coming<'_> {
+    /// The next piece; nothing at the end.
+    fn next(&mut self) -> io::Result<Bytes> {
+        let pieces = match &mut self.transfer {
+            Transfer::Begun(pieces) => pieces,
+            Transfer::Waiting(_) => {
+                let (sender, pieces) = mpsc::channel(PIECES);
+                let waiting = std::mem::replace(&mut self.transfer, Transfer::Begun(pieces));
+                if let Transfer::Waiting(stream) = waiting {
+                    self.runtime
+                        .spawn(receive(*stream, sender, Arc::clone(self.outcome)));
+                }
+                return self.next();
+            }
+        };
+        let Some(piece) = pieces.blocking_recv() else {
+            return match self.at {
+                // Why something is missing at the end is told by the transfer.
+                at if at < self.size => Err(io::ErrorKind::UnexpectedEof.into()),
+                _ => Ok(Bytes::new()),
+            };
+        };
+        if let Some(partial) = &self.partial {
+            let mut file = partial.file();
+            file.seek(SeekFrom::End(0))?;
+            file.write_all(&piece)?;
+        }
+        Ok(piece)
+    }
+}
+
+fn hash(mut file: &File) -> io::Result<(Hasher, u64)> {
+    let (mut hasher, mut count) = (Hasher::new(), 0);
+    let mut buffer = vec![0; READ];
+    file.rewind()?;
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok((hasher, count)),
+            read => {
+                hasher.update(&buffer[..read]);
+                count += read as u64;
+            }
+        }
+    }
+}

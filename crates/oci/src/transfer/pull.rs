@@ -1,0 +1,174 @@
+//! Images from registries.
+
+use firebuild_core::{Digest, Platform, Reference};
+use firebuild_store::layout::{Manifest, SOURCE};
+use firebuild_store::{Blob, Store};
+
+use super::blocking;
+use super::layer::Downloads;
+use crate::error::{Error, Result};
+use crate::registry::{Registry, RegistryError};
+use crate::{Destination, Documents, Image, ImportLimits, read_image, take_in};
+
+/// An image that was pulled.
+#[derive(Debug)]
+pub struct Pulled {
+    /// As it is in the store.
+    pub image: Image,
+    /// The digest of what the registry has under its name: of an index, if that is what it is.
+    pub digest: Digest,
+    /// How many bytes came for its layers.
+    pub fetched: u64,
+    /// Whether it was there already.
+    pub known: bool,
+}
+
+/// Brings the image `reference` into the store, under this name; of an image for several platforms
+/// the one for `platform`. One that is there as the registry has it is only asked for. Layers are
+/// fetched at the same time, those that the store has are not, and what breaks off goes on where it
+/// was.
+///
+/// # Errors
+/// [`Error::Registry`], and those of [`take_in`].
+pub async fn pull(
+    store: &Store,
+    registry: &Registry,
+    (reference, platform): (&Reference, &Platform),
+    destination: impl Destination + Clone + Send + 'static,
+) -> Result<Pulled> {
+    let _lease = store.lease()?;
+    if let Some(pulled) = known(store, registry, reference, platform).await? {
+        return Ok(pulled);
+    }
+    let index = registry.manifest(reference).await?;
+    let documents = documents(registry, reference, index.clone(), platform).await?;
+    let attempt = || attempt(store, registry, reference, &documents, destination.clone());
+    let (mut image, fetched) = match attempt().await {
+        // What was here may have been other bytes than the layer's.
+        Err((error, true)) if is_wrong(&error) => attempt().await,
+        other => other,
+    }
+    .map_err(|(error, _)| error)?;
+    let annotations = &mut image.manifest.annotations;
+    annotations.insert(SOURCE.to_owned(), index.digest.to_string());
+    store.tags().set(reference, image.manifest.clone())?;
+    Ok(Pulled {
+        image,
+        digest: index.digest,
+        fetched,
+        known: false,
+    })
+}
+
+/// The image, if it is here as the registry has it.
+async fn known(
+    store: &Store,
+    registry: &Registry,
+    reference: &Reference,
+    platform: &Platform,
+) -> Result<Option<Pulled>> {
+    let Some(descriptor) = store.tags().get(reference)? else {
+        return Ok(None);
+    };
+    let source = descriptor.annotations.get(SOURCE);
+    let source: Option<Digest> = source.and_then(|text| text.parse().ok());
+    let fits = descriptor.platform.as_ref().is_some_and(|found| {
+        found.os == platform.os && found.architecture == platform.architecture
+    });
+    let Some(digest) = source.filter(|_| fits) else {
+        return Ok(None);
+    };
+    let image = match read_image(store, &descriptor) {
+        Ok(image) if is_whole(store, &image)? => image,
+        // What is damaged is mended.
+        _ => return Ok(None),
+    };
+    let pinned = reference.digest().is_some();
+    if !pinned && registry.digest(reference).await? != Some(digest) {
+        return Ok(None);
+    }
+    Ok(Some(Pulled {
+        image,
+        digest,
+        fetched: 0,
+        known: true,
+    }))
+}
+
+fn is_whole(store: &Store, image: &Image) -> Result<bool> {
+    for layer in &image.layers {
+        let blob = Blob {
+            digest: layer.digest,
+            size: layer.size,
+        };
+        if !store.has_whole_blob(&blob)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The manifest for the platform, and its configuration.
+async fn documents(
+    registry: &Registry,
+    reference: &Reference,
+    index: crate::registry::Document,
+    platform: &Platform,
+) -> Result<Documents> {
+    let document = registry.choose(reference, index, platform).await?;
+    let manifest: Manifest = document.parse()?;
+    let limit = ImportLimits::default().document;
+    let repository = reference.into();
+    let config = registry.small_blob(&repository, &manifest.config, limit);
+    Ok(Documents {
+        config: config.await?,
+        descriptor: document.descriptor(),
+        manifest: document.bytes.to_vec(),
+    })
+}
+
+/// Fetches and unpacks the layers. After an error it is also told whether some of the bytes were
+/// here from an earlier time.
+async fn attempt(
+    store: &Store,
+    registry: &Registry,
+    reference: &Reference,
+    documents: &Documents,
+    destination: impl Destination + Send + 'static,
+) -> Result<(Image, u64), (Error, bool)> {
+    let downloads = Downloads::new(registry, reference.into(), store);
+    let outcome = std::sync::Arc::clone(&downloads.outcome);
+    let (taking, coming) = (store.clone(), documents.clone());
+    let taken = blocking(move || take_in(&taking, &coming, &downloads, &destination, &[])).await;
+    let error = match (taken, outcome.failure()) {
+        (Ok(image), _) => {
+            forget(store, documents);
+            return Ok((image, outcome.fetched()));
+        }
+        (Err(_), Some(failure)) => failure.into(),
+        (Err(error), None) => error,
+    };
+    // What can go on later stays; of what is not valid nothing does.
+    let goes_on = match &error {
+        Error::Registry(error) => error.is_unreachable(),
+        error => matches!(error, Error::Store(_)),
+    };
+    if !goes_on {
+        forget(store, documents);
+    }
+    Err((error, outcome.resumed()))
+}
+
+/// Whether the bytes were not those of the layer.
+fn is_wrong(error: &Error) -> bool {
+    let digest = matches!(error, Error::Registry(RegistryError::WrongDigest { .. }));
+    digest || !matches!(error, Error::Registry(_) | Error::Store(_))
+}
+
+/// Removes what was kept of the layers' bytes. What cannot be removed now is, some day.
+fn forget(store: &Store, documents: &Documents) {
+    let manifest = serde_json::from_slice::<Manifest>(&documents.manifest);
+    for layer in manifest.into_iter().flat_map(|manifest| manifest.layers) {
+        let _ = store.forget_partial(&layer.digest);
+    }
+}
