@@ -331,6 +331,16 @@ fn bases_are_pulled() {
     here.ok(&["push", &base]);
     let newer = there.build(&text, &["--pull"]).success();
     assert_ne!(newer.stdout, built.stdout);
+    // Without encryption at once, where that is said: `localhost` by another name.
+    let named = base.replace("localhost", "127.0.0.1");
+    let arguments = [
+        "--pull=missing",
+        "--plain-http",
+        named.split('/').next().unwrap(),
+    ];
+    there
+        .build(&format!("FROM {named}\n"), &arguments)
+        .success();
     let absent = server.image("absent:1");
     let error = there
         .build(&format!("FROM {absent}\n"), &["--pull=missing"])
@@ -391,4 +401,26 @@ fn a_pull_that_breaks_off_goes_on() {
         .any(|line| line.contains("http.response.status=206"));
     assert!(ranged, "{pulled}");
     assert_eq!(fs_err::read_dir(&partial).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_run_is_pulled() {
+    let server = DockerRegistry::start();
+    let (here, _root) = machine();
+    let name = server.image("app:1");
+    here.build(TEXT, &["-t", &name]).success();
+    here.ok(&["push", &name]);
+    let (there, _other) = session();
+    // There is no kernel, and no program in the image: but the image is there.
+    let shown = there.run(&["run", "--pull=missing", &name]);
+    assert!(
+        shown.stderr.contains(&format!("pulling `{name}`")),
+        "{shown}"
+    );
+    there.ok(&["image", "inspect", &name]);
+    let absent = server.image("absent:1");
+    let error = there.run(&["run", "--pull=missing", &absent]).failure();
+    assert!(error.contains("cannot be pulled"), "{error}");
+    let error = there.run(&["run", &absent]).failure();
+    assert!(error.contains("is not in the store"), "{error}");
 }

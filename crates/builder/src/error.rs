@@ -254,8 +254,11 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoImage { reference } => Some(missing_image_hint(reference)),
+            // One that can be made here need not be had from elsewhere.
             Self::Pull { reference, source } if reference.repository() != "library/debian" => {
-                source.hint()
+                source
+                    .hint()
+                    .or_else(|| Some(missing_image_hint(reference)))
             }
             Self::Pull { reference, .. } => Some(missing_image_hint(reference)),
             Self::Image(error) => error.hint(),

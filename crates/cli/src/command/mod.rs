@@ -8,6 +8,7 @@ mod kernel;
 mod lifecycle;
 mod machine;
 mod pull;
+mod pulling;
 mod run;
 
 use std::path::PathBuf;

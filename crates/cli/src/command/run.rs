@@ -14,10 +14,12 @@ use firebuild_machine::client::{self, Attached};
 use firebuild_machine::spec::ImageName;
 use firebuild_machine::{Host, MachineSpec, Purpose, Record, State};
 use firebuild_network::PublishedPort;
+use firebuild_oci::Trust;
 use firebuild_protocol::workload::Workload;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::machine::{BootstrapArguments, VmArguments};
+use super::pulling::{PullArguments, Pulling};
 use super::{Format, Global, image, lifecycle};
 use crate::error::{self, hinted};
 use crate::terminal;
@@ -63,6 +65,8 @@ pub(crate) struct Run {
     /// Start in this directory
     #[arg(long, short, value_name = "DIR")]
     workdir: Option<String>,
+    #[command(flatten)]
+    pull: PullArguments,
     /// The image, as the original tool has it
     #[arg(long, value_name = "IMAGE")]
     from: Option<Reference>,
@@ -98,6 +102,7 @@ impl Run {
 
     fn spec(&self, host: &Host) -> anyhow::Result<MachineSpec> {
         let (reference, command) = self.image()?;
+        Pulling::new(&host.store, &self.pull, Trust::host()).have(&reference)?;
         let image = image::find(&host.store, &reference)?;
         let root = rootfs::of_image(&host.store, &reference)?;
         let config = &image.config.config;

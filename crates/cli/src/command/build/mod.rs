@@ -1,7 +1,6 @@
 //! `firebuild build`: an image from a Dockerfile.
 
 mod anew;
-mod bases;
 mod cache;
 mod caches;
 mod choices;
@@ -29,7 +28,6 @@ use firebuild_plan::lower::{lower, outline};
 use firebuild_store::Store;
 
 use anew::AnewArguments;
-use bases::{PullPolicy, Pulling};
 use caches::CacheArguments;
 use choices::{Choices, familiar};
 use context::ContextArguments;
@@ -37,6 +35,7 @@ use debug::DebugArguments;
 use sensitive::SensitiveArguments;
 
 use super::machine::VmArguments;
+use super::pulling::{PullArguments, Pulling};
 use super::{Format, Global, block_on, check};
 use crate::picture::Picture;
 use crate::progress;
@@ -99,18 +98,8 @@ struct ImageBuild {
     provenance: Option<PathBuf>,
     #[command(flatten)]
     anew: AnewArguments,
-    /// When to pull the images that the Dockerfile names; `--pull` alone is `always`
-    #[arg(
-        long,
-        value_enum,
-        value_name = "WHEN",
-        env = "FIREBUILD_PULL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_value_t,
-        default_missing_value = "always"
-    )]
-    pull: PullPolicy,
+    #[command(flatten)]
+    pull: PullArguments,
     /// How many build VMs may run at once; as many as this process has processors and memory for,
     /// control groups included, if not given
     #[arg(long, value_name = "N")]
@@ -254,7 +243,7 @@ impl ImageBuild {
         began: Instant,
     ) -> anyhow::Result<()> {
         let (store, options) = (global.store()?, self.lowering(global, opened)?);
-        let bases = Pulling::new(&store, self.pull, self.sensitive.trust()?);
+        let bases = Pulling::new(&store, &self.pull, self.sensitive.trust()?);
         let plan =
             lower(dockerfile, &options, &bases).map_err(|error| picture.of_lowering(error))?;
         bases.complete(&plan)?;

@@ -1,24 +1,51 @@
-//! Images that a build starts from or copies from: those of the store, and those of registries.
+//! Images that a build or a VM starts from: those of the store, and those that are pulled for it.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use firebuild_builder::rootfs::Ext4;
 use firebuild_builder::{Error, StoreBases};
 use firebuild_core::{ImageConfig, Platform, Reference};
 use firebuild_oci::Trust;
-use firebuild_oci::registry::Registry;
+use firebuild_oci::registry::{PlainHttp, Registry};
 use firebuild_plan::Plan;
 use firebuild_plan::lower::{Bases, BoxError};
 use firebuild_store::Store;
 
-use super::super::block_on;
+use super::block_on;
 use crate::{registry, terminal};
+
+/// What is pulled when, and how.
+#[derive(Debug, Args)]
+pub(super) struct PullArguments {
+    /// When to pull images from their registries; `--pull` alone is `always`
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHEN",
+        env = "FIREBUILD_PULL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t,
+        default_missing_value = "always",
+        help_heading = "Registry"
+    )]
+    pull: PullPolicy,
+    /// Pull without encryption from this registry (may be repeated)
+    #[arg(
+        long,
+        value_name = "HOST[:PORT]",
+        env = "FIREBUILD_PLAIN_HTTP",
+        value_delimiter = ',',
+        help_heading = "Registry"
+    )]
+    plain_http: Vec<String>,
+}
 
 /// When an image is pulled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub(super) enum PullPolicy {
+enum PullPolicy {
     /// When the store does not have it
     #[default]
     Missing,
@@ -28,7 +55,7 @@ pub(super) enum PullPolicy {
     Never,
 }
 
-/// Bases for a build, which pulls what it needs.
+/// The images of a store, which pulls what is missing.
 pub(super) struct Pulling<'a> {
     store: &'a Store,
     policy: PullPolicy,
@@ -38,11 +65,15 @@ pub(super) struct Pulling<'a> {
 }
 
 impl<'a> Pulling<'a> {
-    pub(super) fn new(store: &'a Store, policy: PullPolicy, trust: Trust) -> Self {
+    pub(super) fn new(store: &'a Store, arguments: &PullArguments, trust: Trust) -> Self {
+        let mut options = registry::options(trust);
+        if !arguments.plain_http.is_empty() {
+            options.plain_http = PlainHttp::Hosts(arguments.plain_http.iter().cloned().collect());
+        }
         Self {
             store,
-            policy,
-            registry: Registry::new(registry::options(trust)),
+            policy: arguments.pull,
+            registry: Registry::new(options),
             asked: RefCell::default(),
         }
     }
@@ -59,7 +90,7 @@ impl<'a> Pulling<'a> {
     }
 
     /// Pulls an image, if that is to be done.
-    fn have(&self, image: &Reference) -> Result<(), Error> {
+    pub(super) fn have(&self, image: &Reference) -> Result<(), Error> {
         let missing = self.store.tags().get(image)?.is_none();
         let pull = match self.policy {
             PullPolicy::Missing => missing,
