@@ -261,7 +261,12 @@ fn what_is_there_is_not_pulled_again() {
     there.ok(&["pull", &name]);
     let before = asked_for_blobs(&server);
     assert_eq!(before, 3);
-    let again = there.run(&["pull", &name]).success();
+    // A proxy is for others than this host.
+    let mut again = there.command(&["pull", &name]);
+    for variable in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"] {
+        again.env(variable, "http://127.0.0.1:1");
+    }
+    let again = Outcome::of(again.env_remove("NO_PROXY").env_remove("no_proxy")).success();
     assert!(
         again.stderr.contains("is here as the registry has it"),
         "{again}"

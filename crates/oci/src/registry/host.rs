@@ -76,7 +76,7 @@ impl Host {
         let address = if name == DOCKER_IO { DOCKER_HOST } else { name };
         Ok(Self {
             name: name.to_owned(),
-            client: client(tls, &options.patience)?,
+            client: client(tls, &options.patience, is_loopback(name))?,
             address: address.to_owned(),
             base: OnceCell::new(),
             login: OnceCell::new(),

@@ -198,17 +198,23 @@ impl Registry {
             return Ok(client);
         }
         let tls = self.options().trust.client(None)?;
-        let client = client(tls, &self.options().patience)?;
+        let client = client(tls, &self.options().patience, false)?;
         Ok(self.0.elsewhere.get_or_init(|| client))
     }
 }
 
-/// An HTTP client that follows nothing by itself.
+/// An HTTP client that follows nothing by itself. For this host it takes no proxy, whatever the
+/// environment says: a proxy's loopback is another one.
 fn client(
     tls: tokio_rustls::rustls::ClientConfig,
     patience: &Patience,
+    loopback: bool,
 ) -> Result<reqwest::Client, RegistryError> {
-    reqwest::Client::builder()
+    let mut builder = reqwest::Client::builder();
+    if loopback {
+        builder = builder.no_proxy();
+    }
+    builder
         .tls_backend_preconfigured(tls)
         .user_agent(concat!("firebuild/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(patience.connect)

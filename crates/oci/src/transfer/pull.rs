@@ -84,8 +84,13 @@ async fn known(
         _ => return Ok(None),
     };
     let pinned = reference.digest().is_some();
-    if !pinned && registry.digest(reference).await? != Some(digest) {
-        return Ok(None);
+    if !pinned {
+        match registry.digest(reference).await {
+            Ok(told) if told == Some(digest) => {}
+            // Some registries do not know this question; the manifest itself will tell.
+            Ok(_) | Err(RegistryError::Status { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(Some(Pulled {
         image,

@@ -98,6 +98,8 @@ fn simple() -> Made {
 struct Place {
     server: Server,
     broken: Arc<AtomicBool>,
+    /// Whether it does not know `HEAD`.
+    old: Arc<AtomicBool>,
     blobs: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
     #[expect(dead_code, reason = "the directory lives as long")]
     directory: tempfile::TempDir,
@@ -106,6 +108,8 @@ struct Place {
 
 fn place(made: &Made) -> Place {
     let broken = Arc::<AtomicBool>::default();
+    let is_old = Arc::<AtomicBool>::default();
+    let old = Arc::clone(&is_old);
     let blobs = Arc::new(Mutex::new(made.blobs.clone()));
     let (manifest, breaks, there) = (
         made.manifest.clone(),
@@ -114,6 +118,12 @@ fn place(made: &Made) -> Place {
     );
     let server = Server::start(move |asked| {
         let name = asked.path.rsplit('/').next().unwrap();
+        if asked.path.contains("/manifests/")
+            && asked.method == "HEAD"
+            && old.load(Ordering::Relaxed)
+        {
+            return Answer::status("405 Method Not Allowed");
+        }
         if asked.path.contains("/manifests/") {
             let digest = Digest::of(&manifest).to_string();
             let headers = [
@@ -149,6 +159,7 @@ fn place(made: &Made) -> Place {
     Place {
         server,
         broken,
+        old: is_old,
         blobs,
         directory,
         store,
@@ -193,6 +204,10 @@ async fn what_comes_is_kept_as_it_is() {
     let blobs = blobs.iter().filter(|asked| asked.path.contains("/blobs/"));
     assert_eq!(blobs.count(), 3);
     assert!(place.pull().await.unwrap().known);
+    // A registry that does not tell a digest alone is asked for the documents.
+    place.old.store(true, Ordering::Relaxed);
+    let again = place.pull().await.unwrap();
+    assert_eq!((again.known, again.fetched), (false, 0));
 }
 
 #[tokio::test]
