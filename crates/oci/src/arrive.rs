@@ -15,7 +15,7 @@ use firebuild_store::layout::{Descriptor, Manifest};
 use firebuild_store::{Blob, LayerRecord, Lease, PlacedLayer, StagedBlob, Store, TemporaryFile};
 
 use crate::error::{Error, Result};
-use crate::image::parse_config;
+use crate::image::{name, parse_config};
 use crate::unpack::unpack;
 use crate::{Arriving, Image, ImportLimits, LayerIndex, Room, Unpacked, apply, kept_layer};
 
@@ -326,13 +326,7 @@ fn write(
         documents.manifest.len() as u64,
     );
     descriptor.platform = Some(config.platform.clone());
-    let tags = lease.store().tags();
-    for reference in references {
-        tags.set(reference, descriptor.clone())?;
-    }
-    if references.is_empty() {
-        tags.keep(descriptor.clone())?;
-    }
+    name(lease, &descriptor, references)?;
     Ok(Image {
         manifest: descriptor,
         config,

@@ -94,19 +94,25 @@ pub(crate) fn write_manifest(
     })?;
     let mut descriptor = lease.put(&bytes)?.descriptor(layout::MANIFEST);
     descriptor.platform = Some(config.platform.clone());
-    let tags = lease.store().tags();
-    for reference in references {
-        tags.set(reference, descriptor.clone())?;
-    }
-    if references.is_empty() {
-        tags.keep(descriptor.clone())?;
-    }
+    name(lease, &descriptor, references)?;
     Ok(Image {
         manifest: descriptor,
         config,
         config_digest: config_blob.digest,
         layers,
     })
+}
+
+/// Gives a manifest these names; without any it is kept without a name.
+pub(crate) fn name(lease: &Lease, manifest: &Descriptor, references: &[Reference]) -> Result<()> {
+    let tags = lease.store().tags();
+    for reference in references {
+        tags.set(reference, manifest.clone())?;
+    }
+    if references.is_empty() {
+        tags.keep(manifest.clone())?;
+    }
+    Ok(())
 }
 
 /// The file tree of layers in the store, by their diff ids, lowest first, and where its files' bytes
