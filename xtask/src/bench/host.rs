@@ -51,6 +51,11 @@ impl Host {
         Ok(host)
     }
 
+    /// The program itself.
+    pub(super) fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// firebuild, to be given arguments.
     pub(super) fn command(&self) -> Command {
         let mut command = Command::new(&self.binary);

@@ -7,6 +7,7 @@
 mod boot;
 mod build;
 mod buildah;
+mod convert;
 mod disk;
 mod host;
 mod program;
@@ -42,7 +43,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
 
 type Measurement = (&'static str, fn(&Host) -> anyhow::Result<Vec<Row>>);
 
-const MEASUREMENTS: [Measurement; 8] = [
+const MEASUREMENTS: [Measurement; 9] = [
     (
         "a running VM's disk and its supervisor's memory",
         vm::measure,
@@ -57,4 +58,5 @@ const MEASUREMENTS: [Measurement; 8] = [
     ("a build that runs", build::runs),
     ("a build of two stages", build::stages),
     ("a root file system", disk::measure),
+    ("images that come compressed", convert::measure),
 ];
