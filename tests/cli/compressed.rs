@@ -109,6 +109,39 @@ fn a_build_on_layers_that_came_compressed() {
 }
 
 #[test]
+fn what_is_built_depends_on_the_base_and_on_nothing_else_that_is_there() {
+    let (session, _root) = fresh();
+    layouts(&session, &["gzip"]);
+    session.ok(&["image", "import", "oci:plain", "--tag", "base"]);
+    let build = || {
+        session
+            .build("FROM base\nCOPY file /new\n", &["-t", "built"])
+            .success()
+            .stdout
+    };
+    let alone = build();
+    // The same layers in another form.
+    import(&session, "gzip", "other");
+    assert_eq!(build(), alone);
+    session.ok(&["image", "tag", "other", "base"]);
+    let on_other = build();
+    assert_ne!(on_other, alone);
+    session.ok(&["image", "import", "oci:plain", "--tag", "more"]);
+    assert_eq!(build(), on_other);
+    let built = session.json(&["image", "inspect", "built"]);
+    let form = |layer: usize| {
+        built["Layers"][layer]["MediaType"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert!(
+        form(0).ends_with("tar+gzip") && form(2).ends_with("tar"),
+        "{built}"
+    );
+}
+
+#[test]
 fn layers_that_came_twice_are_read_as_long_as_one_is_there() {
     let (session, _root) = fresh();
     layouts(&session, &["gzip", "zstd"]);

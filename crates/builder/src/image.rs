@@ -39,11 +39,10 @@ pub(crate) fn state(store: &Store, reference: &Reference) -> Result<StageState, 
         size: layer.size,
     });
     let created = crate::time::parse(image.config.created.as_deref());
-    Ok(StageState::new(
-        layers.collect(),
-        image.config.clone(),
-        created,
-    ))
+    Ok(StageState {
+        base: image.layers.into(),
+        ..StageState::new(layers.collect(), image.config, created)
+    })
 }
 
 /// What a layer of this digest holds.
@@ -68,7 +67,9 @@ pub(crate) fn save(lease: &Lease, state: StageState, tags: &[Reference]) -> Resu
             size: layer.size,
         })
         .collect();
-    Ok(firebuild_oci::write_image(lease, config, &layers, tags)?
-        .manifest
-        .digest)
+    Ok(
+        firebuild_oci::write_image(lease, config, &state.base, &layers, tags)?
+            .manifest
+            .digest,
+    )
 }

@@ -7,6 +7,7 @@ use firebuild_core::layer::LayerWriter;
 use firebuild_core::{Digest, ImageConfig};
 use firebuild_plan::key::Chain;
 use firebuild_store::Store;
+use firebuild_store::layout::Descriptor;
 use tokio::sync::OnceCell;
 
 use crate::Error;
@@ -42,6 +43,8 @@ pub(crate) struct StageState {
     pub(crate) layers: Vec<Layer>,
     pub(crate) chain: Chain,
     pub(crate) config: ImageConfig,
+    /// What the manifest of the image below says of its layers, which are the first ones.
+    pub(crate) base: Arc<[Descriptor]>,
     /// When its newest part was made, in seconds since 1970.
     pub(crate) created: u64,
     /// The time that everything made is said to be of.
@@ -57,6 +60,7 @@ impl StageState {
             chain: Chain::of(&digests),
             layers,
             config,
+            base: Arc::default(),
             created,
             epoch: None,
         }
@@ -64,7 +68,10 @@ impl StageState {
 
     /// A stage that starts from another.
     pub(crate) fn from_stage(parent: &Self) -> Self {
-        Self::new(parent.layers.clone(), parent.config.clone(), parent.created)
+        Self {
+            base: Arc::clone(&parent.base),
+            ..Self::new(parent.layers.clone(), parent.config.clone(), parent.created)
+        }
     }
 
     /// Adds a step's layer and its line of history.

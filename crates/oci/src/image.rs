@@ -56,13 +56,16 @@ pub(crate) fn parse_config(bytes: &[u8], digest: &Digest) -> Result<ImageConfig>
 
 /// Makes an image of layers that are in the store, and gives it these names; without any it is kept
 /// without a name. `layers` are told as they are uncompressed; the configuration's list of diff ids
-/// becomes theirs, and the manifest refers to what the store has of them.
+/// becomes theirs. The first of them may be those of another image, whose manifest's words for them
+/// are `base`; the others are in the store uncompressed. So the manifest depends on nothing else that
+/// the store has.
 ///
 /// # Errors
 /// [`Error::Store`].
 pub fn write_image(
     lease: &Lease,
     mut config: ImageConfig,
+    base: &[Descriptor],
     layers: &[Blob],
     references: &[Reference],
 ) -> Result<Image> {
@@ -71,22 +74,10 @@ pub fn write_image(
         what: "the image configuration".to_owned(),
         source,
     })?;
-    write_manifest(lease, &bytes, config, layers, references)
-}
-
-/// As [`write_image`], with the configuration's bytes as they are.
-pub(crate) fn write_manifest(
-    lease: &Lease,
-    config_bytes: &[u8],
-    config: ImageConfig,
-    layers: &[Blob],
-    references: &[Reference],
-) -> Result<Image> {
-    let config_blob = lease.put(config_bytes)?;
-    let descriptors = layers
-        .iter()
-        .map(|layer| kept::descriptor(lease.store(), layer));
-    let layers = descriptors.collect::<Result<Vec<_>>>()?;
+    let config_blob = lease.put(&bytes)?;
+    let own = layers.iter().skip(base.len());
+    let own = own.map(|layer| layer.descriptor(layout::LAYER));
+    let layers: Vec<Descriptor> = base.iter().cloned().chain(own).collect();
     let manifest = Manifest::new(config_blob.descriptor(layout::CONFIG), layers.clone());
     let bytes = serde_json::to_vec(&manifest).map_err(|source| Error::Document {
         what: "the image manifest".to_owned(),

@@ -95,5 +95,11 @@ pub fn import_rootfs_tar(
     }
     apply(&mut Tree::default(), index)?;
     let layer = staged.commit()?;
-    write_image(&lease, config, &[layer], std::slice::from_ref(reference))
+    write_image(
+        &lease,
+        config,
+        &[],
+        &[layer],
+        std::slice::from_ref(reference),
+    )
 }

@@ -5,7 +5,7 @@ use std::io;
 
 use firebuild_core::Digest;
 use firebuild_core::layer::{LayerError, Limits};
-use firebuild_store::layout::{self, Descriptor};
+use firebuild_store::layout::Descriptor;
 use firebuild_store::{Blob, LayerRecord, Lease, Store};
 
 use crate::compression::Decompressed;
@@ -104,14 +104,6 @@ fn placed(
     };
     sources.add_placed(image, placed.blocks.iter().cloned());
     Ok(Some(index))
-}
-
-/// How a manifest refers to a layer that the store has.
-pub(crate) fn descriptor(store: &Store, layer: &Blob) -> Result<Descriptor> {
-    Ok(match store.layers().get(&layer.digest)? {
-        Some(record) => record.blob,
-        None => layer.descriptor(layout::LAYER),
-    })
 }
 
 /// How many bytes a layer has uncompressed, where a manifest refers to it so.

@@ -29,7 +29,7 @@
 //! # std::fs::write(&host_file, b"hello\n")?;
 //! # let store = firebuild_store::Store::open(&directory.path().join("store"))?;
 //! # let base = ImageConfig::scratch(Platform::host());
-//! # write_image(&store.lease()?, base, &[], &["base".parse()?])?;
+//! # write_image(&store.lease()?, base, &[], &[], &["base".parse()?])?;
 //! // Nothing is collected before the new image refers to it.
 //! let lease = store.lease()?;
 //! let base = find_image(&store, &"base".parse()?)?;
@@ -48,7 +48,7 @@
 //! let layer = writer.commit(None)?;
 //! let mut layers = base.plain_layers(&store)?;
 //! layers.push(layer);
-//! let image = write_image(&lease, base.config, &layers, &["new:1".parse()?])?;
+//! let image = write_image(&lease, base.config, &base.layers, &layers, &["new:1".parse()?])?;
 //! assert_eq!(image.config.rootfs.diff_ids.last(), Some(&layer.digest));
 //! # Ok(())
 //! # }

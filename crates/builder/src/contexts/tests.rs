@@ -407,7 +407,7 @@ async fn a_layout_is_an_image_that_has_no_name() {
     let lease = made.lease().unwrap();
     let config = firebuild_core::ImageConfig::scratch(firebuild_core::Platform::host());
     let name = "one:v1".parse().unwrap();
-    let image = firebuild_oci::write_image(&lease, config, &[], &[name]).unwrap();
+    let image = firebuild_oci::write_image(&lease, config, &[], &[], &[name]).unwrap();
     let index = made.layout_path().join("index.json");
     let named = fs_err::read_to_string(&index).unwrap();
     // As other tools name images.

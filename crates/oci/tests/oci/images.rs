@@ -53,7 +53,7 @@ pub(crate) fn image(store: &Store, layers: &[Vec<u8>], name: &str) -> Image {
             staged.commit().unwrap()
         })
         .collect();
-    write_image(&lease, config(), &layers, &[reference(name)]).unwrap()
+    write_image(&lease, config(), &[], &layers, &[reference(name)]).unwrap()
 }
 
 fn unpacked_by_umoci(store: &Store, image: &Image, scratch: &Path) -> std::path::PathBuf {
