@@ -429,3 +429,29 @@ fn what_is_run_is_pulled() {
     let error = there.run(&["run", &absent]).failure();
     assert!(error.contains("is not in the store"), "{error}");
 }
+
+#[test]
+fn a_mirror_is_asked_before_the_registry() {
+    let (mirror, server) = (DockerRegistry::start(), DockerRegistry::start());
+    let (here, _root) = machine();
+    here.build(TEXT, &["-t", "app:1"]).success();
+    here.ok(&["push", "app:1", &mirror.image("hub/library/app:1")]);
+    let only = server.image("team/only:1");
+    here.ok(&["push", "app:1", &only]);
+    let (there, _other) = session();
+    let hub = format!("docker.io={}", mirror.image("hub"));
+    there.ok(&["pull", "app:1", "--mirror", &hub]);
+    there.ok(&["image", "inspect", "docker.io/library/app:1"]);
+    // What the mirror does not have, the registry is asked for.
+    let own = format!("{}={}", server.name(), mirror.name());
+    there.ok(&["pull", &only, "--mirror", &own]);
+    let text = "FROM app:1\n";
+    let (third, _another) = session();
+    third
+        .build(text, &["--pull=missing", "--mirror", &hub])
+        .success();
+    for wrong in ["docker.io", "docker.io=", "=x", "docker.io=No Host"] {
+        let error = third.run(&["pull", "app:1", "--mirror", wrong]).failure();
+        assert!(error.contains("REGISTRY=HOST"), "{error}");
+    }
+}

@@ -9,7 +9,7 @@ use clap::Args;
 use firebuild_builder::logins::LoginFiles;
 use firebuild_core::Reference;
 use firebuild_oci::Trust;
-use firebuild_oci::registry::{FixedLogin, Login, Options, PlainHttp, Registry};
+use firebuild_oci::registry::{FixedLogin, Login, Mirror, Options, PlainHttp, Registry};
 
 /// What holds for every registry: the logins of people's other tools, and these authorities.
 pub(crate) fn options(trust: Trust) -> Options {
@@ -35,6 +35,15 @@ pub(crate) struct RegistryArguments {
     /// Speak to the registry without encryption
     #[arg(long, help_heading = "Registry")]
     plain_http: bool,
+    /// Ask a mirror of a registry first: `docker.io=HOST[:PORT][/PATH]` (may be repeated)
+    #[arg(
+        long = "mirror",
+        value_name = "REGISTRY=MIRROR",
+        env = "FIREBUILD_REGISTRY_MIRRORS",
+        value_delimiter = ',',
+        help_heading = "Registry"
+    )]
+    mirrors: Vec<MirrorArgument>,
     /// A directory with the registry's authorities (`*.crt`), and a certificate of ours with its key
     /// (`*.cert`, `*.key`)
     #[arg(long, value_name = "DIR", help_heading = "Registry")]
@@ -47,6 +56,39 @@ pub(crate) struct RegistryArguments {
         help_heading = "Registry"
     )]
     ca_certificates: Option<PathBuf>,
+}
+
+/// `REGISTRY=MIRROR`
+#[derive(Debug, Clone)]
+pub(crate) struct MirrorArgument(Mirror);
+
+/// The mirrors of these arguments.
+pub(crate) fn mirrors(arguments: &[MirrorArgument]) -> Vec<Mirror> {
+    arguments
+        .iter()
+        .map(|argument| argument.0.clone())
+        .collect()
+}
+
+impl FromStr for MirrorArgument {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || "a mirror has the form REGISTRY=HOST[:PORT][/PATH]".to_owned();
+        let (of, place) = text.split_once('=').ok_or_else(wrong)?;
+        // Each must be what could stand before an image's name.
+        for part in [of, place] {
+            let example = format!("{part}/x").parse::<Reference>();
+            let host = part.split('/').next();
+            if example.ok().as_ref().map(Reference::registry) != host {
+                return Err(wrong());
+            }
+        }
+        Ok(Self(Mirror {
+            of: of.to_owned(),
+            place: place.to_owned(),
+        }))
+    }
 }
 
 /// `USER:PASSWORD`
@@ -80,6 +122,7 @@ impl RegistryArguments {
     /// A client for the registry of this image.
     pub(crate) fn client(&self, reference: &Reference) -> anyhow::Result<Registry> {
         let mut options = options(self.trust()?);
+        options.mirrors = mirrors(&self.mirrors);
         options.certificate_directory.clone_from(&self.cert_dir);
         if self.plain_http {
             options.plain_http = PlainHttp::All;

@@ -14,6 +14,7 @@ use firebuild_plan::lower::{Bases, BoxError};
 use firebuild_store::Store;
 
 use super::block_on;
+use crate::registry::MirrorArgument;
 use crate::{registry, terminal};
 
 /// What is pulled when, and how.
@@ -41,6 +42,15 @@ pub(super) struct PullArguments {
         help_heading = "Registry"
     )]
     plain_http: Vec<String>,
+    /// Ask a mirror of a registry first: `docker.io=HOST[:PORT][/PATH]` (may be repeated)
+    #[arg(
+        long = "mirror",
+        value_name = "REGISTRY=MIRROR",
+        env = "FIREBUILD_REGISTRY_MIRRORS",
+        value_delimiter = ',',
+        help_heading = "Registry"
+    )]
+    mirrors: Vec<MirrorArgument>,
 }
 
 /// When an image is pulled.
@@ -67,6 +77,7 @@ pub(super) struct Pulling<'a> {
 impl<'a> Pulling<'a> {
     pub(super) fn new(store: &'a Store, arguments: &PullArguments, trust: Trust) -> Self {
         let mut options = registry::options(trust);
+        options.mirrors = registry::mirrors(&arguments.mirrors);
         if !arguments.plain_http.is_empty() {
             options.plain_http = PlainHttp::Hosts(arguments.plain_http.iter().cloned().collect());
         }

@@ -75,6 +75,8 @@ pub struct Options {
     pub logins: Arc<dyn Logins>,
     /// How long and how often things are tried.
     pub patience: Patience,
+    /// Who is asked before a registry for what is pulled from it, in this order.
+    pub mirrors: Vec<Mirror>,
     /// Blobs that are larger are uploaded in pieces of this many bytes.
     pub piece: u64,
 }
@@ -90,6 +92,7 @@ impl Default for Options {
             plain_http: PlainHttp::default(),
             logins: Arc::new(NoLogins),
             patience: Patience::default(),
+            mirrors: Vec::new(),
             piece: 256 << 20,
         }
     }
@@ -129,6 +132,32 @@ fn is_loopback(registry: &str) -> bool {
     };
     let address: Option<std::net::IpAddr> = host.parse().ok();
     host == "localhost" || address.is_some_and(|address| address.is_loopback())
+}
+
+/// A registry that has what another one has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mirror {
+    /// The other one, as references have it: `HOST[:PORT]`.
+    pub of: String,
+    /// Where its repositories are: `HOST[:PORT][/PATH]`.
+    pub place: String,
+}
+
+impl Mirror {
+    /// What an image of the other registry is called here.
+    fn name(&self, reference: &Reference) -> Option<Reference> {
+        if self.of != reference.registry() {
+            return None;
+        }
+        let mut name = format!("{}/{}", self.place, reference.repository());
+        if let Some(tag) = reference.tag() {
+            name.push_str(&format!(":{tag}"));
+        }
+        if let Some(digest) = reference.digest() {
+            name.push_str(&format!("@{digest}"));
+        }
+        name.parse().ok()
+    }
 }
 
 /// What is asked for: a repository of a registry.
@@ -180,6 +209,14 @@ impl Registry {
 
     fn options(&self) -> &Options {
         &self.0.options
+    }
+
+    /// Where an image may be pulled from: mirrors first, then its own registry.
+    #[must_use]
+    pub fn places(&self, reference: &Reference) -> Vec<Reference> {
+        let mirrors = self.options().mirrors.iter();
+        let mirrored = mirrors.filter_map(|mirror| mirror.name(reference));
+        mirrored.chain([reference.clone()]).collect()
     }
 
     fn host(&self, registry: &str) -> Result<Arc<Host>, RegistryError> {

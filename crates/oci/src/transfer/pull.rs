@@ -26,7 +26,7 @@ pub struct Pulled {
 /// Brings the image `reference` into the store, under this name; of an image for several platforms
 /// the one for `platform`. One that is there as the registry has it is only asked for. Layers are
 /// fetched at the same time, those that the store has are not, and what breaks off goes on where it
-/// was.
+/// was. Mirrors are asked before the registry; what they do not have, or not right, it is asked for.
 ///
 /// # Errors
 /// [`Error::Registry`], and those of [`take_in`].
@@ -37,67 +37,97 @@ pub async fn pull(
     destination: impl Destination + Clone + Send + 'static,
 ) -> Result<Pulled> {
     let _lease = store.lease()?;
-    if let Some(pulled) = known(store, registry, reference, platform).await? {
-        return Ok(pulled);
-    }
-    let index = registry.manifest(reference).await?;
-    let documents = documents(registry, reference, index.clone(), platform).await?;
-    let attempt = || attempt(store, registry, reference, &documents, destination.clone());
-    let (mut image, fetched) = match attempt().await {
-        // What was here may have been other bytes than the layer's.
-        Err((error, true)) if is_wrong(&error) => attempt().await,
-        other => other,
-    }
-    .map_err(|(error, _)| error)?;
-    let annotations = &mut image.manifest.annotations;
-    annotations.insert(SOURCE.to_owned(), index.digest.to_string());
-    store.tags().set(reference, image.manifest.clone())?;
-    Ok(Pulled {
-        image,
-        digest: index.digest,
-        fetched,
-        known: false,
-    })
-}
-
-/// The image, if it is here as the registry has it.
-async fn known(
-    store: &Store,
-    registry: &Registry,
-    reference: &Reference,
-    platform: &Platform,
-) -> Result<Option<Pulled>> {
-    let Some(descriptor) = store.tags().get(reference)? else {
-        return Ok(None);
+    let pull = Pull {
+        store,
+        registry,
+        reference,
+        platform,
     };
-    let source = descriptor.annotations.get(SOURCE);
-    let source: Option<Digest> = source.and_then(|text| text.parse().ok());
-    let fits = descriptor.platform.as_ref().is_some_and(|found| {
-        found.os == platform.os && found.architecture == platform.architecture
-    });
-    let Some(digest) = source.filter(|_| fits) else {
-        return Ok(None);
-    };
-    let image = match read_image(store, &descriptor) {
-        Ok(image) if is_whole(store, &image)? => image,
-        // What is damaged is mended.
-        _ => return Ok(None),
-    };
-    let pinned = reference.digest().is_some();
-    if !pinned {
-        match registry.digest(reference).await {
-            Ok(told) if told == Some(digest) => {}
-            // Some registries do not know this question; the manifest itself will tell.
-            Ok(_) | Err(RegistryError::Status { .. }) => return Ok(None),
-            Err(error) => return Err(error.into()),
+    let mut last = None;
+    for place in registry.places(reference) {
+        match pull.from(&place, destination.clone()).await {
+            Ok(pulled) => return Ok(pulled),
+            // A mirror need not have everything; its own registry has the last word.
+            Err(error) => last = Some(error),
         }
     }
-    Ok(Some(Pulled {
-        image,
-        digest,
-        fetched: 0,
-        known: true,
-    }))
+    Err(last.unwrap_or_else(|| Error::NoImage(Box::new(reference.clone()))))
+}
+
+/// What is pulled, and into which store.
+struct Pull<'a> {
+    store: &'a Store,
+    registry: &'a Registry,
+    reference: &'a Reference,
+    platform: &'a Platform,
+}
+
+impl Pull<'_> {
+    /// Pulls from a place: a mirror, or the image's own registry.
+    async fn from(
+        &self,
+        place: &Reference,
+        destination: impl Destination + Clone + Send + 'static,
+    ) -> Result<Pulled> {
+        let (store, registry) = (self.store, self.registry);
+        if let Some(pulled) = self.known(place).await? {
+            return Ok(pulled);
+        }
+        let index = registry.manifest(place).await?;
+        let documents = documents(registry, place, index.clone(), self.platform).await?;
+        let attempt = || attempt(store, registry, place, &documents, destination.clone());
+        let (mut image, fetched) = match attempt().await {
+            // What was here may have been other bytes than the layer's.
+            Err((error, true)) if is_wrong(&error) => attempt().await,
+            other => other,
+        }
+        .map_err(|(error, _)| error)?;
+        let annotations = &mut image.manifest.annotations;
+        annotations.insert(SOURCE.to_owned(), index.digest.to_string());
+        store.tags().set(self.reference, image.manifest.clone())?;
+        Ok(Pulled {
+            image,
+            digest: index.digest,
+            fetched,
+            known: false,
+        })
+    }
+
+    /// The image, if it is here as the registry has it.
+    async fn known(&self, place: &Reference) -> Result<Option<Pulled>> {
+        let (store, platform) = (self.store, self.platform);
+        let Some(descriptor) = store.tags().get(self.reference)? else {
+            return Ok(None);
+        };
+        let source = descriptor.annotations.get(SOURCE);
+        let source: Option<Digest> = source.and_then(|text| text.parse().ok());
+        let fits = descriptor.platform.as_ref().is_some_and(|found| {
+            found.os == platform.os && found.architecture == platform.architecture
+        });
+        let Some(digest) = source.filter(|_| fits) else {
+            return Ok(None);
+        };
+        let image = match read_image(store, &descriptor) {
+            Ok(image) if is_whole(store, &image)? => image,
+            // What is damaged is mended.
+            _ => return Ok(None),
+        };
+        let pinned = place.digest().is_some();
+        if !pinned {
+            match self.registry.digest(place).await {
+                Ok(told) if told == Some(digest) => {}
+                // Some registries do not know this question; the manifest itself will tell.
+                Ok(_) | Err(RegistryError::Status { .. }) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Some(Pulled {
+            image,
+            digest,
+            fetched: 0,
+            known: true,
+        }))
+    }
 }
 
 fn is_whole(store: &Store, image: &Image) -> Result<bool> {
