@@ -242,6 +242,17 @@ fn a_file_system_to_use_elsewhere() {
     let one = session.path("one.img");
     output_of("resize2fs", &[one.to_str().unwrap(), "200M"]);
     output_of("e2fsck", &["-fn", one.to_str().unwrap()]);
+    // With a tree of hashes, which a judge finds to be right.
+    let verity = ["--verity", "--format", "json"];
+    let told = export(&session, "org/made:1", "ext4", "sure.img", &verity)
+        .success()
+        .stdout;
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let sure = session.path("sure.img");
+    let (sure, hash) = (sure.to_str().unwrap(), told["RootHash"].as_str().unwrap());
+    let offset = format!("--hash-offset={}", told["HashOffset"]);
+    output_of("veritysetup", &["verify", sure, sure, hash, &offset]);
+    output_of("e2fsck", &["-fn", sure]);
     let small = ["--filesystem-size-mbs", "1"];
     let failed = export(&session, "org/made:1", "ext4", "none.img", &small).failure();
     assert!(

@@ -13,11 +13,12 @@ pub(crate) const DEMO: [&str; 4] = [
 ];
 
 /// What the tests judge by.
-pub(crate) const TEST: [&str; 15] = [
+pub(crate) const TEST: [&str; 16] = [
     "buildah",
     "bzip2",
     "chromium",
     "cpio",
+    "cryptsetup-bin",
     "docker-registry",
     "e2fsprogs",
     "git",

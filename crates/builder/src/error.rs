@@ -68,6 +68,9 @@ pub enum Error {
     /// A root file system could not be made.
     #[error("cannot make the root file system")]
     RootFs(#[source] firebuild_disk::Error),
+    /// A root file system's tree of hashes could not be written.
+    #[error("cannot write the tree of hashes of the root file system")]
+    Verity(#[source] std::io::Error),
     /// There is no kernel that a build VM could boot.
     #[error("there is no kernel for the build VM")]
     Kernel(#[source] firebuild_plan::lower::BoxError),

@@ -6,6 +6,8 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use firebuild_core::{ByteSize, Digest};
+use firebuild_disk::verity;
+pub use firebuild_disk::verity::Verity;
 use firebuild_disk::{ContentSource, ext4};
 use firebuild_oci::{Destination, Fill, Room};
 use firebuild_plan::key::Chain;
@@ -89,8 +91,8 @@ impl Destination for Ext4 {
     }
 }
 
-/// Writes the file system of an image to `output`, for use elsewhere: with room to write, a journal,
-/// and at least `size`. The same image and size give the same bytes.
+/// Writes the file system of an image to `output`, for use elsewhere: with a journal, and at least
+/// `size`. The same image and size give the same bytes.
 ///
 /// # Errors
 /// [`Error::Image`], [`Error::RootFs`], and those of the store.
@@ -110,6 +112,19 @@ pub fn export(
     };
     let placed = Placed::of(merged.blocks);
     ext4::finish(&merged.tree, &placed, &room.0, output, &options).map_err(Error::RootFs)
+}
+
+/// Adds a dm-verity tree behind the file system of an image, which is `size` long.
+///
+/// # Errors
+/// [`Error::Verity`].
+pub fn protect(
+    image: &firebuild_oci::Image,
+    size: ByteSize,
+    output: &File,
+) -> Result<Verity, Error> {
+    let identity = key_of(image.diff_ids());
+    verity::append(output, size, identity.bytes()).map_err(Error::Verity)
 }
 
 /// How many of the layers a root file system that exists has, if the rest is little; else all.
