@@ -18,6 +18,7 @@ mod session;
 mod archives;
 mod arguments;
 mod cache;
+mod care;
 mod checks;
 mod compressed;
 mod contexts;

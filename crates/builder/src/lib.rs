@@ -7,6 +7,7 @@
 //! * [`debug`]: looking into a step that failed.
 //! * [`base`]: base images from a distribution's packages.
 //! * [`fetch`]: what comes from elsewhere: downloads, repositories.
+//! * [`care`]: what nothing needs goes; what is there is counted and checked.
 //! * [`rootfs`]: from layers to a bootable root file system, made once.
 //! * [`keys`]: private keys that RUNs may sign with.
 //! * [`logins`]: who one is for registries.
@@ -17,6 +18,7 @@ pub mod base;
 mod bootstrap;
 pub mod build;
 mod cache;
+pub mod care;
 mod context;
 pub mod contexts;
 mod copied;

@@ -1,6 +1,5 @@
 //! From layers to a bootable root file system: an ext4 image, made once and shared by every VM.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -13,8 +12,8 @@ use firebuild_oci::{Destination, Fill, Room};
 use firebuild_plan::key::Chain;
 use firebuild_store::Store;
 
-use crate::Error;
 use crate::stage::Layer;
+use crate::{Error, care};
 
 /// Counts up when the writer's output changes.
 const VERSION: u32 = 3;
@@ -38,7 +37,7 @@ pub(crate) fn key(layers: &[Layer]) -> Digest {
     key_of(&digests)
 }
 
-fn key_of(diff_ids: &[Digest]) -> Digest {
+pub(crate) fn key_of(diff_ids: &[Digest]) -> Digest {
     Digest::of(format!("ext4 {VERSION} {}", Chain::of(diff_ids).digest()).as_bytes())
 }
 
@@ -154,13 +153,7 @@ pub(crate) fn ready(store: &Store, layers: &[Layer]) -> usize {
 /// # Errors
 /// Those of the store.
 pub fn collect(store: &Store) -> Result<(), Error> {
-    let mut keep = HashSet::new();
-    for tagged in store.tags().list()? {
-        let image = firebuild_oci::read_image(store, &tagged.descriptor)?;
-        keep.insert(key_of(image.diff_ids()));
-    }
-    store.collect_rootfs(&keep)?;
-    store.collect()?;
+    care::unneeded(store)?;
     Ok(())
 }
 

@@ -6,13 +6,14 @@
 
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use firebuild_core::Digest;
 
 use crate::Store;
 use crate::error::{Doing, Error, Result};
 use crate::layout::{Descriptor, Index};
-use crate::lock::Mode;
+use crate::lock::{Lock, Mode};
 use crate::temporary::remove;
 
 /// How deep indexes may lie in indexes.
@@ -32,6 +33,26 @@ pub enum Collected {
     Busy,
 }
 
+/// The right to remove: while it is held nobody has a [`Lease`](crate::Lease), so no blob is being
+/// written, no name given and no machine made. Names may be taken away meanwhile.
+#[derive(Debug)]
+pub struct Removal<'a> {
+    store: &'a Store,
+    #[expect(dead_code, reason = "held until all is removed")]
+    lock: Lock,
+}
+
+/// A file of the store that nothing needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unneeded {
+    /// A blob's digest, or the key of a root file system image.
+    pub digest: Digest,
+    /// What it takes on the host's disk.
+    pub taken: u64,
+    path: PathBuf,
+    length: u64,
+}
+
 impl Store {
     /// Removes blobs that nothing refers to, and whatever dead processes left half-made.
     ///
@@ -41,27 +62,14 @@ impl Store {
     pub fn collect(&self) -> Result<Collected> {
         self.sweep()?;
         self.sweep_partials()?;
-        let Some(_lock) = self.try_lock("blobs", Mode::Exclusive)? else {
+        let Some(removal) = self.removal()? else {
             return Ok(Collected::Busy);
         };
-        let used = self.referenced()?;
-        let directory = self.path().join("images/blobs/sha256");
-        let doing = || format!("clean up `{}`", directory.display());
-        let (mut blobs, mut bytes) = (0, 0);
-        for entry in fs_err::read_dir(&directory).doing(doing)? {
-            let entry = entry.doing(doing)?;
-            let name = entry.file_name();
-            let hex = name.to_str().unwrap_or_default();
-            let digest = format!("sha256:{hex}").parse::<Digest>();
-            if digest.is_ok_and(|digest| used.contains(&digest)) {
-                continue;
-            }
-            bytes += entry.metadata().map_or(0, |metadata| metadata.len());
-            blobs += 1;
-            remove(&entry.path()).doing(doing)?;
-        }
-        self.layers().forget_missing()?;
-        Ok(Collected::Freed { blobs, bytes })
+        let gone = removal.remove_blobs()?;
+        Ok(Collected::Freed {
+            blobs: gone.len() as u64,
+            bytes: gone.iter().map(|blob| blob.length).sum(),
+        })
     }
 
     /// Removes root file system images whose keys are not in `keep` and that no machine uses. Who
@@ -70,38 +78,75 @@ impl Store {
     /// # Errors
     /// [`Error::Io`], [`Error::Damaged`].
     pub fn collect_rootfs(&self, keep: &HashSet<Digest>) -> Result<Collected> {
-        let Some(_lock) = self.try_lock("blobs", Mode::Exclusive)? else {
+        let Some(removal) = self.removal()? else {
             return Ok(Collected::Busy);
         };
-        let (mut blobs, mut bytes) = (0, 0);
-        for key in self.rootfs_list()? {
-            if keep.contains(&key) {
-                continue;
-            }
-            // Such an image is sparse: what counts is what it takes.
-            let size = fs_err::metadata(self.rootfs_path(&key));
-            let size = size.map_or(0, |metadata| metadata.blocks() * 512);
-            match self.rootfs_remove(&key) {
-                Ok(true) => (blobs, bytes) = (blobs + 1, bytes + size),
-                Ok(false) | Err(Error::RootfsInUse { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(Collected::Freed { blobs, bytes })
+        let gone = removal.remove_rootfs(keep)?;
+        Ok(Collected::Freed {
+            blobs: gone.len() as u64,
+            bytes: gone.iter().map(|image| image.taken).sum(),
+        })
     }
 
-    /// The digests of all blobs that images refer to.
-    pub(crate) fn referenced_by_images(&self) -> Result<HashSet<Digest>> {
+    /// The right to remove; none while anybody holds a lease.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn removal(&self) -> Result<Option<Removal<'_>>> {
+        let lock = self.try_lock("blobs", Mode::Exclusive)?;
+        Ok(lock.map(|lock| Removal { store: self, lock }))
+    }
+
+    /// The blobs that are not in `used`.
+    pub(crate) fn blobs_without(&self, used: &HashSet<Digest>) -> Result<Vec<Unneeded>> {
+        let directory = self.path().join("images/blobs/sha256");
+        let mut blobs = Vec::new();
+        for path in files_of(&directory)? {
+            let digest = digest_of(&path, "");
+            if digest.is_some_and(|digest| used.contains(&digest)) {
+                continue;
+            }
+            // What is no blob at all has no business there.
+            let digest = digest.unwrap_or_else(|| Digest::of(b""));
+            blobs.extend(Unneeded::of(path, digest)?);
+        }
+        Ok(blobs)
+    }
+
+    /// The root file system images that are not in `keep`.
+    pub(crate) fn rootfs_without(&self, keep: &HashSet<Digest>) -> Result<Vec<Unneeded>> {
+        let mut images = Vec::new();
+        for key in self.rootfs_list()? {
+            if !keep.contains(&key) {
+                images.extend(Unneeded::of(self.rootfs_path(&key), key)?);
+            }
+        }
+        Ok(images)
+    }
+
+    /// The digests of all blobs that these entries of the index refer to.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Damaged`].
+    pub fn referenced_by<'a>(
+        &self,
+        entries: impl IntoIterator<Item = &'a Descriptor>,
+    ) -> Result<HashSet<Digest>> {
         let mut used = HashSet::new();
-        for entry in self.tags().read()?.manifests {
-            self.follow(&entry, &mut used, DEEPEST)?;
+        for entry in entries {
+            self.follow(entry, &mut used, DEEPEST)?;
         }
         Ok(used)
     }
 
-    /// The digests of all blobs that are referred to.
-    fn referenced(&self) -> Result<HashSet<Digest>> {
-        let mut used = self.referenced_by_images()?;
+    /// The digests of all blobs that images refer to.
+    pub(crate) fn referenced_by_images(&self) -> Result<HashSet<Digest>> {
+        self.referenced_by(&self.tags().read()?.manifests)
+    }
+
+    /// The digests of all blobs that records of the build cache and of downloads keep.
+    pub(crate) fn referenced_by_records(&self) -> Result<HashSet<Digest>> {
+        let mut used = HashSet::new();
         let records = self.cache().list()?.into_iter();
         used.extend(records.map(|entry| entry.record.layer));
         let records = self.downloads().list()?.into_iter();
@@ -134,6 +179,99 @@ impl Store {
         }
         Ok(())
     }
+}
+
+impl Removal<'_> {
+    /// Removes blobs that nothing refers to, and says which those were.
+    ///
+    /// # Errors
+    /// As [`Store::collect`].
+    pub fn remove_blobs(&self) -> Result<Vec<Unneeded>> {
+        let store = self.store;
+        store.sweep_partials()?;
+        let mut used = store.referenced_by_images()?;
+        used.extend(store.referenced_by_records()?);
+        let gone = store.blobs_without(&used)?;
+        for blob in &gone {
+            let doing = || format!("remove `{}`", blob.path.display());
+            remove(&blob.path).doing(doing)?;
+        }
+        store.layers().forget_missing()?;
+        Ok(gone)
+    }
+
+    /// Removes root file system images whose keys are not in `keep` and that no machine uses, and
+    /// says which those were.
+    ///
+    /// # Errors
+    /// As [`Store::collect_rootfs`].
+    pub fn remove_rootfs(&self, keep: &HashSet<Digest>) -> Result<Vec<Unneeded>> {
+        let mut gone = Vec::new();
+        for image in self.store.rootfs_without(keep)? {
+            match self.store.rootfs_remove(&image.digest) {
+                Ok(true) => gone.push(image),
+                Ok(false) | Err(Error::RootfsInUse { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(gone)
+    }
+
+    /// The blobs that would go if the index had only these entries, and without the records of the
+    /// build cache and of downloads if not `with_records`.
+    ///
+    /// # Errors
+    /// As [`Store::collect`].
+    pub fn unneeded_blobs<'a>(
+        &self,
+        entries: impl IntoIterator<Item = &'a Descriptor>,
+        with_records: bool,
+    ) -> Result<Vec<Unneeded>> {
+        let mut used = self.store.referenced_by(entries)?;
+        if with_records {
+            used.extend(self.store.referenced_by_records()?);
+        }
+        self.store.blobs_without(&used)
+    }
+
+    /// The root file system images whose keys are not in `keep`.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn unneeded_rootfs(&self, keep: &HashSet<Digest>) -> Result<Vec<Unneeded>> {
+        self.store.rootfs_without(keep)
+    }
+}
+
+impl Unneeded {
+    /// None if it is gone.
+    fn of(path: PathBuf, digest: Digest) -> Result<Option<Self>> {
+        match fs_err::symlink_metadata(&path) {
+            Ok(metadata) => Ok(Some(Self {
+                digest,
+                taken: metadata.blocks() * 512,
+                length: metadata.len(),
+                path,
+            })),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).doing(|| format!("look at `{}`", path.display())),
+        }
+    }
+}
+
+/// The digest that a file of the store is named by.
+pub(crate) fn digest_of(path: &Path, extension: &str) -> Option<Digest> {
+    let name = path.file_name()?.to_str()?.strip_suffix(extension)?;
+    format!("sha256:{name}").parse().ok()
+}
+
+/// The paths of what is in a directory.
+pub(crate) fn files_of(directory: &Path) -> Result<Vec<PathBuf>> {
+    let doing = || format!("read the directory `{}`", directory.display());
+    let entries = fs_err::read_dir(directory).doing(doing)?;
+    entries
+        .map(|entry| entry.map(|entry| entry.path()).doing(doing))
+        .collect()
 }
 
 /// A manifest that is not there refers to nothing.

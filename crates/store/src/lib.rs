@@ -52,6 +52,7 @@ mod remembered;
 mod rootfs;
 mod tags;
 mod temporary;
+mod usage;
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -60,7 +61,7 @@ use std::sync::Arc;
 pub use blob::{Blob, BlobWriter, Lease, StagedBlob};
 pub use cache::{Cache, CacheEntry, CacheRecord};
 pub use cache_disk::{CacheDisk, CacheDiskEntry, CacheDisks, MOST_DISKS};
-pub use collect::Collected;
+pub use collect::{Collected, Removal, Unneeded};
 pub use downloads::{DownloadEntry, DownloadRecord, Downloads};
 pub use error::{Error, Result};
 pub use kernel::{KernelId, Kernels, ParseKernelIdError};
@@ -72,6 +73,7 @@ pub use prune::{PrunePolicy, Pruned};
 pub use remembered::Remembered;
 pub use tags::{Tagged, Tags};
 pub use temporary::{TemporaryDirectory, TemporaryFile};
+pub use usage::{Category, Usage, Used};
 
 use error::Doing;
 use lock::Mode;

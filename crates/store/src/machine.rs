@@ -3,6 +3,7 @@
 //! A machine runs exactly when somebody holds its lock, who is its supervisor. The store reads
 //! only a machine's identity, which never changes; the record is its supervisor's own.
 
+use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -139,6 +140,26 @@ impl<'a> Machines<'a> {
         }
         all.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(all)
+    }
+
+    /// The keys of the root file systems that machines use; those of machines that have ended only
+    /// `with_ended`.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Damaged`].
+    pub fn rootfs(&self, with_ended: bool) -> Result<HashSet<Digest>> {
+        let mut keys = HashSet::new();
+        for identity in self.identities()? {
+            let counts = match self.is_running(&identity.id) {
+                // Removed in the meantime.
+                Err(Error::NoMachine(_)) => false,
+                runs => with_ended || runs?,
+            };
+            if counts {
+                keys.extend(identity.rootfs);
+            }
+        }
+        Ok(keys)
     }
 
     /// A machine's identity.

@@ -27,6 +27,14 @@ pub struct Tagged {
     pub descriptor: Descriptor,
 }
 
+impl Tagged {
+    /// Whether it has a name, even one that is no reference.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        name_of(&self.descriptor).is_some()
+    }
+}
+
 impl<'a> Tags<'a> {
     pub(crate) fn new(store: &'a Store) -> Self {
         Self { store }
@@ -128,6 +136,18 @@ impl<'a> Tags<'a> {
             any = true;
         }
         Ok(any)
+    }
+
+    /// Takes entries away, all at once; whoever has changed one meanwhile keeps it.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Damaged`], [`Error::NoSpace`].
+    pub fn remove_entries(&self, gone: &[Tagged]) -> Result<()> {
+        self.change(|index| {
+            let is_gone =
+                |entry: &Descriptor| gone.iter().any(|tagged| tagged.descriptor == *entry);
+            index.manifests.retain(|entry| !is_gone(entry));
+        })
     }
 
     fn take_first(&self, is_it: impl Fn(&Descriptor) -> bool) -> Result<Option<Descriptor>> {

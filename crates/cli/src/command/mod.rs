@@ -10,6 +10,7 @@ mod machine;
 mod pull;
 mod pulling;
 mod run;
+mod system;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -92,6 +93,8 @@ enum Command {
     Pull(Box<pull::Pull>),
     /// Send an image to a registry
     Push(Box<pull::Push>),
+    /// Show how an image was made: short for `image history`
+    History(image::History),
     /// Manage the kernels that microVMs boot
     #[command(subcommand)]
     Kernel(kernel::Kernel),
@@ -112,6 +115,9 @@ enum Command {
     Rm(lifecycle::Rm),
     /// Remove the records of ended microVMs, and whatever dead ones and unused images left behind
     Purge(lifecycle::Purge),
+    /// See what the store takes, check it, and make it smaller
+    #[command(subcommand)]
+    System(system::System),
     /// What each microVM's own process does (internal)
     #[command(hide = true)]
     Supervise(lifecycle::Supervise),
@@ -141,6 +147,7 @@ impl Command {
             Self::Tag(command) => command.run(global),
             Self::Pull(command) => command.run(global),
             Self::Push(command) => command.run(global),
+            Self::History(command) => command.run(global),
             Self::Kernel(command) => command.run(global),
             Self::Ls(command) => command.run(global),
             Self::Inspect(command) => command.run(global),
@@ -149,6 +156,7 @@ impl Command {
             Self::Kill(command) => command.run(global),
             Self::Rm(command) => command.run(global),
             Self::Purge(command) => command.run(global),
+            Self::System(command) => command.run(global),
             Self::Run(_) | Self::Supervise(_) => Ok(()),
         }
     }

@@ -1,12 +1,17 @@
 //! `firebuild image`: what is in the store, in and out by hand.
 
 mod export;
+mod history;
 mod import;
+mod prune;
 
 use clap::{Args, Subcommand};
 use firebuild_core::{ByteSize, ImageConfig, Reference};
 use firebuild_store::Store;
 use serde::Serialize;
+
+pub(crate) use history::History;
+pub(super) use prune::report;
 
 use super::{Format, Global};
 use crate::error::hinted;
@@ -19,11 +24,15 @@ pub(crate) enum Image {
     Ls(Ls),
     /// Show an image's configuration, layers and digests
     Inspect(Inspect),
+    /// Show how an image was made, step by step, the last one first
+    History(History),
     /// Give an image one more name
     Tag(Tag),
     /// Remove images by name; layers that nothing else needs go with them
     #[command(visible_alias = "remove")]
     Rm(Rm),
+    /// Remove images without a name; with `--all` also those that no microVM runs from
+    Prune(prune::Prune),
     /// Take an image in: an image layout, what `docker save` wrote, or a root file system
     Import(import::Import),
     /// Write an image out: for other tools, or as a file system
@@ -35,8 +44,10 @@ impl Image {
         match self {
             Self::Ls(command) => command.run(global),
             Self::Inspect(command) => command.run(global),
+            Self::History(command) => command.run(global),
             Self::Tag(command) => command.run(global),
             Self::Rm(command) => command.run(global),
+            Self::Prune(command) => command.run(global),
             Self::Import(command) => command.run(global),
             Self::Export(command) => command.run(global),
         }
@@ -62,13 +73,15 @@ struct Listed {
 
 impl Ls {
     pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
-        let store = global.store()?;
+        // What is listed stays until it is read.
+        let lease = global.store()?.lease()?;
+        let store = lease.store();
         let mut listed = Vec::new();
         for tagged in store.tags().list()? {
             let Some(name) = &tagged.reference else {
                 continue;
             };
-            let image = firebuild_oci::read_image(&store, &tagged.descriptor)?;
+            let image = firebuild_oci::read_image(store, &tagged.descriptor)?;
             listed.push(Listed {
                 name: name.familiar(),
                 digest: image.manifest.digest.to_string(),
@@ -133,7 +146,8 @@ impl Inspect {
             name,
             format: Format::Text | Format::Json,
         } = self;
-        let image = find(&global.store()?, &name)?;
+        let lease = global.store()?.lease()?;
+        let image = find(lease.store(), &name)?;
         let layers = image.layers.iter().map(|layer| InspectedLayer {
             digest: layer.digest.to_string(),
             media_type: layer.media_type.clone(),

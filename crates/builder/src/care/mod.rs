@@ -1,0 +1,60 @@
+//! Care of the store: what nothing needs goes, and what is there can be counted and checked.
+//!
+//! The store knows what refers to what; only here is known which root file system an image has, and
+//! so which images VMs run from.
+
+mod prune;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+
+use firebuild_core::Digest;
+use firebuild_oci::Image;
+use firebuild_store::{Store, Tagged, Usage, Used};
+
+pub use prune::{Pruned, PrunedImage, prune_everything, prune_images, unneeded};
+
+use crate::{Error, rootfs};
+
+/// An image by its entry in the store's index; none if a part of it is missing or cannot be
+/// understood.
+fn readable(store: &Store, tagged: &Tagged) -> Result<Option<Image>, Error> {
+    match firebuild_oci::read_image(store, &tagged.descriptor) {
+        Ok(image) => Ok(Some(image)),
+        Err(firebuild_oci::Error::Store(error @ firebuild_store::Error::Io { .. })) => {
+            Err(error.into())
+        }
+        Err(_) => Ok(None),
+    }
+}
+
+/// Which of these images run, given the root file systems that VMs have, and what root file systems
+/// all of them have, those of VMs included.
+fn used(store: &Store, images: &[Tagged], run: HashSet<Digest>) -> Result<Used, Error> {
+    let mut used = Used::default();
+    for tagged in images {
+        if let Some(image) = readable(store, tagged)? {
+            let key = rootfs::key_of(image.diff_ids());
+            if run.contains(&key) {
+                used.manifests.insert(tagged.descriptor.digest);
+            }
+            used.rootfs.insert(key);
+        }
+    }
+    used.rootfs.extend(run);
+    Ok(used)
+}
+
+/// What the store takes on the host's disk. What can be had back is what
+/// [`prune_everything`] with `all` would remove.
+///
+/// # Errors
+/// Those of the store.
+pub fn usage(store: &Store) -> Result<Vec<Usage>, Error> {
+    let _lease = store.lease()?;
+    let images = store.tags().list()?;
+    let rootfs = store.machines().rootfs(false)?;
+    let manifests = used(store, &images, rootfs.clone())?.manifests;
+    Ok(store.usage(&Used { manifests, rootfs })?)
+}

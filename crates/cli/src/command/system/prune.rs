@@ -1,0 +1,47 @@
+//! `firebuild system prune`: everything that nobody uses goes.
+
+use clap::Args;
+use firebuild_builder::care;
+use firebuild_machine::{client, reconcile};
+
+use crate::command::lifecycle::host;
+use crate::command::{Global, image};
+use crate::terminal;
+
+#[derive(Debug, Args)]
+pub(crate) struct Prune {
+    /// Also images with a name, unless a microVM runs from them
+    #[arg(long, short)]
+    all: bool,
+    /// Only say what would go
+    #[arg(long)]
+    dry_run: bool,
+    /// Without effect: nothing is asked, as Docker does without `--force`
+    #[arg(long, short, hide = true)]
+    force: bool,
+}
+
+impl Prune {
+    pub(super) fn run(self, global: &Global) -> anyhow::Result<()> {
+        let Self {
+            all,
+            dry_run,
+            force: _,
+        } = self;
+        let host = host(global)?;
+        let machines = if dry_run {
+            let mut ended = client::list(&host)?;
+            ended.retain(|record| record.state.is_final());
+            ended.into_iter().map(|record| record.id).collect()
+        } else {
+            reconcile::purge(&host)?.machines
+        };
+        for id in &machines {
+            terminal::print(format_args!("{id}\n"))?;
+        }
+        let word = if dry_run { "would remove" } else { "removed" };
+        terminal::say(format_args!("{word} {} ended VMs", machines.len()));
+        let pruned = care::prune_everything(&host.store, all, dry_run)?;
+        image::report(pruned, dry_run)
+    }
+}
