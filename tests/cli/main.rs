@@ -23,6 +23,7 @@ mod checks;
 mod compressed;
 mod contexts;
 mod copies;
+mod from_image;
 mod full_disk;
 mod hostile;
 mod images;

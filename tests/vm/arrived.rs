@@ -22,4 +22,28 @@ fn a_vm_on_layers_that_came_compressed() {
     session.build(text, &["-t", "arrived:2"]).success();
     let seen = session.ok(&["run", "--rm", "arrived:2", "--", "cat", "/seen"]);
     assert!(seen.starts_with("from outside12."), "{seen}");
+    // Commands on an image are root's; the image's own user stays what it was.
+    session
+        .build("FROM arrived:2\nUSER nobody\n", &["-t", "arrived:3"])
+        .success();
+    let words = [
+        "rootfs",
+        "--docker-image",
+        "arrived:3",
+        "--tag",
+        "arrived:4",
+    ];
+    let post = ["--post-build-command", "echo \"$(id -u)\" last >> /order"];
+    let pre = ["--pre-build-command", "echo \"$(id -u)\" first > /order"];
+    session.ok(&[&words[..], &post, &pre].concat());
+    let run = [
+        "run",
+        "--rm",
+        "arrived:4",
+        "--",
+        "sh",
+        "-c",
+        "cat /order; id -un",
+    ];
+    assert_eq!(session.ok(&run), "0 first\n0 last\nnobody\n");
 }

@@ -77,8 +77,8 @@ enum Command {
     Baseos(baseos::Baseos),
     /// Build an image from a Dockerfile
     Build(Box<build::Build>),
-    /// Build an image from `--dockerfile`, whose own folder is the context: the original tool's word
-    /// for `build`
+    /// Build an image from `--dockerfile`, whose own folder is the context, or from `--docker-image`:
+    /// the original tool's word for `build`
     Rootfs(Box<build::Rootfs>),
     /// Manage images
     #[command(subcommand)]

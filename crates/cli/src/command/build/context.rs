@@ -1,6 +1,7 @@
 //! Where a build's files and its Dockerfile come from: the context, `-f`, named contexts.
 
 use std::collections::BTreeMap;
+use std::io::{Cursor, Read};
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ pub(super) struct ContextArguments {
     named: Vec<Named>,
     /// The directory whose files COPY and ADD may take, `-` for an archive or a Dockerfile on
     /// standard input, or the address of an archive, of a Dockerfile or of a repository
-    #[arg(value_name = "CONTEXT", required_unless_present = "file")]
+    #[arg(value_name = "CONTEXT", required_unless_present_any = ["file", "docker_image"])]
     context: Option<String>,
 }
 
@@ -76,15 +77,23 @@ impl ContextArguments {
             .any(|place| place.as_deref() == Some("-"))
     }
 
-    /// Finds the Dockerfile and its contexts; fetches what has to be fetched for that.
+    /// Finds the Dockerfile and its contexts; fetches what has to be fetched for that. With a `text`
+    /// that is the Dockerfile, and there are no files.
     pub(super) async fn open(
         &self,
         global: &Global,
-        build_args: &BTreeMap<String, String>,
+        (text, build_args): (Option<String>, &BTreeMap<String, String>),
         fetcher: Fetcher,
         progress: &dyn Progress,
     ) -> anyhow::Result<Opened> {
-        let (place, file) = self.place()?;
+        let (place, file) = match text {
+            Some(_) => (Place::StandardInput, None),
+            None => self.place()?,
+        };
+        let input: Box<dyn Read + Send> = match text {
+            Some(text) => Box::new(Cursor::new(text)),
+            None => Box::new(std::io::stdin()),
+        };
         let opening = Opening {
             place: &place,
             file,
@@ -92,7 +101,7 @@ impl ContextArguments {
             keep_git_dir: build_args
                 .get("BUILDKIT_CONTEXT_KEEP_GIT_DIR")
                 .is_some_and(|value| !matches!(value.as_str(), "" | "0" | "false")),
-            input: Box::new(std::io::stdin()),
+            input,
             // A directory needs no store, and may be checked where there is none.
             lease: &|| Ok(global.store()?.lease()?),
             progress,

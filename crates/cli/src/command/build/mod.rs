@@ -6,6 +6,7 @@ mod caches;
 mod choices;
 mod context;
 mod debug;
+mod from_image;
 mod provenance;
 mod sensitive;
 
@@ -32,6 +33,7 @@ use caches::CacheArguments;
 use choices::{Choices, familiar};
 use context::ContextArguments;
 use debug::DebugArguments;
+use from_image::FromImage;
 use sensitive::SensitiveArguments;
 
 use super::machine::VmArguments;
@@ -127,6 +129,8 @@ struct ImageBuild {
     bootstrap: super::machine::BootstrapArguments,
     #[command(flatten)]
     context: ContextArguments,
+    #[command(flatten)]
+    from_image: FromImage,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -142,6 +146,13 @@ enum Printed {
 impl ImageBuild {
     fn run(self, global: &Global) -> anyhow::Result<()> {
         self.debug.check(self.context.reads_input())?;
+        self.from_image.check()?;
+        if self.print.is_none()
+            && !self.check
+            && let Some(image) = self.from_image.as_it_is()
+        {
+            return self.adopt(global, image);
+        }
         let build_args = self.choices.build_args();
         let fetcher = Fetcher::new(
             self.sensitive.trust()?,
@@ -150,7 +161,8 @@ impl ImageBuild {
         );
         let began = Instant::now();
         let shown = progress::OnDemand::new(self.progress, began);
-        let opening = self.context.open(global, &build_args, fetcher, &shown);
+        let text = self.from_image.text();
+        let opening = (self.context).open(global, (text, &build_args), fetcher, &shown);
         let opened = block_on(opening)??;
         // What is said next stands below a live view.
         drop(shown);
@@ -174,11 +186,20 @@ impl ImageBuild {
             Some(Printed::Plan) => {
                 let (store, options) = (global.store()?, self.lowering(global, &opened)?);
                 let plan = lower(&dockerfile, &options, &OrNothing(StoreBases(&store)));
-                let plan = plan.map_err(|error| picture.of_lowering(error))?;
+                let mut plan = plan.map_err(|error| picture.of_lowering(error))?;
+                self.from_image.as_root(&mut plan);
                 self.print(&plan, &plan.stages)
             }
             None => self.build(global, &opened, &dockerfile, &picture, began),
         }
+    }
+
+    /// Takes an image as it is.
+    fn adopt(&self, global: &Global, image: &Reference) -> anyhow::Result<()> {
+        let store = global.store()?;
+        let bases = Pulling::new(&store, &self.pull, self.sensitive.trust()?);
+        let digest = from_image::adopt(&store, &bases, image, &self.tags)?;
+        terminal::print(format_args!("{digest}\n"))
     }
 
     /// What was chosen beside the text. A context that is an image is imported for it.
@@ -244,8 +265,9 @@ impl ImageBuild {
     ) -> anyhow::Result<()> {
         let (store, options) = (global.store()?, self.lowering(global, opened)?);
         let bases = Pulling::new(&store, &self.pull, self.sensitive.trust()?);
-        let plan =
+        let mut plan =
             lower(dockerfile, &options, &bases).map_err(|error| picture.of_lowering(error))?;
+        self.from_image.as_root(&mut plan);
         bases.complete(&plan)?;
         let bases = StoreBases(&store);
         let person = self.debug.person(*picture);
