@@ -44,6 +44,7 @@ fn every_command_has_help() {
         "history",
         "system df",
         "system prune",
+        "system verify",
         "kernel pull",
         "kernel import",
         "run",

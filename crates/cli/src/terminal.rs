@@ -48,6 +48,11 @@ fn ignoring_closed_pipe(result: io::Result<()>) -> anyhow::Result<()> {
     }
 }
 
+/// True where somebody watches standard error.
+pub(crate) fn is_seen() -> bool {
+    io::stderr().is_terminal()
+}
+
 /// True where standard error shows colours: it is a terminal, and `NO_COLOR` is not set.
 pub(crate) fn colours() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 
 use firebuild_core::Digest;
+use firebuild_core::digest::Hashing;
 use firebuild_core::layer::{LayerError, Limits};
 use firebuild_store::layout::Descriptor;
 use firebuild_store::{Blob, LayerRecord, Lease, Store};
@@ -104,6 +105,47 @@ fn placed(
     };
     sources.add_placed(image, placed.blocks.iter().cloned());
     Ok(Some(index))
+}
+
+/// Whether what is kept of a layer that came from elsewhere is what its maker wrote: its record, and
+/// its headers if its files' bytes have a place.
+///
+/// # Errors
+/// [`Error::Store`].
+pub fn is_kept_well(store: &Store, diff_id: &Digest) -> Result<bool> {
+    let Some(record) = store.layers().get(diff_id)? else {
+        return Ok(false);
+    };
+    if record.placed.is_none() {
+        return Ok(true);
+    }
+    let headers = store.layers().headers(diff_id)?.unwrap_or_default();
+    Ok(LayerIndex::of_headers(headers.as_slice(), 0, Limits::default()).is_ok())
+}
+
+/// Makes the record of a layer that came from elsewhere anew, from the blob that holds it. Returns
+/// whether that is such a layer. Where its files' bytes lie is found out when it is next unpacked.
+///
+/// # Errors
+/// [`Error::Store`].
+pub fn relearn(store: &Store, diff_id: &Digest, blob: &Descriptor) -> Result<bool> {
+    let input = store.blob(&blob.digest)?;
+    let mut hashing = Hashing::new(io::sink());
+    let copied = Decompressed::new(input).and_then(|mut plain| io::copy(&mut plain, &mut hashing));
+    if copied.is_err() {
+        return Ok(false);
+    }
+    let (_, digest, size) = hashing.finish();
+    if digest != *diff_id {
+        return Ok(false);
+    }
+    let record = LayerRecord {
+        size,
+        blob: blob.clone(),
+        placed: None,
+    };
+    store.layers().put(diff_id, record, b"")?;
+    Ok(true)
 }
 
 /// How many bytes a layer has uncompressed, where a manifest refers to it so.

@@ -91,7 +91,7 @@ pub use import::{ImportLimits, import_layer, import_rootfs_tar};
 pub use import_archive::{import_docker_archive, import_oci_archive};
 pub use import_dir::import_oci_dir;
 pub use index::LayerIndex;
-pub use kept::{kept_layer, layer_index, plain_layer};
+pub use kept::{is_kept_well, kept_layer, layer_index, plain_layer, relearn};
 pub use merge::apply;
 pub use source::Sources;
 pub use transfer::{LayerCompression, Pulled, PushedImage, pull, push};

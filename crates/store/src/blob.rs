@@ -11,6 +11,7 @@ use std::sync::Arc;
 use firebuild_core::Digest;
 use firebuild_core::digest::Hashing;
 
+use crate::collect::{digest_of, files_of};
 use crate::error::{Doing, Error, Result, full};
 use crate::lock::{Lock, Mode};
 use crate::temporary::TemporaryFile;
@@ -274,6 +275,25 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::NoBlob(*digest)),
             other => other.doing(|| format!("open the blob `{}`", path.display())),
         }
+    }
+
+    /// All blobs with the lengths that they have, in the order of their digests.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn blobs(&self) -> Result<Vec<Blob>> {
+        let mut blobs = Vec::new();
+        for path in files_of(&self.path().join("images/blobs/sha256"))? {
+            // One that is gone meanwhile is none.
+            if let Some(digest) = digest_of(&path, "")
+                && let Ok(metadata) = fs_err::metadata(&path)
+            {
+                let size = metadata.len();
+                blobs.push(Blob { digest, size });
+            }
+        }
+        blobs.sort_by_key(|blob| blob.digest);
+        Ok(blobs)
     }
 
     /// The bytes of a small blob: a manifest, a configuration.

@@ -76,6 +76,14 @@ impl<'a> Cache<'a> {
         records::remove::<CacheRecord>(self.store, key)
     }
 
+    /// The keys of records that cannot be understood, and so are as good as none.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io).
+    pub fn unreadable(&self) -> Result<Vec<Digest>> {
+        records::unreadable::<CacheRecord>(self.store)
+    }
+
     /// All records, in no order.
     ///
     /// # Errors

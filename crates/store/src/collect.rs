@@ -217,6 +217,22 @@ impl Removal<'_> {
         Ok(gone)
     }
 
+    /// Removes a blob that is not what its name says. Whatever refers to it stays, so that it can be
+    /// had again.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn remove_broken(&self, digest: &Digest) -> Result<()> {
+        let path = self.store.blob_path(digest);
+        remove(&path).doing(|| format!("remove `{}`", path.display()))
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        self.store
+    }
+
     /// The blobs that would go if the index had only these entries, and without the records of the
     /// build cache and of downloads if not `with_records`.
     ///

@@ -85,6 +85,14 @@ impl Downloads<'_> {
         records::remove::<DownloadRecord>(self.store, key)
     }
 
+    /// The keys of records that cannot be understood, and so are as good as none.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io).
+    pub fn unreadable(&self) -> Result<Vec<Digest>> {
+        records::unreadable::<DownloadRecord>(self.store)
+    }
+
     /// All records, in no order.
     ///
     /// # Errors

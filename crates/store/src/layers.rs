@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use firebuild_core::Digest;
 use serde::{Deserialize, Serialize};
 
+use crate::collect::{digest_of, files_of};
 use crate::error::{Doing, Result};
 use crate::layout::Descriptor;
 use crate::lock::Mode;
@@ -119,6 +120,38 @@ impl Layers<'_> {
         }
     }
 
+    /// The layers of which there are records, understood or not, in no order.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io).
+    pub fn list(&self) -> Result<Vec<Digest>> {
+        let files = files_of(&self.store.path().join(DIRECTORY))?;
+        Ok(files
+            .iter()
+            .filter_map(|path| digest_of(path, ".json"))
+            .collect())
+    }
+
+    /// Forgets a layer, whatever blobs hold it.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io).
+    pub fn remove(&self, diff_id: &Digest) -> Result<()> {
+        let _lock = self.store.lock(DIRECTORY, Mode::Exclusive)?;
+        self.erase(diff_id)
+    }
+
+    fn erase(&self, diff_id: &Digest) -> Result<()> {
+        for kind in ["headers", "json"] {
+            let path = self.path(diff_id, kind);
+            match fs_err::remove_file(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                other => other.doing(|| format!("remove `{}`", path.display()))?,
+            }
+        }
+        Ok(())
+    }
+
     /// Forgets blobs that are gone, and layers without any.
     pub(crate) fn forget_missing(&self) -> Result<()> {
         let _lock = self.store.lock(DIRECTORY, Mode::Exclusive)?;
@@ -154,15 +187,7 @@ impl Layers<'_> {
                     self.store.write_json(&self.path(diff_id, "json"), &kept)?;
                 }
             }
-            _ => {
-                for kind in ["headers", "json"] {
-                    let path = self.path(diff_id, kind);
-                    match fs_err::remove_file(&path) {
-                        Err(error) if error.kind() == ErrorKind::NotFound => {}
-                        other => other.doing(|| format!("remove `{}`", path.display()))?,
-                    }
-                }
-            }
+            _ => self.erase(diff_id)?,
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Store;
+use crate::collect::{digest_of, files_of};
 use crate::error::{Doing, Error, Result};
 
 /// What a key stands for.
@@ -80,6 +81,20 @@ pub(crate) fn list<R: Record>(store: &Store) -> Result<Vec<Found<R>>> {
         all.push((key, record, modified.unwrap_or(SystemTime::UNIX_EPOCH)));
     }
     Ok(all)
+}
+
+/// The keys of records that cannot be understood.
+pub(crate) fn unreadable<R: Record>(store: &Store) -> Result<Vec<Digest>> {
+    let mut keys = Vec::new();
+    for path in files_of(&store.path().join(R::DIRECTORY))? {
+        if let Some(key) = digest_of(&path, ".json")
+            && read::<R>(&path)?.is_none()
+            && path.exists()
+        {
+            keys.push(key);
+        }
+    }
+    Ok(keys)
 }
 
 fn path<R: Record>(store: &Store, key: &Digest) -> PathBuf {

@@ -4,8 +4,10 @@
 //! so which images VMs run from.
 
 mod prune;
+mod repair;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::collections::HashSet;
 
@@ -14,6 +16,9 @@ use firebuild_oci::Image;
 use firebuild_store::{Store, Tagged, Usage, Used};
 
 pub use prune::{Pruned, PrunedImage, prune_everything, prune_images, unneeded};
+
+pub use repair::{Outcome, repair};
+pub use verify::{Finding, Meter, Part, Remedy, Report, verify};
 
 use crate::{Error, rootfs};
 

@@ -44,6 +44,7 @@
 
 mod acl;
 mod bitmap;
+mod check;
 mod checksum;
 mod directory;
 mod extent;
@@ -68,6 +69,7 @@ use firebuild_core::tree::Tree;
 use firebuild_core::{ByteSize, Digest};
 
 use crate::{ContentSource, Error, NoContent};
+pub use check::{Damage, check};
 pub use space::{Blocks, Room};
 
 use image::Image;

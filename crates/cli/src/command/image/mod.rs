@@ -81,7 +81,17 @@ impl Ls {
             let Some(name) = &tagged.reference else {
                 continue;
             };
-            let image = firebuild_oci::read_image(store, &tagged.descriptor)?;
+            let image = match firebuild_oci::read_image(store, &tagged.descriptor) {
+                Ok(image) => image,
+                // Whoever wants to see the others has to see them.
+                Err(error) => {
+                    let name = name.familiar();
+                    terminal::say(format_args!(
+                        "warning: `{name}` is not whole ({error}); see `firebuild system verify`"
+                    ));
+                    continue;
+                }
+            };
             listed.push(Listed {
                 name: name.familiar(),
                 digest: image.manifest.digest.to_string(),

@@ -2,6 +2,7 @@
 
 mod df;
 mod prune;
+mod verify;
 
 use clap::Subcommand;
 
@@ -16,6 +17,10 @@ pub(crate) enum System {
     ///
     /// What a running build or a microVM needs stays.
     Prune(prune::Prune),
+    /// Read everything again and say what is broken, and which images that hurts
+    ///
+    /// The exit status is 1 if anything is broken and was not mended.
+    Verify(verify::Verify),
 }
 
 impl System {
@@ -23,6 +28,7 @@ impl System {
         match self {
             Self::Df(command) => command.run(global),
             Self::Prune(command) => command.run(global),
+            Self::Verify(command) => command.run(global),
         }
     }
 }
