@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::docker_registry::DockerRegistry;
 use crate::session as fresh;
 use crate::session::{Session, output_of};
 
@@ -210,6 +211,34 @@ fn a_changed_layer_is_found_and_fetched_again() {
     assert_eq!((broken(&shown), status), (found("found"), 1));
     session.ok(&["image", "import", "oci:compressed", "--tag", "came:1"]);
     assert_eq!(verify(&session, &[]).1, 0);
+}
+
+#[test]
+fn a_pull_brings_back_only_what_was_broken() {
+    let server = DockerRegistry::start();
+    let name = server.image("app:1");
+    let (session, _root) = fresh();
+    small(&session, &name);
+    session.ok(&["push", &name]);
+    session.ok(&["system", "prune", "--all"]);
+    session.ok(&["pull", &name]);
+    let inspected = session.json(&["image", "inspect", &name]);
+    for broken in [
+        &inspected["Layers"][1]["Digest"],
+        &inspected["ConfigDigest"],
+        &inspected["Digest"],
+    ] {
+        change(&blob(&session, broken), 40);
+        let (shown, status) = verify(&session, &["--repair"]);
+        assert_eq!(status, 1, "{shown}");
+        assert_eq!(shown["Broken"][0]["Digest"], *broken, "{shown}");
+        assert_eq!(shown["Broken"][0]["Images"][0], name, "{shown}");
+        assert_eq!(shown["Broken"].as_array().unwrap().len(), 1, "{shown}");
+        session.ok(&["pull", &name]);
+        let (shown, status) = verify(&session, &[]);
+        assert_eq!(status, 0, "{shown}");
+        assert_eq!(session.json(&["image", "inspect", &name]), inspected);
+    }
 }
 
 #[test]
