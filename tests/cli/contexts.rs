@@ -490,13 +490,50 @@ fn the_time_can_be_that_of_the_context() {
         &context,
     ];
     let plan = session.json(&arguments);
-    let time = output(
-        &session.path("repositories/one.git"),
-        "git",
-        &["show", "-s", "--format=%ct"],
+    assert_eq!(plan["epoch"], commit_time(&session));
+}
+
+/// When the only commit was made, in seconds since 1970.
+fn commit_time(session: &Session) -> u64 {
+    let repository = session.path("repositories/one.git");
+    let time = output(&repository, "git", &["show", "-s", "--format=%ct"]);
+    String::from_utf8(time).unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn the_time_can_be_that_of_a_named_context_or_of_a_stage() {
+    let (session, _root) = fresh();
+    repository(&session);
+    let server = git_server(&session);
+    let (remote, time) = (server.url("/one.git"), commit_time(&session));
+    session.write("context/file", "content");
+    session.write(
+        "context/Dockerfile",
+        format!(
+            "FROM scratch AS when\nADD {remote} /\n\
+             FROM when AS other\n\
+             FROM scratch AS more\nADD {remote} /\nWORKDIR /x\n\
+             FROM scratch\nCOPY file /file\n"
+        ),
     );
-    let time: u64 = String::from_utf8(time).unwrap().trim().parse().unwrap();
-    assert_eq!(plan["epoch"], time);
+    let named = format!("there={remote}");
+    let plan = ["build", "--print", "plan", "--format", "json", "context"];
+    let plan = [&plan[..], &["--build-context", &named]].concat();
+    for name in ["there", "when", "When"] {
+        let found = session.json(&[&plan[..], &["--source-date-epoch", name]].concat());
+        assert_eq!(found["epoch"], time, "{name}");
+        let argument = format!("SOURCE_DATE_EPOCH={name}");
+        let found = session.json(&[&plan[..], &["--build-arg", &argument]].concat());
+        assert_eq!(found["epoch"], time, "{name}");
+    }
+    for name in ["other", "more", "nothing"] {
+        let words = [&plan[..], &["--source-date-epoch", name]].concat();
+        let failed = session.run(&words).failure();
+        let expected = format!("`SOURCE_DATE_EPOCH` is `{name}`: not a number");
+        assert!(failed.contains(&expected), "{failed}");
+    }
+    let check = ["build", "--check", "context", "--source-date-epoch", "when"];
+    session.ok(&check);
 }
 
 #[test]

@@ -33,7 +33,10 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     let mut rows: Vec<Row> = Vec::new();
     for (what, measure) in MEASUREMENTS {
         shell::say(&format!("measuring {what}"));
-        rows.extend(measure(&host)?);
+        let measured = measure(&host)?;
+        // What comes later may fail.
+        shell::say(&report::table(&measured));
+        rows.extend(measured);
     }
     host.clean()?;
     let table = report::table(&rows);

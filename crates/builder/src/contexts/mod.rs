@@ -25,8 +25,8 @@ use std::sync::Arc;
 
 use firebuild_core::Digest;
 use firebuild_core::tree::Timestamp;
-use firebuild_plan::Source;
 use firebuild_plan::ignore::Patterns;
+use firebuild_plan::{Item, Source};
 use firebuild_store::Lease;
 use tokio::sync::OnceCell;
 
@@ -145,6 +145,47 @@ impl Contexts {
     /// What fetches for this build: the same for its contexts and for what its steps add.
     pub(crate) fn fetcher(&self) -> &Fetcher {
         &self.fetcher
+    }
+
+    /// The time of a named context, in seconds since 1970: of a repository's commit, of a file on a
+    /// web server, or else of the newest file of an archive there. None if there is no such context
+    /// with files; `Some(None)` if it has no time, as a directory.
+    ///
+    /// # Errors
+    /// Those of fetching it.
+    pub async fn time_of(
+        &self,
+        name: &str,
+        to: Destination<'_>,
+    ) -> Result<Option<Option<u64>>, Error> {
+        let Some(context) = self.named.get(name) else {
+            return Ok(None);
+        };
+        match &context.origin {
+            Origin::Place(place) => named::time(place, &self.fetcher, to).await.map(Some),
+            _ => Ok(Some(None)),
+        }
+    }
+
+    /// The time of what a step adds from elsewhere, as [`Contexts::time_of`]; none of what is not
+    /// from elsewhere.
+    ///
+    /// # Errors
+    /// Those of fetching it.
+    pub async fn time_of_item(
+        &self,
+        item: &Item,
+        to: Destination<'_>,
+    ) -> Result<Option<u64>, Error> {
+        match item {
+            Item::Http { url, checksum, .. } => {
+                let download = self.fetcher.http(to, url, checksum.as_ref()).await?;
+                let time = download.last_modified;
+                Ok(time.and_then(|time| u64::try_from(time.seconds).ok()))
+            }
+            Item::Git { source, .. } => Ok(Some(self.fetcher.git(to, source).await?.time)),
+            Item::Path(_) | Item::Inline { .. } => Ok(None),
+        }
     }
 
     /// The files of a context of which a step reads the paths `wanted`. A context that is no tree

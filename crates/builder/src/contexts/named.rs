@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use firebuild_core::Reference;
+use firebuild_core::tree::Timestamp;
 use firebuild_plan::lower::NamedContext;
 use firebuild_store::Store;
 
@@ -71,6 +72,29 @@ pub(super) fn contexts(
         contexts.insert(name.clone(), origin.into());
     }
     Ok(contexts)
+}
+
+/// The time of a named context from elsewhere, in seconds since 1970.
+pub(super) async fn time(
+    place: &Place,
+    fetcher: &Fetcher,
+    to: Destination<'_>,
+) -> Result<Option<u64>, Error> {
+    let seconds = |time: Timestamp| u64::try_from(time.seconds).ok();
+    match place {
+        Place::Git { source, .. } => Ok(Some(fetcher.git(to, source).await?.time)),
+        Place::Http(url) => {
+            let download = fetcher.http(to, url, None).await?;
+            if let Some(time) = download.last_modified.and_then(seconds) {
+                return Ok(Some(time));
+            }
+            let (threads, blob) = (fetcher.threads(), &download.blob.digest);
+            let name = format!("`{}`", shown(url));
+            let archive = archive_of(threads, to.lease, blob, &name).await?;
+            Ok(archive.and_then(|(_, newest)| newest.and_then(seconds)))
+        }
+        Place::Directory(_) | Place::StandardInput => Ok(None),
+    }
 }
 
 /// The files of a named context from elsewhere.

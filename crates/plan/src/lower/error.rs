@@ -65,7 +65,9 @@ pub enum LowerErrorKind {
         problem: String,
     },
     /// `SOURCE_DATE_EPOCH` is no time.
-    #[error("`SOURCE_DATE_EPOCH` is `{0}`: not a number of seconds since 1970")]
+    #[error(
+        "`SOURCE_DATE_EPOCH` is `{0}`: not a number of seconds since 1970, `context`, a named context, or a stage from scratch that does nothing but ADD one address"
+    )]
     Epoch(String),
 }
 

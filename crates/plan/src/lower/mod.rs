@@ -5,6 +5,7 @@
 //! image: so lowering asks for the configurations of base images, and for nothing else.
 
 mod configure;
+mod epoch;
 mod error;
 mod history;
 mod outline;
@@ -23,6 +24,7 @@ use firebuild_dockerfile::{
     Dockerfile, Expander, Instruction, InstructionKind, Span, parse_trigger,
 };
 
+pub use epoch::{CONTEXT, Epoch, wanted_time};
 pub use error::{LowerError, LowerErrorKind};
 pub use outline::{Outline, OutlinedStage, outline};
 pub use proxy::proxies;
@@ -59,11 +61,12 @@ pub struct Options {
     pub contexts: BTreeMap<String, NamedContext>,
     /// Labels for the image, over those that the file sets.
     pub labels: BTreeMap<String, String>,
-    /// The time that everything made is said to be of, in seconds since 1970. What the build
-    /// argument `SOURCE_DATE_EPOCH` says if none.
-    pub epoch: Option<u64>,
-    /// The time of the build context, if it has one: what `SOURCE_DATE_EPOCH=context` means.
-    pub context_epoch: Option<u64>,
+    /// The time that everything made is said to be of. What the build argument
+    /// `SOURCE_DATE_EPOCH` says if none.
+    pub epoch: Option<Epoch>,
+    /// The times of what an [`Epoch`] may name, in seconds since 1970; none of what has no time, and
+    /// then the present is meant. The build context is [`CONTEXT`].
+    pub times: BTreeMap<String, Option<u64>>,
 }
 
 impl Options {
@@ -77,7 +80,7 @@ impl Options {
             contexts: BTreeMap::new(),
             labels: BTreeMap::new(),
             epoch: None,
-            context_epoch: None,
+            times: BTreeMap::new(),
         }
     }
 }
@@ -124,7 +127,7 @@ pub fn lower(
             .unwrap_or_default()
             .to_owned(),
     };
-    let epoch = epoch(options, &global, dockerfile)?;
+    let epoch = epoch::seconds(options, &global, dockerfile)?;
     let file = File {
         stages: &stages,
         expander: &expander,
@@ -306,23 +309,6 @@ pub(crate) fn last_name(dockerfile: &Dockerfile) -> Option<&str> {
         InstructionKind::From(from) => Some(from.name.as_ref().map(|name| name.text.as_str())),
         _ => None,
     })?
-}
-
-fn epoch(
-    options: &Options,
-    global: &Scope,
-    dockerfile: &Dockerfile,
-) -> Result<Option<u64>, LowerError> {
-    match (options.epoch, global.given("SOURCE_DATE_EPOCH")) {
-        (Some(epoch), _) => Ok(Some(epoch)),
-        (None, None) => Ok(None),
-        (None, Some("context")) => Ok(options.context_epoch),
-        (None, Some(text)) => text.parse().map(Some).map_err(|_| {
-            let place = dockerfile.instructions.first().map(|first| first.span);
-            let kind = LowerErrorKind::Epoch(text.to_owned());
-            LowerError::new(place.unwrap_or_default(), kind)
-        }),
-    }
 }
 
 /// The stages and images that a plan's operations refer to.

@@ -87,14 +87,14 @@ impl Peers {
                 "`umoci unpack` and `mke2fs -d`",
                 format!(
                     "umoci raw unpack --image {layout}:gzip tree >/dev/null 2>&1
-                     mke2fs -q -t ext4 -d tree image {size}"
+                     mke2fs -q -t ext4 -i 4096 -d tree image {size}"
                 ),
             ),
             (
                 "`tar -x` and `mke2fs -d`",
                 format!(
                     "mkdir tree; for l in {list}; do tar -xpf $l -C tree; done
-                     mke2fs -q -t ext4 -d tree image {size}"
+                     mke2fs -q -t ext4 -i 4096 -d tree image {size}"
                 ),
             ),
             (
@@ -109,7 +109,7 @@ impl Peers {
             scripts.push((
                 "`mke2fs -d image.tar`",
                 format!(
-                    "igzip -dc {layer} > image.tar; {mke2fs} -q -t ext4 -d image.tar image {size}"
+                    "igzip -dc {layer} > image.tar; {mke2fs} -q -t ext4 -i 4096 -d image.tar image {size}"
                 ),
             ));
         }

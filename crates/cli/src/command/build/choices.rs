@@ -26,10 +26,10 @@ pub(crate) struct Choices {
     /// What the image is for; only the host's own architecture can be built so far
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<String>,
-    /// Say that everything made is of this time, in seconds since 1970, so that the same inputs
-    /// give the same image
-    #[arg(long, env = "SOURCE_DATE_EPOCH", value_name = "SECONDS")]
-    source_date_epoch: Option<Epoch>,
+    /// Say that everything made is of this time, so that the same inputs give the same image: seconds
+    /// since 1970, `context`, a named context, or a stage that does nothing but ADD one address
+    #[arg(long, env = "SOURCE_DATE_EPOCH", value_name = "SECONDS|NAME")]
+    source_date_epoch: Option<lower::Epoch>,
 }
 
 /// `NAME=VALUE`
@@ -45,27 +45,6 @@ impl FromStr for Assignment {
             // Docker takes a name alone, too.
             None if !text.is_empty() => Ok(Self(text.to_owned(), String::new())),
             _ => Err("a label has the form NAME=VALUE"),
-        }
-    }
-}
-
-/// A time, or that of the context.
-#[derive(Debug, Clone, Copy)]
-enum Epoch {
-    Seconds(u64),
-    Context,
-}
-
-impl FromStr for Epoch {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "context" => Ok(Self::Context),
-            _ => text
-                .parse()
-                .map(Self::Seconds)
-                .map_err(|_| "a number of seconds since 1970, or `context`, is needed"),
         }
     }
 }
@@ -104,7 +83,7 @@ impl Choices {
     pub(super) fn lowering(
         &self,
         contexts: BTreeMap<String, lower::NamedContext>,
-        context_epoch: Option<u64>,
+        context_time: Option<u64>,
     ) -> anyhow::Result<lower::Options> {
         let labels = self.labels.iter().cloned();
         Ok(lower::Options {
@@ -115,12 +94,10 @@ impl Choices {
             labels: labels
                 .map(|Assignment(name, value)| (name, value))
                 .collect(),
-            epoch: match self.source_date_epoch {
-                Some(Epoch::Seconds(epoch)) => Some(epoch),
-                Some(Epoch::Context) => context_epoch,
-                None => None,
-            },
-            context_epoch,
+            // An empty variable is none.
+            epoch: (self.source_date_epoch.clone())
+                .filter(|epoch| *epoch != lower::Epoch::Of(String::new())),
+            times: [(lower::CONTEXT.to_owned(), context_time)].into(),
         })
     }
 

@@ -6,6 +6,7 @@ mod caches;
 mod choices;
 mod context;
 mod debug;
+mod epoch;
 mod from_image;
 mod provenance;
 mod sensitive;
@@ -184,7 +185,8 @@ impl ImageBuild {
                 self.print(&outline, &outline.stages)
             }
             Some(Printed::Plan) => {
-                let (store, options) = (global.store()?, self.lowering(global, &opened)?);
+                let store = global.store()?;
+                let options = self.dated(global, &store, &opened, &dockerfile)?;
                 let plan = lower(&dockerfile, &options, &OrNothing(StoreBases(&store)));
                 let mut plan = plan.map_err(|error| picture.of_lowering(error))?;
                 self.from_image.as_root(&mut plan);
@@ -208,6 +210,20 @@ impl ImageBuild {
         self.choices.lowering(named, opened.epoch)
     }
 
+    /// The same, with the time that was asked for, whatever has it.
+    fn dated(
+        &self,
+        global: &Global,
+        store: &Store,
+        opened: &Opened,
+        dockerfile: &Dockerfile,
+    ) -> anyhow::Result<lower::Options> {
+        let mut options = self.lowering(global, opened)?;
+        let shown = progress::OnDemand::new(self.progress, Instant::now());
+        epoch::find(store, dockerfile, &opened.contexts, &shown, &mut options)?;
+        Ok(options)
+    }
+
     /// Checks the file, with what is here of its base images.
     fn check(
         &self,
@@ -223,7 +239,8 @@ impl ImageBuild {
                 return check::print(None, failure, picture, self.format);
             }
         };
-        let options = self.lowering(global, opened)?;
+        let mut options = self.lowering(global, opened)?;
+        epoch::overlook(&dockerfile, &mut options);
         let store = global.store().ok();
         let bases = Known(store.as_ref().map(StoreBases));
         let report = firebuild_plan::check::check(
@@ -263,7 +280,8 @@ impl ImageBuild {
         picture: &Picture<'_>,
         began: Instant,
     ) -> anyhow::Result<()> {
-        let (store, options) = (global.store()?, self.lowering(global, opened)?);
+        let store = global.store()?;
+        let options = self.dated(global, &store, opened, dockerfile)?;
         let bases = Pulling::new(&store, &self.pull, self.sensitive.trust()?);
         let mut plan =
             lower(dockerfile, &options, &bases).map_err(|error| picture.of_lowering(error))?;

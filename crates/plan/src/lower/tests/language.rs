@@ -351,7 +351,7 @@ fn named_contexts_take_the_place_of_stages_and_images() {
 fn labels_and_the_time_are_the_plans() {
     let epoch = |given: &[(&str, &str)], text: &str| {
         let mut options = options(None, given);
-        options.context_epoch = Some(7);
+        options.times = [("context".to_owned(), Some(7)), ("none".to_owned(), None)].into();
         lowered(text, &options)
             .map(|plan| plan.epoch)
             .map_err(|error| error.to_string())
@@ -373,7 +373,7 @@ fn labels_and_the_time_are_the_plans() {
             .contains("-1x")
     );
     let mut options = options(None, &[]);
-    options.epoch = Some(1);
+    options.epoch = Some(Epoch::Seconds(1));
     options.labels = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
     let plan = lowered(plain, &options).unwrap();
     assert_eq!((plan.epoch, plan.labels), (Some(1), options.labels));
