@@ -11,7 +11,7 @@ use firebuild_store::Store;
 use serde::Serialize;
 
 pub(crate) use history::History;
-pub(super) use prune::report;
+pub(super) use prune::{PruneArguments, report};
 
 use super::{Format, Global};
 use crate::error::hinted;

@@ -9,12 +9,19 @@ use crate::terminal;
 
 #[derive(Debug, Args)]
 pub(crate) struct Prune {
+    #[command(flatten)]
+    choices: PruneArguments,
+}
+
+/// What every kind of pruning asks.
+#[derive(Debug, Args)]
+pub(crate) struct PruneArguments {
     /// Also images with a name, unless a microVM runs from them
     #[arg(long, short)]
-    all: bool,
+    pub(crate) all: bool,
     /// Only say what would go
     #[arg(long)]
-    dry_run: bool,
+    pub(crate) dry_run: bool,
     /// Without effect: nothing is asked, as Docker does without `--force`
     #[arg(long, short, hide = true)]
     force: bool,
@@ -22,11 +29,7 @@ pub(crate) struct Prune {
 
 impl Prune {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<()> {
-        let Self {
-            all,
-            dry_run,
-            force: _,
-        } = self;
+        let PruneArguments { all, dry_run, .. } = self.choices;
         let pruned = care::prune_images(&global.store()?, all, dry_run)?;
         report(pruned, dry_run)
     }

@@ -10,24 +10,13 @@ use crate::terminal;
 
 #[derive(Debug, Args)]
 pub(crate) struct Prune {
-    /// Also images with a name, unless a microVM runs from them
-    #[arg(long, short)]
-    all: bool,
-    /// Only say what would go
-    #[arg(long)]
-    dry_run: bool,
-    /// Without effect: nothing is asked, as Docker does without `--force`
-    #[arg(long, short, hide = true)]
-    force: bool,
+    #[command(flatten)]
+    choices: image::PruneArguments,
 }
 
 impl Prune {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<()> {
-        let Self {
-            all,
-            dry_run,
-            force: _,
-        } = self;
+        let image::PruneArguments { all, dry_run, .. } = self.choices;
         let host = host(global)?;
         let machines = if dry_run {
             let mut ended = client::list(&host)?;
