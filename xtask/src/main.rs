@@ -38,7 +38,10 @@ enum Task {
     /// Every test: units, real microVMs, generated code
     Test,
     /// What is promised, measured; the figures go to docs/benchmarks.md
-    Bench,
+    Bench {
+        /// Only these parts; nothing is written then
+        parts: Vec<String>,
+    },
     /// Hostile input for the language: fifteen minutes for each target
     Fuzz {
         /// How long each target is run
@@ -66,7 +69,7 @@ fn main() -> anyhow::Result<()> {
         Task::Demo => demo::run(&root),
         Task::Examples { names } => examples::run(&root, &names),
         Task::Test => suites::test(),
-        Task::Bench => bench::run(&root),
+        Task::Bench { parts } => bench::run(&root, &parts),
         Task::Fuzz { seconds, target } => fuzz::run(&root, seconds, target.as_deref()),
         Task::Lint => suites::lint(),
         Task::Generate { check } => generate(&root, check),

@@ -17,6 +17,8 @@ mod vm;
 
 use std::path::Path;
 
+use anyhow::ensure;
+
 use crate::{packages, shell};
 use host::Host;
 use report::Row;
@@ -24,14 +26,30 @@ use report::Row;
 const BASE: &str = "debian:bookworm-slim";
 const KERNEL: &str = "debian:bookworm";
 
-/// Prepares what is needed, measures every row, and prints and writes the table.
-pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
+/// Prepares what is needed, measures every row, and prints the table. It is written to the file when
+/// every part was measured; `parts` are words of [`MEASUREMENTS`], all if there are none.
+///
+/// # Errors
+///
+/// Names of parts that there are not, and whatever goes wrong in a measurement.
+pub(crate) fn run(root: &Path, parts: &[String]) -> anyhow::Result<()> {
+    for part in parts {
+        let known = MEASUREMENTS.map(|(name, _, _)| name);
+        ensure!(
+            known.contains(&part.as_str()),
+            "there is no part `{part}`: there are {}",
+            known.join(", ")
+        );
+    }
     packages::install(&packages::DEMO)?;
     packages::install(&packages::TEST)?;
     shell::cargo(&["build", "--release", "--package", "firebuild"])?;
     let host = Host::prepare(root)?;
     let mut rows: Vec<Row> = Vec::new();
-    for (what, measure) in MEASUREMENTS {
+    for (name, what, measure) in MEASUREMENTS {
+        if !parts.is_empty() && !parts.iter().any(|part| part == name) {
+            continue;
+        }
         shell::say(&format!("measuring {what}"));
         let measured = measure(&host)?;
         // What comes later may fail.
@@ -40,26 +58,36 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     }
     host.clean()?;
     let table = report::table(&rows);
+    if !parts.is_empty() {
+        return Ok(());
+    }
     shell::say(&table);
     report::update(root, &table)
 }
 
-type Measurement = (&'static str, fn(&Host) -> anyhow::Result<Vec<Row>>);
+/// The word for it on the command line, what it is, and how it is done.
+type Measurement = (
+    &'static str,
+    &'static str,
+    fn(&Host) -> anyhow::Result<Vec<Row>>,
+);
 
 const MEASUREMENTS: [Measurement; 9] = [
     (
+        "supervisor",
         "a running VM's disk and its supervisor's memory",
         vm::measure,
     ),
-    ("the start of a VM", boot::measure),
-    ("a build with everything cached", build::cached),
+    ("boot", "the start of a VM", boot::measure),
+    ("cached", "a build with everything cached", build::cached),
     (
+        "context",
         "the same in a large context",
         build::cached_in_large_context,
     ),
-    ("a build of copies", build::copies),
-    ("a build that runs", build::runs),
-    ("a build of two stages", build::stages),
-    ("a root file system", disk::measure),
-    ("images that come compressed", convert::measure),
+    ("copies", "a build of copies", build::copies),
+    ("runs", "a build that runs", build::runs),
+    ("stages", "a build of two stages", build::stages),
+    ("disk", "a root file system", disk::measure),
+    ("convert", "images that come compressed", convert::measure),
 ];
