@@ -134,7 +134,7 @@ fn unpacked(data: &[u8], index: Option<&LayerIndex>) {
     };
     let arriving = Arriving {
         name: "the layer".to_owned(),
-        bytes: Box::new(data),
+        open: Box::new(move || Ok(Box::new(data))),
         blob: None,
         diff_id: None,
         trusted: false,

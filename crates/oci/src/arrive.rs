@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Write as _};
+use std::hash::Hash;
 use std::ops::Range;
 
 use firebuild_core::tree::Tree;
@@ -16,17 +16,9 @@ use firebuild_store::{Blob, LayerRecord, Lease, PlacedLayer, StagedBlob, Store, 
 
 use crate::error::{Error, Result};
 use crate::image::{name, parse_config};
+use crate::origin::Kept;
 use crate::unpack::unpack;
-use crate::{Arriving, Image, ImportLimits, LayerIndex, Room, Unpacked, apply, kept_layer};
-
-/// Where an image comes from.
-pub trait Origin: Sync {
-    /// The bytes of a layer that the image's manifest lists. They need not have been verified.
-    ///
-    /// # Errors
-    /// Why there is no such layer, or not one of that length.
-    fn layer(&self, layer: &Descriptor) -> Result<Box<dyn Read + Send + '_>>;
-}
+use crate::{Arriving, Image, ImportLimits, LayerIndex, Origin, Room, Unpacked, apply, kept_layer};
 
 /// The documents of an image, verified.
 #[derive(Debug, Clone)]
@@ -42,16 +34,47 @@ pub struct Documents {
 /// What a root file system is made of.
 #[derive(Debug, Default)]
 pub struct Merged {
-    /// The files. The bytes of those of layer `n` have the source `n`.
+    /// The files.
     pub tree: Tree,
-    /// By layer: the blocks of the image that are that source.
+    /// By the number of the source in which files say that their bytes are: the blocks of the image
+    /// that are that source. A layer that is there several times is one source.
     pub blocks: Vec<Vec<Range<u64>>>,
 }
 
-impl Merged {
-    fn add(&mut self, index: LayerIndex, blocks: Vec<Range<u64>>) -> Result<()> {
-        self.blocks.push(blocks);
-        apply(&mut self.tree, index)
+/// Several layers, of which some may be the same.
+struct Distinct {
+    /// Where each of them is first.
+    firsts: Vec<usize>,
+    /// For each place, which of them is there.
+    order: Vec<usize>,
+}
+
+impl Distinct {
+    fn of<T: Eq + Hash>(layers: impl IntoIterator<Item = T>) -> Self {
+        let mut known = HashMap::new();
+        let (mut firsts, mut order) = (Vec::new(), Vec::new());
+        for (place, layer) in layers.into_iter().enumerate() {
+            let number = *known.entry(layer).or_insert_with(|| {
+                firsts.push(place);
+                firsts.len() - 1
+            });
+            order.push(number);
+        }
+        Self { firsts, order }
+    }
+
+    /// Lays the layers on each other, given what each of them holds.
+    fn merge(&self, mut indexes: Vec<LayerIndex>) -> Result<Tree> {
+        let mut tree = Tree::default();
+        for (place, number) in self.order.iter().enumerate() {
+            let index = if self.order[place + 1..].contains(number) {
+                indexes[*number].clone()
+            } else {
+                std::mem::take(&mut indexes[*number])
+            };
+            apply(&mut tree, index)?;
+        }
+        Ok(tree)
     }
 }
 
@@ -65,15 +88,18 @@ pub fn unpack_kept<'a>(
     room: &mut dyn Room,
     output: &File,
 ) -> Result<Merged> {
-    let layers = diff_ids
-        .into_iter()
-        .map(|diff_id| kept_layer(store, diff_id));
+    let diff_ids: Vec<&Digest> = diff_ids.into_iter().collect();
+    let distinct = Distinct::of(&diff_ids);
+    let firsts = distinct.firsts.iter();
+    let layers = firsts.map(|place| kept_layer(store, diff_ids[*place]));
     let layers = layers.collect::<Result<Vec<_>>>()?;
-    let mut merged = Merged::default();
-    for unpacked in unpack(layers, room, output, &ImportLimits::default())? {
-        merged.add(unpacked.index, unpacked.blocks)?;
-    }
-    Ok(merged)
+    let unpacked = unpack(layers, room, output, &ImportLimits::default())?;
+    let (indexes, blocks) = unpacked
+        .into_iter()
+        .map(|unpacked| (unpacked.index, unpacked.blocks))
+        .unzip();
+    let tree = distinct.merge(indexes)?;
+    Ok(Merged { tree, blocks })
 }
 
 /// Unpacks layers to room of an image that is being made.
@@ -123,7 +149,7 @@ pub fn take_in(
         intake.fill(&mut Endless(0), scratch.file())?;
     }
     let arrived = std::mem::take(&mut intake.arrived);
-    keep(&lease, arrived, &manifest, &rootfs)?;
+    keep(&lease, arrived, &rootfs)?;
     write(&lease, documents, manifest, config, references)
 }
 
@@ -179,6 +205,7 @@ struct Intake<'a> {
 
 /// A layer that has been unpacked.
 struct Arrived {
+    descriptor: Descriptor,
     diff_id: Digest,
     size: u64,
     /// Its bytes, unless the store has them.
@@ -209,23 +236,19 @@ impl Intake<'_> {
     }
 
     fn fill(&mut self, room: &mut dyn Room, output: &File) -> Result<Merged> {
-        let store = self.lease.store();
-        let mut files = HashMap::new();
-        for (number, (layer, diff_id)) in self.manifest.layers.iter().zip(self.diff_ids).enumerate()
-        {
-            if !self.has(layer, diff_id)? {
-                files.insert(number, store.temporary_file()?);
-            }
-        }
-        let layers = self.manifest.layers.iter().zip(self.diff_ids).enumerate();
-        let layers = layers.map(|(number, (layer, diff_id))| match files.get(&number) {
-            Some(file) => self.coming(layer, diff_id, file),
-            None => kept_layer(store, diff_id),
-        });
+        let listed: Vec<_> = self.manifest.layers.iter().zip(self.diff_ids).collect();
+        let same =
+            |(layer, diff_id): &(&Descriptor, &Digest)| (layer.digest, layer.size, **diff_id);
+        let distinct = Distinct::of(listed.iter().map(same));
+        let files: Vec<Kept> = distinct.firsts.iter().map(|_| Kept::default()).collect();
+        let wanted = distinct.firsts.iter().map(|place| listed[*place]);
+        let layers = wanted.clone().zip(&files);
+        let layers = layers.map(|((layer, diff_id), file)| self.arriving(layer, diff_id, file));
         let layers = layers.collect::<Result<Vec<_>>>()?;
         let unpacked = unpack(layers, room, output, &ImportLimits::default())?;
+        let mut indexes = Vec::new();
         let mut merged = Merged::default();
-        for (number, unpacked) in unpacked.into_iter().enumerate() {
+        for ((unpacked, file), (descriptor, _)) in unpacked.into_iter().zip(files).zip(wanted) {
             let Unpacked {
                 blob,
                 layer,
@@ -233,32 +256,37 @@ impl Intake<'_> {
                 blocks,
                 headers,
             } = unpacked;
-            merged.add(index, blocks.clone())?;
+            indexes.push(index);
+            merged.blocks.push(blocks.clone());
+            let file = file.into_file()?.map(|file| (file, blob));
             self.arrived.push(Arrived {
+                descriptor: descriptor.clone(),
                 diff_id: layer.digest,
                 size: layer.size,
-                file: files.remove(&number).map(|file| (file, blob)),
+                file,
                 blocks,
                 headers,
             });
         }
+        merged.tree = distinct.merge(indexes)?;
         Ok(merged)
     }
 
-    /// A layer that the store lacks, which is written to a file of the store as it comes.
-    fn coming<'f>(
+    /// A layer as the store has it, or one that it lacks, whose bytes are then in `file` when they
+    /// have come.
+    fn arriving<'f>(
         &'f self,
-        layer: &Descriptor,
+        layer: &'f Descriptor,
         diff_id: &Digest,
-        file: &'f TemporaryFile,
+        file: &'f Kept,
     ) -> Result<Arriving<'f>> {
+        let store = self.lease.store();
+        if self.has(layer, diff_id)? {
+            return kept_layer(store, diff_id);
+        }
         Ok(Arriving {
             name: format!("layer `{}`", layer.digest),
-            bytes: Box::new(Copied {
-                input: self.origin.layer(layer)?,
-                output: file.file(),
-                store: self.lease.store(),
-            }),
+            open: Box::new(move || file.open(store, self.origin, layer)),
             blob: Some(Blob {
                 digest: layer.digest,
                 size: layer.size,
@@ -269,35 +297,19 @@ impl Intake<'_> {
     }
 }
 
-/// Keeps what is read.
-struct Copied<'f> {
-    input: Box<dyn Read + Send + 'f>,
-    output: &'f File,
-    store: &'f Store,
-}
-
-impl Read for Copied<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.input.read(buffer)?;
-        let written = self.output.write_all(&buffer[..read]);
-        written.map_err(|error| self.store.write_error(error, "write a layer"))?;
-        Ok(read)
-    }
-}
-
 /// Gives the layers their names, and keeps what is known of them.
-fn keep(lease: &Lease, arrived: Vec<Arrived>, manifest: &Manifest, rootfs: &Digest) -> Result<()> {
+fn keep(lease: &Lease, arrived: Vec<Arrived>, rootfs: &Digest) -> Result<()> {
     let store = lease.store();
-    for (arrived, descriptor) in arrived.into_iter().zip(&manifest.layers) {
+    for arrived in arrived {
         if let Some((file, blob)) = arrived.file {
             lease.stage(file, blob).and_then(StagedBlob::commit)?;
         }
-        if descriptor.digest == arrived.diff_id {
+        if arrived.descriptor.digest == arrived.diff_id {
             continue;
         }
         let record = LayerRecord {
             size: arrived.size,
-            blob: descriptor.clone(),
+            blob: arrived.descriptor,
             placed: Some(PlacedLayer {
                 rootfs: *rootfs,
                 blocks: arrived.blocks,

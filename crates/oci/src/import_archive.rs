@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::image::parse_config;
 use crate::import_dir::Layout;
 use crate::members::{Archive, Members};
-use crate::{Destination, Documents, Image, ImportLimits, Origin, take_in};
+use crate::{Destination, Documents, Image, ImportLimits, Origin, OriginLayer, take_in};
 
 /// The file of `docker save` that tells what is in it.
 const MANIFEST: &str = "manifest.json";
@@ -230,8 +230,11 @@ impl io::Write for Hashed {
 }
 
 impl Origin for Saved<'_> {
-    fn layer(&self, layer: &Descriptor) -> Result<Box<dyn Read + Send + '_>> {
+    fn layer(&self, layer: &Descriptor) -> Result<OriginLayer<'_>> {
         let file = self.layers.get(&layer.digest).map_or("", String::as_str);
-        Ok(self.open(file)?.bytes)
+        Ok(OriginLayer {
+            bytes: self.open(file)?.bytes,
+            download: None,
+        })
     }
 }

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
 use crate::members::{Directory, Members};
-use crate::{Destination, Documents, Image, ImportLimits, Origin, take_in};
+use crate::{Destination, Documents, Image, ImportLimits, Origin, OriginLayer, take_in};
 
 /// The file that tells what is in a layout.
 const INDEX: &str = "index.json";
@@ -192,7 +192,7 @@ fn blob_name(digest: &Digest) -> String {
 }
 
 impl Origin for Layout<'_> {
-    fn layer(&self, layer: &Descriptor) -> Result<Box<dyn Read + Send + '_>> {
+    fn layer(&self, layer: &Descriptor) -> Result<OriginLayer<'_>> {
         let what = format!("layer `{}`", layer.digest);
         let fail = |error| Error::io(error, || format!("read {what}"));
         let member = self.members.open(&blob_name(&layer.digest));
@@ -200,7 +200,10 @@ impl Origin for Layout<'_> {
         if member.length != layer.size {
             return Err(wrong_size(&what, member.length, layer.size));
         }
-        Ok(member.bytes)
+        Ok(OriginLayer {
+            bytes: member.bytes,
+            download: None,
+        })
     }
 }
 

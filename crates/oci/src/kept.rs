@@ -17,19 +17,18 @@ use crate::{Arriving, LayerIndex, Sources};
 ///
 /// # Errors
 /// [`Error::Store`] if it has none.
-pub fn kept_layer(store: &Store, diff_id: &Digest) -> Result<Arriving<'static>> {
-    let (file, blob) = match store.layers().get(diff_id)? {
-        Some(record) => (store.blob(&record.blob.digest)?, record.blob()),
-        None => {
-            let file = store.blob(diff_id)?;
-            let size = length(&file, diff_id)?;
-            let digest = *diff_id;
-            (file, Blob { digest, size })
-        }
+pub fn kept_layer<'a>(store: &Store, diff_id: &Digest) -> Result<Arriving<'a>> {
+    let blob = match store.layers().get(diff_id)? {
+        Some(record) => record.blob(),
+        None => Blob {
+            digest: *diff_id,
+            size: length(&store.blob(diff_id)?, diff_id)?,
+        },
     };
+    let store = store.clone();
     Ok(Arriving {
         name: format!("layer `{diff_id}`"),
-        bytes: Box::new(file),
+        open: Box::new(move || Ok(Box::new(store.blob(&blob.digest)?))),
         blob: Some(blob),
         diff_id: Some(*diff_id),
         // It got its name when it was found to be what it is.

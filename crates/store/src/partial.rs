@@ -1,8 +1,8 @@
 //! Downloads of blobs that are not whole yet, in `partial`, by the digest that they will have.
 //!
 //! They outlive who made them: a download that broke off goes on where it was, also days later.
-//! Whoever holds a [`Partial`] is the only one who writes it. One that nobody has gone on with for
-//! a week is removed by [`Store::collect`].
+//! Whoever holds a [`Partial`] is the only one who writes it. A whole one becomes the blob by getting
+//! its name. One that nobody has gone on with for a week is removed by [`Store::collect`].
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use firebuild_core::Digest;
 use crate::Store;
 use crate::error::{Doing, Result};
 use crate::lock::{Lock, Mode};
-use crate::temporary::remove;
+use crate::temporary::{TemporaryFile, remove};
 
 /// Where they are.
 pub(crate) const DIRECTORY: &str = "partial";
@@ -82,7 +82,16 @@ impl Partial {
         self.lock.file()
     }
 
-    /// Removes it: the blob is whole, or was another one.
+    /// The blob, which is whole and was found to be the right one. If it is then not given its name,
+    /// it goes.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io).
+    pub fn into_whole(self) -> Result<TemporaryFile> {
+        Ok(TemporaryFile::at(self.lock.hand_over()?, self.path))
+    }
+
+    /// Removes it: the blob was another one.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io).

@@ -1,7 +1,7 @@
 //! Files and directories that are being made.
 //!
-//! Each lies in `tmp` and is locked by its maker for as long as it is open; one that nobody has
-//! locked is a dead process's. Making one and locking it happens under a shared lock that
+//! Each lies in `tmp` (a download, in `partial`) and is locked by its maker for as long as it is open;
+//! one in `tmp` that nobody has locked is a dead process's. Making one and locking it happens under a shared lock that
 //! [`Store::sweep`] takes exclusively, so that none is swept before it is locked.
 
 use std::fs::File;
@@ -53,6 +53,13 @@ impl Drop for Name {
 }
 
 impl TemporaryFile {
+    /// A file that is somewhere else than in `tmp`, and locked.
+    pub(crate) fn at(file: File, path: PathBuf) -> Self {
+        let renamed = false;
+        let name = Name { path, renamed };
+        Self { file, name }
+    }
+
     /// The file, to write to.
     #[must_use]
     pub fn file(&self) -> &File {

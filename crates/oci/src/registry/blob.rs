@@ -54,16 +54,20 @@ impl Registry {
     /// A blob of a known size. Nothing is asked before the first [`BlobStream::next`].
     #[must_use]
     pub fn blob(&self, repository: &Repository, digest: Digest, size: u64) -> BlobStream {
-        self.blob_after(repository, (digest, size), Hasher::new(), 0)
+        let hasher = Some(Hasher::new());
+        BlobStream {
+            hasher,
+            ..self.blob_after(repository, (digest, size), 0)
+        }
     }
 
-    /// The rest of a blob, of which the first `count` bytes are here: `hasher` has seen them.
+    /// The rest of a blob, of which the first `count` bytes are here. Its length is verified; its
+    /// digest is not, because whoever has the beginning must read that as well for it.
     #[must_use]
     pub fn blob_after(
         &self,
         repository: &Repository,
         (digest, size): (Digest, u64),
-        hasher: Hasher,
         count: u64,
     ) -> BlobStream {
         BlobStream {
@@ -71,7 +75,7 @@ impl Registry {
             repository: repository.clone(),
             digest,
             size,
-            hasher,
+            hasher: None,
             count,
             skip: 0,
             source: None,
@@ -88,7 +92,8 @@ pub struct BlobStream {
     repository: Repository,
     digest: Digest,
     size: u64,
-    hasher: Hasher,
+    /// None if the digest is verified elsewhere.
+    hasher: Option<Hasher>,
     /// How many bytes are here.
     count: u64,
     /// How many of the bytes that come are here already.
@@ -110,7 +115,7 @@ struct Source {
 
 impl BlobStream {
     /// The next bytes. Only when there are no more, which is said once the digest of all of them
-    /// was found right, do they count. A transfer that breaks off is taken up again; after an
+    /// was found right (see [`Registry::blob_after`]), do they count. A transfer that breaks off is taken up again; after an
     /// error there is no more to come.
     ///
     /// # Errors
@@ -156,12 +161,12 @@ impl BlobStream {
     }
 
     fn verified(&self) -> Result<Option<Bytes>, RegistryError> {
-        match self.hasher.clone().finish() {
-            actual if actual == self.digest => Ok(None),
-            actual => Err(RegistryError::WrongDigest {
+        match self.hasher.clone().map(Hasher::finish) {
+            Some(actual) if actual != self.digest => Err(RegistryError::WrongDigest {
                 what: self.what(),
                 actual,
             }),
+            _ => Ok(None),
         }
     }
 
@@ -239,7 +244,9 @@ impl BlobStream {
         if after > self.size {
             return Err(self.wrong_size(after));
         }
-        self.hasher.update(&bytes);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&bytes);
+        }
         self.count = after;
         self.since_failure += bytes.len() as u64;
         Ok(Some(bytes))

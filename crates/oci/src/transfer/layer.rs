@@ -8,20 +8,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use firebuild_core::digest::Hasher;
 use firebuild_store::layout::Descriptor;
 use firebuild_store::{Partial, Store};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use crate::Origin;
 use crate::error::{Error, Result};
 use crate::registry::{BlobStream, Registry, RegistryError, Repository};
+use crate::{Origin, OriginLayer};
 
 /// Pieces that may wait for whoever unpacks them.
 const PIECES: usize = 16;
-/// Bytes that are read at once of what is here already.
-const READ: usize = 1 << 20;
 
 /// A repository as the origin of an image.
 pub(super) struct Downloads {
@@ -79,33 +76,39 @@ impl Downloads {
 }
 
 impl Origin for Downloads {
-    fn layer(&self, layer: &Descriptor) -> Result<Box<dyn Read + Send + '_>> {
-        let fail = |error| Error::io(error, || format!("read or write blob `{}`", layer.digest));
-        let partial = self.store.partial(&layer.digest)?;
-        let (mut hasher, mut known) = (Hasher::new(), 0);
-        if let Some(partial) = &partial {
-            (hasher, known) = hash(partial.file()).map_err(fail)?;
-            if known > layer.size {
-                partial.file().set_len(0).map_err(fail)?;
-                (hasher, known) = (Hasher::new(), 0);
-            }
-        }
+    fn layer(&self, layer: &Descriptor) -> Result<OriginLayer<'_>> {
+        let download = self.store.partial(&layer.digest)?.map(Arc::new);
+        let known = match &download {
+            Some(partial) => beginning(partial.file(), layer.size).map_err(|error| {
+                Error::io(error, || format!("read or write blob `{}`", layer.digest))
+            })?,
+            None => 0,
+        };
         self.outcome.resumed.fetch_or(known > 0, Ordering::Relaxed);
         let blob = (layer.digest, layer.size);
-        let stream = self
-            .registry
-            .blob_after(&self.repository, blob, hasher, known);
-        Ok(Box::new(Coming {
-            partial,
+        let stream = self.registry.blob_after(&self.repository, blob, known);
+        let coming = Coming {
+            partial: download.clone(),
             size: layer.size,
             known,
             at: 0,
             transfer: Transfer::Waiting(Box::new(stream)),
-            runtime: &self.runtime,
-            outcome: &self.outcome,
+            downloads: self,
             current: Bytes::new(),
-        }))
+        };
+        Ok(OriginLayer {
+            bytes: Box::new(coming),
+            download,
+        })
     }
+}
+
+/// How many of a blob's bytes a file has. What is longer than the blob is none of it.
+fn beginning(mut file: &File, size: u64) -> io::Result<u64> {
+    if file.metadata()?.len() > size {
+        file.set_len(0)?;
+    }
+    file.seek(SeekFrom::End(0))
 }
 
 /// Passes on what comes, as long as somebody takes it.
@@ -129,15 +132,14 @@ async fn receive(mut stream: BlobStream, sender: mpsc::Sender<Bytes>, outcome: A
 /// The bytes of a layer: first those that are here, then those that come, which are kept.
 struct Coming<'d> {
     /// None if somebody else brings the same layer: then nothing is kept.
-    partial: Option<Partial>,
+    partial: Option<Arc<Partial>>,
     size: u64,
     /// How many bytes were here.
     known: u64,
     /// How many bytes were given.
     at: u64,
     transfer: Transfer,
-    runtime: &'d Handle,
-    outcome: &'d Arc<Outcome>,
+    downloads: &'d Downloads,
     current: Bytes,
 }
 
@@ -178,8 +180,9 @@ impl Coming<'_> {
                 let (sender, pieces) = mpsc::channel(PIECES);
                 let waiting = std::mem::replace(&mut self.transfer, Transfer::Begun(pieces));
                 if let Transfer::Waiting(stream) = waiting {
-                    self.runtime
-                        .spawn(receive(*stream, sender, Arc::clone(self.outcome)));
+                    let outcome = Arc::clone(&self.downloads.outcome);
+                    let runtime = &self.downloads.runtime;
+                    runtime.spawn(receive(*stream, sender, outcome));
                 }
                 return self.next();
             }
@@ -192,25 +195,10 @@ impl Coming<'_> {
             };
         };
         if let Some(partial) = &self.partial {
-            let mut file = partial.file();
-            file.seek(SeekFrom::End(0))?;
-            file.write_all(&piece)?;
+            let written = partial.file().write_all(&piece);
+            let store = &self.downloads.store;
+            written.map_err(|error| store.write_error(error, "write a layer"))?;
         }
         Ok(piece)
-    }
-}
-
-fn hash(mut file: &File) -> io::Result<(Hasher, u64)> {
-    let (mut hasher, mut count) = (Hasher::new(), 0);
-    let mut buffer = vec![0; READ];
-    file.rewind()?;
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok((hasher, count)),
-            read => {
-                hasher.update(&buffer[..read]);
-                count += read as u64;
-            }
-        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -217,6 +218,38 @@ async fn a_layer_may_be_there_several_times() {
     let place = place(&image(&layers, "linux"));
     let pulled = place.pull().await.unwrap();
     assert_eq!(pulled.image.layers.len(), 20);
+    assert_eq!((place.count("partial"), place.count("tmp")), (0, 0));
+    // It came once: it and the configuration were asked for.
+    assert_eq!(pulled.fetched, pulled.image.layers[0].size);
+    let asked = place.server.asked();
+    let blobs = asked.iter().filter(|asked| asked.path.contains("/blobs/"));
+    assert_eq!(blobs.count(), 2);
+}
+
+#[tokio::test]
+async fn bytes_that_came_are_written_and_fetched_once() {
+    let layers = [3_000_000, 2_000_000].map(|size| archive("one", size));
+    let layers = layers.map(|layer| (gzip(&layer), Digest::of(&layer)));
+    let made = image(&layers, "linux");
+    let place = place(&made);
+    let digests = [0, 1].map(|layer| made.layers[layer].digest);
+    // Of one layer all is here, of the other the beginning.
+    let inodes = [(0, usize::MAX), (1, 1_500_000)].map(|(layer, size)| {
+        let partial = place.store.partial(&digests[layer]).unwrap().unwrap();
+        let bytes = &layers[layer].0;
+        let here = &bytes[..size.min(bytes.len())];
+        partial.file().write_all(here).unwrap();
+        partial.file().metadata().unwrap().ino()
+    });
+    let pulled = place.pull().await.unwrap();
+    assert_eq!(pulled.fetched, made.layers[1].size - 1_500_000);
+    assert_eq!(place.ranges(), ["bytes=1500000-"]);
+    // What was here became the blobs.
+    let blobs = digests.map(|digest| {
+        let path = place.store.blob_path(&digest);
+        fs_err::metadata(path).unwrap().ino()
+    });
+    assert_eq!(blobs, inodes);
     assert_eq!((place.count("partial"), place.count("tmp")), (0, 0));
 }
 

@@ -40,12 +40,16 @@ pub trait Room: Send {
     fn take(&mut self, most: u64) -> Option<Range<u64>>;
 }
 
+/// Opens a layer.
+pub type Open<'a> = Box<dyn FnOnce() -> Result<Box<dyn Read + Send + 'a>> + Send + 'a>;
+
 /// A layer that is to be unpacked.
 pub struct Arriving<'a> {
     /// What it is called in messages.
     pub name: String,
-    /// Its bytes, compressed by gzip, bzip2, zstd, xz or nothing.
-    pub bytes: Box<dyn Read + Send + 'a>,
+    /// Gives its bytes, compressed by gzip, bzip2, zstd, xz or nothing. Called when its turn has
+    /// come: of many layers only a few are open at a time.
+    pub open: Open<'a>,
     /// What those bytes must be, if it is known.
     pub blob: Option<Blob>,
     /// The digest that they must have uncompressed, if it is known.
@@ -190,7 +194,7 @@ impl<'w> Work<'w, '_> {
             };
             let layer = self.layer(
                 scope,
-                arriving.bytes,
+                (arriving.open)()?,
                 &expected,
                 (number, &mut placer),
                 &mut piece,

@@ -4,11 +4,14 @@ use std::fs::File;
 use std::io::{Cursor, Read, Write as _};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use firebuild_core::Digest;
 use firebuild_core::layer::{Entry, Item, LayerWriter, Limits};
 use firebuild_core::tree::Metadata;
-use firebuild_oci::{Arriving, Error, ImportLimits, LayerIndex, Room, Sources, Unpacked, unpack};
+use firebuild_oci::{
+    Arriving, Error, ImportLimits, LayerIndex, Open, Room, Sources, Unpacked, unpack,
+};
 use firebuild_store::Blob;
 use proptest::prelude::*;
 
@@ -54,10 +57,14 @@ fn blob(bytes: &[u8]) -> Blob {
     }
 }
 
+fn opening<'a>(bytes: impl Read + Send + 'a) -> Open<'a> {
+    Box::new(move || Ok(Box::new(bytes)))
+}
+
 fn arriving<'a>(name: &str, bytes: &'a [u8]) -> Arriving<'a> {
     Arriving {
         name: name.to_owned(),
-        bytes: Box::new(bytes),
+        open: opening(bytes),
         blob: Some(blob(bytes)),
         diff_id: None,
         trusted: false,
@@ -201,6 +208,45 @@ proptest! {
     }
 }
 
+/// A layer's bytes that count who is open.
+struct Counted<'a>(&'a [u8], &'a AtomicUsize);
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.1.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn of_many_layers_few_are_open() {
+    let (open, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (open, most) = (&open, &most);
+    let bytes = vec![0; 4 << 20];
+    let layers = (0..40).map(|_| {
+        let counted = || {
+            let before = open.fetch_add(1, Ordering::SeqCst);
+            most.fetch_max(before + 1, Ordering::SeqCst);
+            let counted = Counted(&bytes, open);
+            Ok(Box::new(counted) as Box<dyn Read + Send>)
+        };
+        Arriving {
+            open: Box::new(counted),
+            ..arriving("empty", &bytes)
+        }
+    });
+    let (unpacked, _) = run(layers.collect());
+    assert_eq!(unpacked.unwrap().len(), 40);
+    assert_eq!(open.load(Ordering::SeqCst), 0);
+    let most = most.load(Ordering::SeqCst);
+    assert!((1..=4).contains(&most), "{most}");
+}
+
 #[test]
 fn sparse_files_of_other_tools() {
     let directory = tempfile::tempdir().unwrap();
@@ -250,20 +296,20 @@ fn a_layer_that_is_not_what_it_should_be_is_refused() {
     let text = refused(|layer| layer.blob.as_mut().unwrap().size -= 1);
     assert!(text.contains("the layer has more than"), "{text}");
     // An endless one ends where it should have ended.
-    let text = refused(|layer| layer.bytes = Box::new(std::io::repeat(0)));
+    let text = refused(|layer| layer.open = opening(std::io::repeat(0)));
     assert!(text.contains("the layer has more than"), "{text}");
     let text = refused(|layer| {
         layer.blob = None;
-        layer.bytes = Box::new(std::io::repeat(0).take(1 << 30));
+        layer.open = opening(std::io::repeat(0).take(1 << 30));
     });
     assert!(text.contains("larger than the limit"), "{text}");
     // What is wrong with the bytes is of less interest than that they are the wrong ones.
     let cut = gzip(&layer(&[(9, 100_000)], 3));
     let half = cut[..cut.len() / 2].to_vec();
-    let text = refused(|layer| layer.bytes = Box::new(Cursor::new(half.clone())));
+    let text = refused(|layer| layer.open = opening(Cursor::new(half.clone())));
     assert!(text.contains("the layer has the digest"), "{text}");
     let text = refused(|layer| {
-        layer.bytes = Box::new(Cursor::new(half.clone()));
+        layer.open = opening(Cursor::new(half.clone()));
         layer.blob = None;
     });
     assert!(text.contains("the layer is not a valid layer"), "{text}");
@@ -310,7 +356,7 @@ fn a_reader_that_fails_is_named_and_ends_all() {
             Err(std::io::Error::other("the line is dead"))
         }
     }
-    let text = refused(|layer| layer.bytes = Box::new(Fails));
+    let text = refused(|layer| layer.open = opening(Fails));
     assert!(
         text.contains("read the layer") && text.contains("the line is dead"),
         "{text}"
