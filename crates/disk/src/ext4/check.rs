@@ -9,6 +9,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
+use firebuild_core::ByteSize;
+
 use super::checksum::Checksum;
 use super::geometry::{BLOCK, BLOCK_SIZE, BLOCKS_PER_GROUP, DESCRIPTOR_SIZE};
 use super::superblock::{OFFSET, SIZE};
@@ -44,14 +46,10 @@ pub fn check(image: &File, identity: &[u8]) -> io::Result<Option<Damage>> {
     if length < BLOCK {
         return Ok(Some(Damage::Length));
     }
-    let mut bytes = [0; SIZE];
-    image.read_exact_at(&mut bytes, OFFSET)?;
-    let superblock = Fields(&bytes);
-    let sound = superblock.u16(0x38) == 0xef53
-        && superblock.u32(0x3fc) == Checksum::START.over(&bytes[..0x3fc]).0;
-    if !sound {
+    let Some(bytes) = superblock(image)? else {
         return Ok(Some(Damage::Superblock));
-    }
+    };
+    let superblock = Fields(&bytes);
     let blocks = superblock.split32(0x04, 0x150);
     if blocks.checked_mul(BLOCK) != Some(length) {
         return Ok(Some(Damage::Length));
@@ -76,6 +74,29 @@ pub fn check(image: &File, identity: &[u8]) -> io::Result<Option<Damage>> {
         }
     }
     Ok(None)
+}
+
+/// How large the file system at the beginning of `image` says it is, if its superblock is sound.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn size_of(image: &File) -> io::Result<Option<ByteSize>> {
+    if image.metadata()?.len() < BLOCK {
+        return Ok(None);
+    }
+    let bytes = superblock(image)?;
+    let size = bytes.and_then(|bytes| Fields(&bytes).split32(0x04, 0x150).checked_mul(BLOCK));
+    Ok(size.map(ByteSize))
+}
+
+/// The superblock, if its checksum and what marks it as one are right.
+fn superblock(image: &File) -> io::Result<Option<[u8; SIZE]>> {
+    let mut bytes = [0; SIZE];
+    image.read_exact_at(&mut bytes, OFFSET)?;
+    let fields = Fields(&bytes);
+    let sound =
+        fields.u16(0x38) == 0xef53 && fields.u32(0x3fc) == Checksum::START.over(&bytes[..0x3fc]).0;
+    Ok(sound.then_some(bytes))
 }
 
 struct Groups<'a> {
@@ -146,8 +167,6 @@ impl Fields<'_> {
 
 #[cfg(test)]
 mod tests {
-    use firebuild_core::ByteSize;
-
     use super::super::write_empty;
     use super::*;
 
@@ -162,6 +181,7 @@ mod tests {
         };
         write_empty(&file, size, &options).unwrap();
         assert_eq!(check(&file, b"this").unwrap(), None);
+        assert_eq!(size_of(&file).unwrap(), Some(size));
         assert_eq!(check(&file, b"that").unwrap(), Some(Damage::Identity));
         let mut descriptor = [0; DESCRIPTOR_SIZE];
         file.read_exact_at(&mut descriptor, BLOCK).unwrap();

@@ -69,7 +69,7 @@ use firebuild_core::tree::Tree;
 use firebuild_core::{ByteSize, Digest};
 
 use crate::{ContentSource, Error, NoContent};
-pub use check::{Damage, check};
+pub use check::{Damage, check, size_of};
 pub use space::{Blocks, Room};
 
 use image::Image;
