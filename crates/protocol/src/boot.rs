@@ -1,11 +1,20 @@
-//! The kernel command line's part in the conversation: what a guest needs to reach its metadata.
+//! The kernel command line's part in the conversation: what a guest needs to reach its metadata, and
+//! what it has to know before it trusts anything else.
 //!
-//! `firebuild.ip=10.88.0.7/16`: everything else is in the metadata.
+//! * `firebuild.ip=10.88.0.7/16`
+//! * `firebuild.verity=ROOTHASH:SALT:BLOCKS`, see [`RootVerity`].
+//!
+//! Everything else is in the metadata.
 
 use std::fmt;
 use std::net::Ipv4Addr;
 
+use firebuild_core::Digest;
+use serde::{Deserialize, Serialize};
+
 const ADDRESS: &str = "firebuild.ip=";
+
+const VERITY: &str = "firebuild.verity=";
 
 /// The word that makes the agent tell on the console what it does, and when.
 pub const DEBUG: &str = "firebuild.debug";
@@ -52,6 +61,74 @@ impl fmt::Display for BootArguments {
     }
 }
 
+/// The root file system that a guest has to have: it uses no other.
+///
+/// It stands on the command line and not in the metadata, because that is fixed before the guest's first
+/// instruction, is what a measured boot measures, and comes over no network. Together with a drive it is
+/// all that dm-verity needs: the guest believes nothing that the drive says before it is verified, the
+/// tree's superblock included.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct RootVerity {
+    /// Stands for all bytes of the file system.
+    pub root_hash: Digest,
+    /// What every digest of the tree begins with.
+    pub salt: Digest,
+    /// Blocks of 4096 bytes that the file system has, 1 to 2^48. Behind them lie the superblock, and
+    /// then the tree.
+    pub data_blocks: u64,
+}
+
+/// A command line whose word about the root file system cannot be understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the kernel command line has not one `firebuild.verity=ROOTHASH:SALT:BLOCKS`")]
+pub struct RootVerityError;
+
+impl RootVerity {
+    const MOST_BLOCKS: u64 = 1 << 48;
+
+    /// Reads it from a kernel command line; none if there is no word about it.
+    ///
+    /// # Errors
+    /// [`RootVerityError`] if it is malformed or there are several: it is for refusing, so nothing is
+    /// guessed.
+    pub fn parse(command_line: &str) -> Result<Option<Self>, RootVerityError> {
+        let mut words = command_line
+            .split_ascii_whitespace()
+            .filter_map(|word| word.strip_prefix(VERITY));
+        match (words.next(), words.next()) {
+            (None, _) => Ok(None),
+            (Some(word), None) => Self::of_word(word).map(Some).ok_or(RootVerityError),
+            (Some(_), Some(_)) => Err(RootVerityError),
+        }
+    }
+
+    fn of_word(word: &str) -> Option<Self> {
+        let digest = |hex: &str| format!("sha256:{hex}").parse().ok();
+        let (root_hash, rest) = word.split_once(':')?;
+        let (salt, blocks) = rest.split_once(':')?;
+        let is_number = blocks.bytes().all(|byte| byte.is_ascii_digit());
+        let blocks = blocks.parse().ok().filter(|_| is_number)?;
+        Some(Self {
+            root_hash: digest(root_hash)?,
+            salt: digest(salt)?,
+            data_blocks: Some(blocks).filter(|blocks| (1..=Self::MOST_BLOCKS).contains(blocks))?,
+        })
+    }
+}
+
+impl fmt::Display for RootVerity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            root_hash,
+            salt,
+            data_blocks,
+        } = self;
+        let (root_hash, salt) = (root_hash.hex(), salt.hex());
+        write!(f, "{VERITY}{root_hash}:{salt}:{data_blocks}")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +153,36 @@ mod tests {
                 Err(BootArgumentsError),
                 "{line}"
             );
+        }
+    }
+
+    #[test]
+    fn a_root_is_told_once_and_whole_or_not_at_all() {
+        let told = RootVerity {
+            root_hash: Digest::of(b"root"),
+            salt: Digest::of(b"salt"),
+            data_blocks: 300,
+        };
+        let word = told.to_string();
+        let line = format!("quiet {word} firebuild.ip=1.2.3.4/8\n");
+        assert_eq!(RootVerity::parse(&line), Ok(Some(told.clone())));
+        assert_eq!(RootVerity::parse("quiet firebuild.ip=1.2.3.4/8"), Ok(None));
+        let short = word.replace(":300", "");
+        for line in [
+            format!("{word} {word}"),
+            "firebuild.verity=".to_owned(),
+            format!("{short}:0"),
+            format!("{short}:+1"),
+            format!("{short}:"),
+            format!("{short}:18446744073709551616"),
+            format!("{short}:281474976710657"),
+            short.clone(),
+            format!("{word}:1"),
+            word.replacen('=', "=0", 1),
+            word.replacen('=', "=sha256:", 1),
+        ] {
+            let read = RootVerity::parse(&line);
+            assert_eq!(read, Err(RootVerityError), "{line}");
         }
     }
 }
