@@ -69,8 +69,27 @@ pub enum Error {
     #[error("cannot make the root file system")]
     RootFs(#[source] firebuild_disk::Error),
     /// A root file system's tree of hashes could not be written.
-    #[error("cannot write the tree of hashes of the root file system")]
+    #[error("cannot read or write the tree of hashes of the root file system")]
     Verity(#[source] std::io::Error),
+    /// An image's root file system is not the one that was asked for.
+    #[error(
+        "the root file system of `{}` has the root hash `{found}`, not `{wanted}`",
+        .reference.familiar()
+    )]
+    RootHash {
+        /// The image.
+        reference: Reference,
+        /// What it has.
+        found: String,
+        /// What was asked for.
+        wanted: String,
+    },
+    /// An image's root file system was changed on the host's disk.
+    #[error("the root file system of `{}` was changed on this host's disk", .reference.familiar())]
+    RootDamaged {
+        /// The image.
+        reference: Reference,
+    },
     /// There is no kernel that a build VM could boot.
     #[error("there is no kernel for the build VM")]
     Kernel(#[source] firebuild_plan::lower::BoxError),
@@ -265,6 +284,13 @@ impl Error {
             }
             Self::Pull { reference, .. } => Some(missing_image_hint(reference)),
             Self::Image(error) => error.hint(),
+            Self::RootHash { .. } => Some(
+                "`firebuild image export --type ext4 --verity` prints an image's root hash".to_owned(),
+            ),
+            Self::RootDamaged { .. } => Some(
+                "`firebuild system verify --repair` removes it; it is then made again from the image"
+                    .to_owned(),
+            ),
             Self::Contexts(error) => error.hint(),
             Self::Fetch(error) => error.hint(),
             _ => None,

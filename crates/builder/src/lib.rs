@@ -9,6 +9,7 @@
 //! * [`fetch`]: what comes from elsewhere: downloads, repositories.
 //! * [`care`]: what nothing needs goes; what is there is counted and checked.
 //! * [`rootfs`]: from layers to a bootable root file system, made once.
+//! * [`verified`]: the same, for VMs that verify what they read.
 //! * [`keys`]: private keys that RUNs may sign with.
 //! * [`logins`]: who one is for registries.
 //! * [`progress`]: what a build says while it works.
@@ -43,6 +44,7 @@ mod stage;
 mod step;
 mod threads;
 mod time;
+pub mod verified;
 mod vm;
 
 pub use build::{Built, NoCache, Request, build};

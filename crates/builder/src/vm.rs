@@ -125,6 +125,7 @@ impl<'a> BuildVm<'a> {
             name: None,
             image: None,
             rootfs: root.key,
+            verity: None,
             kernel: options.kernel.make(store, progress)?,
             kernel_arguments: Vec::new(),
             cpus: options.cpus,

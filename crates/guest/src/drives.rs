@@ -3,9 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
+use firebuild_protocol::boot::RootVerity;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 
 use crate::error::{Doing as _, GuestError, Result};
+use crate::verity;
 
 /// Where the image's file system is mounted.
 pub(crate) const IMAGE: &str = "/i";
@@ -15,17 +17,32 @@ pub(crate) const DISK: &str = "/d";
 /// Where those of caches are, each in a directory of its own.
 const CACHES: &str = "/c";
 
-/// Mounts both drives. `throwaway` says that nothing on the VM's own disk outlives the VM.
-pub(crate) fn mount_both(throwaway: bool) -> Result<()> {
+/// Mounts both drives. `throwaway` says that nothing on the VM's own disk outlives the VM; `root`
+/// which image alone it may use.
+pub(crate) fn mount_both(throwaway: bool, root: Option<&RootVerity>) -> Result<()> {
     let image = find("root", "vda")?;
     let disk = find("disk", "vdb")?;
-    mount_ext4(&image, IMAGE, MountFlags::RDONLY | MountFlags::NOATIME, c"")?;
+    match root {
+        Some(root) => mount_verified(&image, root)?,
+        None => mount_image(&image)?,
+    }
     let options = if throwaway {
         c"nobarrier,noinit_itable"
     } else {
         c"noinit_itable"
     };
     mount_ext4(&disk, DISK, MountFlags::NOATIME, options)
+}
+
+/// Mounts the image's drive, whose every byte is verified.
+fn mount_verified(drive: &Path, root: &RootVerity) -> Result<()> {
+    let device = verity::open(drive, root)?;
+    mount_image(&device).map_err(|error| GuestError::Unverified(Box::new(error)))
+}
+
+fn mount_image(device: &Path) -> Result<()> {
+    let flags = MountFlags::RDONLY | MountFlags::NOATIME;
+    mount_ext4(device, IMAGE, flags, c"")
 }
 
 fn mount_ext4(

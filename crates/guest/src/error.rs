@@ -49,6 +49,17 @@ pub(crate) enum GuestError {
         #[source]
         source: Box<GuestError>,
     },
+    /// The root file system is not the one that the VM was told to use.
+    #[error("the root file system has the root hash `{found}`, and this VM uses `{wanted}` only")]
+    RootHash {
+        /// What it has.
+        found: String,
+        /// What it should have.
+        wanted: String,
+    },
+    /// The root file system cannot be mounted through its tree of hashes.
+    #[error("the root file system is not what its root hash stands for, or is none")]
+    Unverified(#[source] Box<GuestError>),
     /// Something this kernel cannot do.
     #[error("this kernel has no {0}")]
     Kernel(&'static str),

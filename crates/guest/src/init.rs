@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use firebuild_protocol::boot::{BootArguments, DEBUG};
+use firebuild_protocol::boot::{BootArguments, DEBUG, RootVerity};
 use firebuild_protocol::metadata::{Metadata, Network};
 use rustix::mount::{MountFlags, mount};
 use rustix::time::{ClockId, Timespec, clock_settime};
@@ -24,7 +24,7 @@ pub(crate) fn main() {
 }
 
 fn boot() -> Result<()> {
-    let arguments = mount_kernel()?;
+    let (arguments, root) = mount_kernel()?;
     modules::load()?;
     network::reach_host(arguments)?;
     console::debug(|| "network is up".to_owned());
@@ -32,11 +32,11 @@ fn boot() -> Result<()> {
         .enable_all()
         .build()
         .doing(|| "start the runtime".to_owned())?
-        .block_on(serve())
+        .block_on(serve(root))
 }
 
 /// Mounts what the kernel offers, and reads its command line.
-fn mount_kernel() -> Result<BootArguments> {
+fn mount_kernel() -> Result<(BootArguments, Option<RootVerity>)> {
     let mounts: [(&str, &str, &CStr); 3] = [
         ("proc", "/proc", c""),
         ("sysfs", "/sys", c""),
@@ -51,10 +51,14 @@ fn mount_kernel() -> Result<BootArguments> {
         .doing(|| "read the kernel's command line".to_owned())?;
     console::set_verbose(line.split_ascii_whitespace().any(|word| word == DEBUG));
     console::debug(|| "started".to_owned());
-    BootArguments::parse(&line).map_err(|error| GuestError::Told(error.to_string()))
+    let root = RootVerity::parse(&line).map_err(|error| GuestError::Told(error.to_string()))?;
+    let arguments = BootArguments::parse(&line);
+    let arguments = arguments.map_err(|error| GuestError::Told(error.to_string()))?;
+    Ok((arguments, root))
 }
 
-async fn serve() -> Result<()> {
+/// `root` is the one root file system that the VM may use, if that was said.
+async fn serve(root: Option<RootVerity>) -> Result<()> {
     let reaper = Reaper::start()?;
     let requests = Requests::listen()?;
     let metadata = metadata::read().await?;
@@ -66,14 +70,14 @@ async fn serve() -> Result<()> {
     supply_files(&metadata)?;
     let result = match (&metadata.bootstrap, &metadata.session) {
         (Some(credentials), _) => {
-            drives::mount_both(true)?;
+            drives::mount_both(true, root.as_ref())?;
             console::debug(|| "drives are mounted".to_owned());
             let channel = connect::connect(credentials).await?;
             console::debug(|| "connected".to_owned());
             bootstrap::serve(channel, credentials, &metadata, reaper.clone()).await
         }
         (None, Some(credentials)) => {
-            drives::mount_both(false)?;
+            drives::mount_both(false, root.as_ref())?;
             console::debug(|| "drives are mounted".to_owned());
             allow_low_ports();
             let channel = connect::connect(credentials).await?;

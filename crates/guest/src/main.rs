@@ -23,6 +23,7 @@ mod session;
 mod shutdown;
 mod sys;
 mod terminal;
+mod verity;
 
 fn main() {
     if std::env::args_os()

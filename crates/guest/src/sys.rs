@@ -119,6 +119,30 @@ pub(crate) fn attach_device_program(
     }
 }
 
+/// Bytes of `struct dm_ioctl` (`linux/dm-ioctl.h`), before what belongs to a request.
+pub(crate) const MAP_REQUEST: u16 = 312;
+
+/// Makes a request to the device mapper, whose control device is `control`. The answer takes the place
+/// of the request.
+pub(crate) fn map_devices(control: &File, command: u8, request: &mut [u8]) -> io::Result<()> {
+    /// `_IOWR(0xfd, 0, struct dm_ioctl)`.
+    const FIRST: libc::c_ulong = 0xc138_fd00;
+    let length = u32::try_from(request.len()).map_err(io::Error::other)?;
+    if length < MAP_REQUEST.into() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    request[12..16].copy_from_slice(&length.to_le_bytes());
+    let number = FIRST | libc::c_ulong::from(command);
+    // SAFETY: needed because the library has no requests of the device mapper. It is sound because the
+    // kernel reads and writes as many bytes as the request itself says at 12, which were set to its
+    // length just now and are at least as many as the structure has; and it keeps no pointer.
+    let result = unsafe { libc::ioctl(control.as_raw_fd(), number, request.as_mut_ptr()) };
+    match result {
+        0.. => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// A descriptor whose readiness can be awaited. To be called within the runtime.
 pub(crate) fn awaited(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: needed because the library takes anything that has a descriptor, which might be another

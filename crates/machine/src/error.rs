@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::boot::BootError;
 use crate::vmm::VmmExit;
 
+/// How the line begins with which the agent says on the console why it cannot go on.
+const FATAL: &str = "vminit: fatal: ";
+
 /// Why something could not be done with a VM.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -75,7 +78,7 @@ pub enum Error {
     /// The guest ended before it had reached the host.
     #[error(
         "the guest of VM `{id}` ended before it reached the host{}",
-        lines(console)
+        last_words(console)
     )]
     GuestFailed {
         /// The VM.
@@ -175,6 +178,14 @@ fn lines(said: &[String]) -> String {
         text.push_str(line);
         text
     })
+}
+
+/// What the agent says, or else all that there is.
+fn last_words(console: &[String]) -> String {
+    match console.iter().find_map(|line| line.strip_prefix(FATAL)) {
+        Some(reason) => format!(": {reason}"),
+        None => lines(console),
+    }
 }
 
 impl Error {
@@ -308,6 +319,21 @@ mod tests {
         let again = Error::Reported(Report::from(&missing));
         assert_eq!(again.hint(), missing.hint());
         assert_eq!(again.to_string(), missing.to_string());
+    }
+
+    #[test]
+    fn what_the_agent_says_last_is_the_reason() {
+        let failed = |text: &str| {
+            let error = Error::GuestFailed {
+                id: MachineId::from_random([0; 20]),
+                console: text.lines().map(str::to_owned).collect(),
+            };
+            let text = error.to_string();
+            let (_, end) = text.split_once("ended before it reached the host").unwrap();
+            end.to_owned()
+        };
+        assert_eq!(failed("noise\nvminit: fatal: no: `x`"), ": no: `x`");
+        assert_eq!(failed("noise\nmore"), "\n  noise\n  more");
     }
 
     #[test]

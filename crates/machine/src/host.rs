@@ -7,7 +7,7 @@ use std::sync::Arc;
 use firebuild_network::{Builtin, Settings};
 use firebuild_store::{KernelId, Store};
 
-use crate::boot::{self, Kernel};
+use crate::boot::{self, Kernel, Needs};
 use crate::vmm::{Vmm, detect, qemu};
 use crate::{Error, paths, sys};
 
@@ -26,8 +26,8 @@ pub struct Host {
     pub kernels: Loader,
 }
 
-/// Finds a kernel and makes its initramfs.
-pub type Loader = fn(&Store, &KernelId) -> Result<Boot, Error>;
+/// Finds a kernel and makes its initramfs, for a VM with these needs.
+pub type Loader = fn(&Store, &KernelId, Needs) -> Result<Boot, Error>;
 
 /// What a VM boots.
 #[derive(Debug)]
@@ -76,11 +76,11 @@ impl std::fmt::Debug for Host {
 }
 
 /// The kernel `id` of the store, with the agent that this program carries.
-fn load(store: &Store, id: &KernelId) -> Result<Boot, Error> {
+fn load(store: &Store, id: &KernelId, needs: Needs) -> Result<Boot, Error> {
     let kernel = Kernel::open(&store.kernels().get(id)?)?;
     let vmlinux = fs_err::File::open(kernel.vmlinux());
     let vmlinux = vmlinux.map_err(|source| Error::io(format!("open the kernel `{id}`"), source))?;
-    let initramfs = boot::initramfs(&kernel, boot::agent())?;
+    let initramfs = boot::initramfs(&kernel, boot::agent(), needs)?;
     // Three megabytes that a supervisor would keep resident for nothing.
     sys::forget(boot::agent());
     let initramfs = qemu::in_memory(&initramfs)

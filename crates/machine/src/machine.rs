@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
 use crate::agent::{self, Agent, Contact, GuestService, Options, Sides};
-use crate::boot::{CommandLine, tsc_khz};
+use crate::boot::{CommandLine, Needs, tsc_khz};
 use crate::error::Report;
 use crate::paths::Directories;
 use crate::record::{self, NetworkInterface, Record, State};
@@ -173,7 +173,11 @@ impl Machine {
         self.record.processes.owner = Some(std::process::id());
         self.record.vmm = Some(vmm.facts().clone());
         self.save()?;
-        let boot = (self.host.kernels)(&self.host.store, &self.record.spec.kernel)?;
+        let spec = &self.record.spec;
+        let needs = Needs {
+            verity: spec.verity.is_some(),
+        };
+        let boot = (self.host.kernels)(&self.host.store, &spec.kernel, needs)?;
         let sides = match &self.record.spec.certificates {
             Some(files) => Sides::read(files)?,
             None => Sides::generate(self.id())?,
@@ -482,7 +486,9 @@ impl Machine {
             debug: false,
         }
         .to_string();
-        for argument in &self.record.spec.kernel_arguments {
+        let spec = &self.record.spec;
+        let verity = spec.verity.as_ref().map(ToString::to_string);
+        for argument in verity.iter().chain(&spec.kernel_arguments) {
             line.push(' ');
             line.push_str(argument);
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use firebuild_core::{ByteSize, Digest, MachineName};
 use firebuild_network::PublishedPort;
+use firebuild_protocol::boot::RootVerity;
 use firebuild_protocol::workload::Workload;
 use firebuild_store::KernelId;
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,10 @@ pub struct MachineSpec {
     pub image: Option<ImageName>,
     /// The key of the root file system image in the store.
     pub rootfs: Digest,
+    /// What that has to be, in which the guest is not to trust the host's disk: the image is one with
+    /// a dm-verity tree, and the guest refuses any other. None for an image without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verity: Option<RootVerity>,
     /// The kernel.
     pub kernel: KernelId,
     /// More words for the kernel's command line.
@@ -173,6 +178,7 @@ pub(crate) mod tests {
             name: None,
             image: None,
             rootfs: Digest::of(b"root"),
+            verity: None,
             kernel: "k".parse().unwrap(),
             kernel_arguments: Vec::new(),
             cpus: 1,
@@ -213,6 +219,11 @@ pub(crate) mod tests {
         let spec = MachineSpec {
             connect_time: Some(Duration::from_millis(1500)),
             ports: vec!["8080:80".parse().unwrap()],
+            verity: Some(RootVerity {
+                root_hash: Digest::of(b"root hash"),
+                salt: Digest::of(b"salt"),
+                data_blocks: 7,
+            }),
             ..sample(&["a", "b"])
         };
         let text = serde_json::to_string(&spec).unwrap();

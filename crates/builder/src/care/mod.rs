@@ -20,7 +20,7 @@ pub use prune::{Pruned, PrunedImage, prune_everything, prune_images, unneeded};
 pub use repair::{Outcome, repair};
 pub use verify::{Finding, Meter, Part, Remedy, Report, verify};
 
-use crate::{Error, rootfs};
+use crate::{Error, rootfs, verified};
 
 /// An image by its entry in the store's index; none if a part of it is missing or cannot be
 /// understood.
@@ -40,11 +40,12 @@ fn used(store: &Store, images: &[Tagged], run: HashSet<Digest>) -> Result<Used, 
     let mut used = Used::default();
     for tagged in images {
         if let Some(image) = readable(store, tagged)? {
-            let key = rootfs::key_of(image.diff_ids());
-            if run.contains(&key) {
+            let layers = image.diff_ids();
+            let keys = [rootfs::key_of(layers), verified::key_of(layers)];
+            if keys.iter().any(|key| run.contains(key)) {
                 used.manifests.insert(tagged.descriptor.digest);
             }
-            used.rootfs.insert(key);
+            used.rootfs.extend(keys);
         }
     }
     used.rootfs.extend(run);

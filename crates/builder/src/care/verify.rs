@@ -6,17 +6,18 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
+use std::fs::File;
 use std::io::Read as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use firebuild_core::digest::Hasher;
 use firebuild_core::{Digest, ImageConfig};
-use firebuild_disk::ext4;
+use firebuild_disk::{ext4, verity};
 use firebuild_store::layout::{Descriptor, Manifest};
 use firebuild_store::{Blob, Lease, Store, Tagged};
 
-use crate::{Error, rootfs};
+use crate::{Error, rootfs, verified};
 
 /// The most threads that read at once.
 const MOST_THREADS: usize = 8;
@@ -221,8 +222,9 @@ impl Look<'_> {
                 "it tells another number of layers than its manifest",
             );
         }
-        let key = rootfs::key_of(diff_ids);
-        self.keys.entry(key).or_default().insert(name.to_owned());
+        for key in [rootfs::key_of(diff_ids), verified::key_of(diff_ids)] {
+            self.keys.entry(key).or_default().insert(name.to_owned());
+        }
         for (diff_id, layer) in diff_ids.iter().zip(&manifest.layers) {
             if self.bad.contains_key(&layer.digest) {
                 self.lost.insert(*diff_id);
@@ -357,12 +359,24 @@ impl Look<'_> {
 /// What is the matter with a root file system image, if anything is.
 pub(super) fn problem_of_rootfs(store: &Store, key: &Digest) -> Option<String> {
     let path = store.rootfs_path(key);
-    let image = match std::fs::File::options().read(true).open(&path) {
+    let image = match File::options().read(true).open(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
         other => other,
     };
-    match image.and_then(|image| ext4::check(&image, key.bytes())) {
-        Ok(damage) => damage.map(|damage| damage.to_string()),
+    match image.and_then(|image| problem_of_file(&image, key)) {
+        Ok(problem) => problem,
         Err(error) => Some(format!("it cannot be read: {error}")),
     }
+}
+
+/// The same for the file itself: one with a tree of hashes is held against that, byte for byte.
+fn problem_of_file(image: &File, key: &Digest) -> std::io::Result<Option<String>> {
+    if let Some(tree) = verified::tree_of(image, key)? {
+        let wrong = verity::check(image, &tree)?;
+        return Ok(
+            wrong.map(|block| format!("its block {block} is not what its tree of hashes says"))
+        );
+    }
+    let damage = ext4::check(image, key.bytes())?;
+    Ok(damage.map(|damage| damage.to_string()))
 }

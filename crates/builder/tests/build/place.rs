@@ -264,7 +264,7 @@ fn host(root: &Path, store: Store, kind: &'static str) -> Host {
                 .env(GUEST, kind);
             command
         }))),
-        kernels: |_, _| {
+        kernels: |_, _, _| {
             let nothing = || fs_err::File::open("/dev/null").unwrap().into_parts().0;
             Ok(Boot {
                 kernel: nothing(),

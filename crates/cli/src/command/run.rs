@@ -7,15 +7,18 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
-use firebuild_builder::rootfs;
+use firebuild_builder::rootfs::{self, RootFs};
+use firebuild_builder::verified::{self, Verified};
 use firebuild_core::config::{DEFAULT_PATH, ProcessConfig};
-use firebuild_core::{MachineName, Reference};
+use firebuild_core::{Digest, MachineName, Reference};
 use firebuild_machine::client::{self, Attached};
 use firebuild_machine::spec::ImageName;
 use firebuild_machine::{Host, MachineSpec, Purpose, Record, State};
 use firebuild_network::PublishedPort;
 use firebuild_oci::Trust;
+use firebuild_protocol::boot::RootVerity;
 use firebuild_protocol::workload::Workload;
+use firebuild_store::Store;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::machine::{BootstrapArguments, VmArguments};
@@ -65,6 +68,10 @@ pub(crate) struct Run {
     /// Start in this directory
     #[arg(long, short, value_name = "DIR")]
     workdir: Option<String>,
+    /// Run no root file system but the one with this root hash, as `image export --type ext4 --verity`
+    /// prints it; the guest verifies every block that it reads
+    #[arg(long, value_name = "HASH", value_parser = root_hash)]
+    root_hash: Option<Digest>,
     #[command(flatten)]
     pull: PullArguments,
     /// The image, as the original tool has it
@@ -104,7 +111,7 @@ impl Run {
         let (reference, command) = self.image()?;
         Pulling::new(&host.store, &self.pull, Trust::host()).have(&reference)?;
         let image = image::find(&host.store, &reference)?;
-        let root = rootfs::of_image(&host.store, &reference)?;
+        let (root, verity) = self.root(&host.store, &reference)?;
         let config = &image.config.config;
         let stop_signal = config
             .stop_signal
@@ -122,6 +129,7 @@ impl Run {
                 digest: image.manifest.digest,
             }),
             rootfs: root.key,
+            verity,
             kernel: self.vm.kernel(&host.store)?,
             kernel_arguments: Vec::new(),
             cpus: self.vm.cpus(),
@@ -134,6 +142,21 @@ impl Run {
             remove: self.rm,
             certificates: self.bootstrap.certificates()?,
         })
+    }
+
+    /// The root file system, and what the guest is to hold it against.
+    fn root(
+        &self,
+        store: &Store,
+        reference: &Reference,
+    ) -> anyhow::Result<(RootFs, Option<RootVerity>)> {
+        match &self.root_hash {
+            None => Ok((rootfs::of_image(store, reference)?, None)),
+            Some(hash) => {
+                let Verified { root, verity } = verified::of_image(store, reference, hash)?;
+                Ok((root, Some(verity)))
+            }
+        }
     }
 
     /// The image and the command, from `--from` and the words.
@@ -235,6 +258,13 @@ impl Run {
         ));
         terminal::print(format_args!("{}\n", record.id))
     }
+}
+
+/// A root hash as it is printed, or as other digests are written.
+fn root_hash(text: &str) -> Result<Digest, String> {
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    let digest = format!("sha256:{}", hex.to_ascii_lowercase()).parse();
+    digest.map_err(|_| "a root hash has 64 hexadecimal digits".to_owned())
 }
 
 fn read_environment(file: &Path, environment: &mut BTreeMap<String, String>) -> anyhow::Result<()> {

@@ -5,7 +5,7 @@
 //! nothing. The same kernel and agent give the same bytes.
 
 use super::error::BootError;
-use super::kernel::Kernel;
+use super::kernel::{Kernel, Needs};
 use super::modules::unsigned;
 
 const REGULAR: u32 = 0o100_000;
@@ -13,12 +13,12 @@ const DIRECTORY: u32 = 0o040_000;
 const CHARACTER_DEVICE: u32 = 0o020_000;
 
 /// Makes the initramfs of a VM that boots `kernel`: the agent as `/init`, the modules that this
-/// kernel needs under `/modules`, and their order in `/modules/order`.
+/// kernel needs for it under `/modules`, and their order in `/modules/order`.
 ///
 /// # Errors
-/// [`BootError`] if a module of the kernel cannot be read.
-pub fn initramfs(kernel: &Kernel, agent: &[u8]) -> Result<Vec<u8>, BootError> {
-    let modules = kernel.modules()?;
+/// [`BootError`] if a module of the kernel cannot be read, or if the kernel cannot do what is needed.
+pub fn initramfs(kernel: &Kernel, agent: &[u8], needs: Needs) -> Result<Vec<u8>, BootError> {
+    let modules = kernel.modules(needs)?;
     let length: usize = modules.iter().map(|module| module.bytes.len()).sum();
     let mut archive = Archive(Vec::with_capacity(agent.len() + length + (8 << 10)));
     let mut order = String::new();
@@ -140,8 +140,11 @@ mod tests {
     #[test]
     fn holds_the_agent_and_the_console() {
         let kernel = Kernel::without_modules();
-        let archive = initramfs(&kernel, b"agent").unwrap();
-        assert_eq!(archive, initramfs(&kernel, b"agent").unwrap());
+        let archive = initramfs(&kernel, b"agent", Needs::default()).unwrap();
+        assert_eq!(
+            archive,
+            initramfs(&kernel, b"agent", Needs::default()).unwrap()
+        );
         assert_eq!(archive.len() % 512, 0);
         let expected = [
             entry("dev", 0o040_755, (0, 0), b""),

@@ -29,6 +29,15 @@ const DRIVERS: [(&str, &str); 5] = [
     ("overlay", "CONFIG_OVERLAY_FS"),
 ];
 
+/// What a verified root file system needs besides.
+const VERITY: [(&str, &str); 2] = [
+    ("dm_mod", "CONFIG_BLK_DEV_DM"),
+    ("dm_verity", "CONFIG_DM_VERITY"),
+];
+
+/// The digests that it needs, as their modules are called by turns; newer kernels have them within.
+const SHA256: [&str; 2] = ["sha256_generic", "sha256"];
+
 /// What can only be built in; of each group, one is enough.
 const BUILT_IN: [&[&str]; 6] = [
     &["CONFIG_BLK_DEV_INITRD"],
@@ -56,6 +65,13 @@ pub struct KernelFacts {
     /// Whether it finds devices through ACPI; else they must be on its command line. True where
     /// the configuration is not known.
     pub acpi: bool,
+}
+
+/// What a VM needs of its kernel beyond what every VM does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// dm-verity, for a root file system that is verified as it is read.
+    pub verity: bool,
 }
 
 /// An imported kernel.
@@ -169,12 +185,7 @@ fn examine(
             .as_ref()
             .is_none_or(|text| text.lines().any(|known| known == line))
     };
-    let mut missing: Vec<String> = Vec::new();
-    for (module, option) in DRIVERS {
-        if !index.has(module) && !index.is_built_in(module) && !set(option, 'y') {
-            missing.push(option.to_owned());
-        }
-    }
+    let mut missing = without(&DRIVERS, index, |option| set(option, 'y'));
     for options in BUILT_IN {
         if !options.iter().any(|option| set(option, 'y')) {
             missing.push(options.join(" or "));
@@ -191,6 +202,19 @@ fn examine(
         acpi: set("CONFIG_ACPI", 'y'),
         config: config.is_some(),
     })
+}
+
+/// The options of those drivers that are neither built in nor a module.
+fn without(
+    drivers: &[(&str, &str)],
+    index: &Index,
+    built_in: impl Fn(&str) -> bool,
+) -> Vec<String> {
+    let lacks = |(module, option): &&(&str, &str)| {
+        !index.has(module) && !index.is_built_in(module) && !built_in(option)
+    };
+    let lacking = drivers.iter().filter(lacks);
+    lacking.map(|(_, option)| (*option).to_owned()).collect()
 }
 
 fn keep(
@@ -268,13 +292,38 @@ impl Kernel {
         self.directory.join("vmlinux")
     }
 
-    /// The modules that a VM loads, in load order.
-    pub(super) fn modules(&self) -> Result<Vec<Module>, BootError> {
-        if self.facts.modules.is_empty() {
+    /// The modules that a VM with these needs loads, in load order.
+    pub(super) fn modules(&self, needs: Needs) -> Result<Vec<Module>, BootError> {
+        if self.facts.modules.is_empty() && !needs.verity {
             return Ok(Vec::new());
         }
         let index = Index::read(&self.directory.join("modules"))?;
-        index.load_order(&DRIVERS.map(|(module, _)| module))
+        let mut wanted = DRIVERS.map(|(module, _)| module).to_vec();
+        if needs.verity {
+            self.require(&VERITY, &index)?;
+            wanted.extend(SHA256);
+            wanted.extend(VERITY.map(|(module, _)| module));
+        }
+        index.load_order(&wanted)
+    }
+
+    /// Refuses to do without these drivers, where the configuration is known.
+    fn require(&self, drivers: &[(&str, &str)], index: &Index) -> Result<(), BootError> {
+        if !self.facts.config {
+            return Ok(());
+        }
+        let config = fs_err::read_to_string(self.directory.join("config"));
+        let config = config.map_err(doing("read the kernel's configuration"))?;
+        let missing = without(drivers, index, |option| {
+            config.lines().any(|line| line == format!("{option}=y"))
+        });
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(BootError::MissingDrivers {
+            release: self.facts.release.clone(),
+            missing,
+        })
     }
 
     #[cfg(test)]
@@ -358,5 +407,27 @@ mod tests {
         }
         assert!(import(&directory.path().join("none"), &into).is_err());
         assert!(Kernel::open(&into).is_err());
+    }
+
+    #[test]
+    fn what_a_verified_root_needs_is_asked_for_only_then() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut kernel = Kernel::without_modules();
+        kernel.directory = directory.path().to_owned();
+        let verity = Needs { verity: true };
+        // Taken on trust: the guest will see.
+        assert_eq!(kernel.modules(verity).unwrap(), []);
+        kernel.facts.config = true;
+        for (config, missing) in [
+            ("", Some("CONFIG_BLK_DEV_DM, CONFIG_DM_VERITY")),
+            ("CONFIG_BLK_DEV_DM=y\n", Some("CONFIG_DM_VERITY")),
+            ("CONFIG_BLK_DEV_DM=y\nCONFIG_DM_VERITY=y\n", None),
+        ] {
+            fs_err::write(directory.path().join("config"), config).unwrap();
+            assert_eq!(kernel.modules(Needs::default()).unwrap(), []);
+            let error = kernel.modules(verity).err().map(|error| error.to_string());
+            let expected = missing.map(|text| format!("kernel `6.1.0` has no driver for {text}"));
+            assert_eq!(error, expected);
+        }
     }
 }

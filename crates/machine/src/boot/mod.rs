@@ -24,7 +24,7 @@ mod ticks;
 pub use command_line::{CommandLine, Restart};
 pub use error::BootError;
 pub use initramfs::initramfs;
-pub use kernel::{Kernel, KernelFacts};
+pub use kernel::{Kernel, KernelFacts, Needs};
 pub use ticks::tsc_khz;
 
 /// The agent: a static ELF program that is `/init` of every initramfs.

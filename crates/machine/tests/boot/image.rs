@@ -19,7 +19,7 @@ pub(crate) fn image() -> &'static Path {
         populate(&tree);
         let image = directory.path().join("image");
         let status = Command::new("mke2fs")
-            .args(["-q", "-t", "ext4", "-d"])
+            .args(["-q", "-t", "ext4", "-b", "4096", "-d"])
             .args([&tree, &image])
             .arg("64M")
             .status()

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use firebuild_machine::boot::{Kernel, agent, initramfs, kernel};
+use firebuild_machine::boot::{Kernel, Needs, agent, initramfs, kernel};
 
 use crate::vm::fetched;
 
@@ -50,7 +50,10 @@ fn a_package_is_imported_as_it_is_pulled() {
         fs_err::read(imported.vmlinux()).unwrap(),
         fs_err::read(pulled.vmlinux()).unwrap()
     );
-    assert!(initramfs(&imported, agent()).unwrap() == initramfs(&pulled, agent()).unwrap());
+    assert!(
+        initramfs(&imported, agent(), Needs::default()).unwrap()
+            == initramfs(&pulled, agent(), Needs::default()).unwrap()
+    );
     let mut left: Vec<_> = fs_err::read_dir(&into)
         .unwrap()
         .map(|e| e.unwrap().file_name())

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use firebuild_machine::agent::{self, Agent, GuestService, Options, Sides};
-use firebuild_machine::boot::{CommandLine, Kernel, Restart, distribution, initramfs, tsc_khz};
+use firebuild_machine::agent::{Agent, GuestService, Options, Sides};
+use firebuild_machine::boot::{
+    CommandLine, Kernel, Needs, Restart, agent, distribution, initramfs, tsc_khz,
+};
 use firebuild_protocol::boot::BootArguments;
 use firebuild_protocol::metadata::{Credentials, Metadata, Network};
 use firebuild_protocol::{HOST_ADDRESS, METADATA_ADDRESS};
@@ -99,7 +101,7 @@ pub(crate) fn with_kernel<F: Future<Output = ()>>(
 pub(crate) async fn serve(service: impl GuestService) -> (Sides, Agent) {
     let sides = Sides::generate(&ID.parse().unwrap()).unwrap();
     let listener = TcpListener::bind((HOST_ADDRESS, PORT)).await.unwrap();
-    let agent = agent::serve(
+    let agent = firebuild_machine::agent::serve(
         listener,
         sides.host.server().unwrap(),
         service,
@@ -191,7 +193,7 @@ impl Vm {
         assert!(status.success());
         fs_err::write(
             directory.path().join("initrd"),
-            initramfs(kernel, firebuild_machine::boot::agent()).unwrap(),
+            initramfs(kernel, agent(), Needs::default()).unwrap(),
         )
         .unwrap();
         let listener = TcpListener::bind((METADATA_ADDRESS, 80)).await.unwrap();

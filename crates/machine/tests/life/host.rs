@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firebuild_core::{ByteSize, Digest};
+use firebuild_machine::boot::Needs;
 use firebuild_machine::host::Boot;
 use firebuild_machine::record::Record;
 use firebuild_machine::testing::ProcessVmm;
@@ -46,7 +47,7 @@ impl Place {
     pub(crate) fn real(kernel: &Path, image: &Path) -> Self {
         let mut place = Self::new();
         let staged = place.host.store.temporary_directory().unwrap();
-        for file in ["kernel.json", "vmlinux", "modules"] {
+        for file in ["kernel.json", "vmlinux", "modules", "config"] {
             std::os::unix::fs::symlink(kernel.join(file), staged.path().join(file)).unwrap();
         }
         let id: KernelId = "none".parse().unwrap();
@@ -124,7 +125,7 @@ fn really(host: Host) -> Host {
     }
 }
 
-fn no_kernel(_: &Store, _: &KernelId) -> Result<Boot, Error> {
+fn no_kernel(_: &Store, _: &KernelId, _: Needs) -> Result<Boot, Error> {
     let nothing = || fs_err::File::open("/dev/null").unwrap().into_parts().0;
     Ok(Boot {
         kernel: nothing(),
@@ -161,6 +162,7 @@ pub(crate) fn spec(arguments: &[&str]) -> MachineSpec {
         name: None,
         image: None,
         rootfs: rootfs(),
+        verity: None,
         kernel: "none".parse().unwrap(),
         kernel_arguments: arguments.iter().map(|a| format!("test={a}")).collect(),
         cpus: 1,

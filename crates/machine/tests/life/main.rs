@@ -19,6 +19,7 @@ mod image;
 mod owner;
 mod real;
 mod supervised;
+mod verified;
 
 /// Not a test: what this program does in its other roles.
 #[test]

@@ -12,7 +12,7 @@ use firebuild_machine::{MachineSpec, client};
 use crate::host::{Place, spec};
 
 /// The kernel that VMs of these tests boot, fetched once.
-fn kernel() -> PathBuf {
+pub(crate) fn kernel() -> PathBuf {
     let parent = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let directory = parent.join("kernel-bookworm");
     if Kernel::open(&directory).is_err() {
@@ -23,7 +23,7 @@ fn kernel() -> PathBuf {
     directory
 }
 
-fn shell(script: &str) -> MachineSpec {
+pub(crate) fn shell(script: &str) -> MachineSpec {
     let mut spec = spec(&["sh", "-c", script]);
     if let firebuild_machine::Purpose::Run { workload, .. } = &mut spec.purpose {
         workload.environment = vec![("PATH".to_owned(), "/bin:/usr/bin".to_owned())];
@@ -33,7 +33,7 @@ fn shell(script: &str) -> MachineSpec {
     spec
 }
 
-fn said(entries: &[Entry], of: Stream) -> String {
+pub(crate) fn said(entries: &[Entry], of: Stream) -> String {
     let wanted = entries.iter().filter(|entry| entry.stream == of);
     let bytes: Vec<u8> = wanted.flat_map(|entry| entry.data.clone()).collect();
     String::from_utf8(bytes).unwrap()
@@ -140,7 +140,12 @@ fn an_image_that_is_none_is_told_by_the_guests_last_words() {
     let place = Place::real(&kernel(), Path::new("/proc/self/exe"));
     let error = client::run(&place.host, shell("true"), place.supervisor());
     let error = error.map(|vm| vm.record().clone()).unwrap_err();
-    assert!(error.to_string().contains("vminit: fatal"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("reached the host: cannot mount drive"),
+        "{error}"
+    );
 }
 
 #[test]

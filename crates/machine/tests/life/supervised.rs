@@ -220,7 +220,7 @@ fn what_keeps_a_workload_from_starting_is_told_and_leaves_nothing() {
     );
     let error = refused(&["die-early"]);
     assert!(
-        error.to_string().contains("vminit: fatal: no such luck"),
+        error.to_string().contains("reached the host: no such luck"),
         "{error}"
     );
     let error = refused(&["confused"]);
