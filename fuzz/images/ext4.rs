@@ -114,6 +114,23 @@ pub fn ext4(data: &[u8]) {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}");
+    let found = ext4::read(&file, 0).unwrap();
+    assert_eq!(names(&found), names(&tree));
+}
+
+/// Every path, and what is the same whatever its content's place is.
+fn names(tree: &Tree) -> Vec<(Vec<u8>, u32, u64)> {
+    let mut names = Vec::new();
+    tree.walk(&mut |path, id| {
+        let node = tree.node(id);
+        let length = match &node.kind {
+            Kind::File(content) => content.length,
+            Kind::Symlink(target) => target.len() as u64,
+            _ => 0,
+        };
+        names.push((path.to_vec(), node.metadata.uid, length));
+    });
+    names
 }
 
 /// Does one thing to the tree; none when the words are used up.

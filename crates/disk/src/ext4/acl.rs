@@ -38,6 +38,28 @@ pub(super) fn stored(shown: &[u8]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// The form that system calls show, or `None` if `stored` is no list.
+pub(super) fn shown(stored: &[u8]) -> Option<Vec<u8>> {
+    let (version, mut rest) = stored.split_first_chunk::<4>()?;
+    if u32::from_le_bytes(*version) != STORED_VERSION {
+        return None;
+    }
+    let mut bytes = SHOWN_VERSION.to_le_bytes().to_vec();
+    while let Some((entry, behind)) = rest.split_first_chunk::<4>() {
+        let tag = u16::from_le_bytes([entry[0], entry[1]]);
+        bytes.extend_from_slice(entry);
+        rest = behind;
+        if tag == NAMED_USER || tag == NAMED_GROUP {
+            let (id, behind) = rest.split_first_chunk::<4>()?;
+            bytes.extend_from_slice(id);
+            rest = behind;
+        } else {
+            bytes.extend_from_slice(&u32::MAX.to_le_bytes());
+        }
+    }
+    rest.is_empty().then_some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,6 +84,7 @@ mod tests {
             &[0x20, 0, 0, 0],
         ]
         .concat();
+        assert_eq!(super::shown(&expected), Some(shown.clone()));
         assert_eq!(stored(&shown), Some(expected));
         assert_eq!(stored(&[2, 0, 0, 0]), Some(Vec::new()));
     }
@@ -76,6 +99,14 @@ mod tests {
             &[2, 0, 0, 0, 1, 0, 8, 0, 0, 0, 0, 0],
         ] {
             assert_eq!(stored(bytes), None, "{bytes:?}");
+        }
+        for bytes in [
+            &b""[..],
+            &[2, 0, 0, 0],
+            &[1, 0, 0, 0, 1],
+            &[1, 0, 0, 0, 2, 0, 7, 0],
+        ] {
+            assert_eq!(super::shown(bytes), None, "{bytes:?}");
         }
     }
 }

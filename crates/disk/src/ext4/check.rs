@@ -12,6 +12,7 @@ use std::os::unix::fs::FileExt as _;
 use firebuild_core::ByteSize;
 
 use super::checksum::Checksum;
+use super::fields::Fields;
 use super::geometry::{BLOCK, BLOCK_SIZE, BLOCKS_PER_GROUP, DESCRIPTOR_SIZE};
 use super::superblock::{OFFSET, SIZE};
 use super::{Options, identify};
@@ -141,27 +142,6 @@ impl Groups<'_> {
             }
         }
         Ok(None)
-    }
-}
-
-/// Reads little-endian fields at constant offsets, which lie within the bytes.
-struct Fields<'a>(&'a [u8]);
-
-impl Fields<'_> {
-    fn u16(&self, at: usize) -> u16 {
-        u16::from_le_bytes([self.0[at], self.0[at + 1]])
-    }
-
-    fn u32(&self, at: usize) -> u32 {
-        u32::from(self.u16(at)) | u32::from(self.u16(at + 2)) << 16
-    }
-
-    fn split16(&self, low: usize, high: usize) -> u32 {
-        u32::from(self.u16(low)) | u32::from(self.u16(high)) << 16
-    }
-
-    fn split32(&self, low: usize, high: usize) -> u64 {
-        u64::from(self.u32(low)) | u64::from(self.u32(high)) << 32
     }
 }
 

@@ -1,4 +1,4 @@
-//! ext4, written in one pass over the files' bytes.
+//! ext4, written in one pass over the files' bytes; and read, whoever wrote it ([`read()`]).
 //!
 //! First an `Inventory` of the tree numbers inodes, counts links and blocks, and refuses what the
 //! format cannot hold. Then a `Plan` finds the size and gives every block its purpose. Only then a
@@ -48,6 +48,7 @@ mod check;
 mod checksum;
 mod directory;
 mod extent;
+mod fields;
 mod geometry;
 mod group;
 mod hash;
@@ -56,6 +57,7 @@ mod inode;
 mod inventory;
 mod journal;
 mod plan;
+mod read;
 mod record;
 mod space;
 mod superblock;
@@ -70,6 +72,7 @@ use firebuild_core::{ByteSize, Digest};
 
 use crate::{ContentSource, Error, NoContent};
 pub use check::{Damage, check, size_of};
+pub use read::{ReadError, read};
 pub use space::{Blocks, Room};
 
 use image::Image;

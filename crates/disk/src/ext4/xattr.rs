@@ -12,16 +12,16 @@ use super::inode::XATTR_SIZE;
 use super::record::{Record, low8, low16, low32};
 use crate::XattrProblem;
 
-const MAGIC: u32 = 0xea02_0000;
+pub(super) const MAGIC: u32 = 0xea02_0000;
 /// Bytes before the first entry, in an inode and in a block.
-const INSIDE_HEADER: usize = 4;
-const BLOCK_HEADER: usize = 32;
+pub(super) const INSIDE_HEADER: usize = 4;
+pub(super) const BLOCK_HEADER: usize = 32;
 /// Bytes of an entry before its name.
-const ENTRY: usize = 16;
+pub(super) const ENTRY: usize = 16;
 /// Zeros behind the last entry.
 const END: usize = 4;
 /// The largest value that Linux takes.
-const LONGEST_VALUE: usize = 64 << 10;
+pub(super) const LONGEST_VALUE: usize = 64 << 10;
 /// The longest full name that Linux takes.
 const LONGEST_NAME: usize = 255;
 /// The most inodes that share a block.

@@ -21,6 +21,8 @@ mod placed;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
+mod read;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod sample;

@@ -6,10 +6,12 @@ use firebuild_disk::ext4::Options;
 
 use crate::judge::Image;
 use crate::kernel;
+use crate::read;
 use crate::sample::{Sample, noise};
 
 pub(crate) fn read_back(sample: &Sample, options: &Options) -> Image {
     let image = Image::of(&sample.tree, &sample.bytes, options);
+    read::compare(sample, &image);
     {
         let mount = image.mount("ro");
         kernel::compare(sample, &mount);
