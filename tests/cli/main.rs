@@ -17,6 +17,7 @@ mod session;
 
 mod archives;
 mod arguments;
+mod baseos;
 mod cache;
 mod care;
 mod checks;

@@ -82,14 +82,14 @@ impl BootstrapError {
     }
 }
 
-/// Makes a base image under `tag`. The result is the image's digest.
+/// Makes a base image under these names. The result is the image's digest.
 ///
 /// # Errors
 /// [`Error::Bootstrap`] if the tool fails; those of the store. Nothing is left of a failed one.
 pub fn bootstrap(
     store: &Store,
     wanted: &Bootstrap,
-    tag: &Reference,
+    tags: &[Reference],
     progress: &dyn Progress,
 ) -> Result<Digest, Error> {
     let failed = |source| Error::Bootstrap {
@@ -126,7 +126,7 @@ pub fn bootstrap(
             wanted.suite
         )),
     );
-    image::save(&lease, state, std::slice::from_ref(tag))
+    image::save(&lease, state, tags)
 }
 
 fn start(wanted: &Bootstrap) -> Result<Child, BootstrapError> {

@@ -73,8 +73,8 @@ pub(crate) enum Format {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a base image from a distribution's packages
-    Baseos(baseos::Baseos),
+    /// Make a base image from a distribution's packages or from a Dockerfile
+    Baseos(Box<baseos::Baseos>),
     /// Build an image from a Dockerfile
     Build(Box<build::Build>),
     /// Build an image from `--dockerfile`, whose own folder is the context, or from `--docker-image`:

@@ -62,12 +62,21 @@ impl ContextArguments {
     /// Takes a Dockerfile's own folder for the context, as the original tool does, if there is no
     /// other.
     pub(super) fn or_folder(&mut self) {
-        let file = self.file.as_deref().map(Path::new);
-        if let (None, Some(file)) = (&self.context, file.filter(|file| file.is_file())) {
+        let (None, Some(text)) = (&self.context, &self.file) else {
+            return;
+        };
+        let file = Path::new(text);
+        // What is not there is looked for in its folder, so that it is what is said to be missing.
+        if file.is_file() || matches!(Place::parse(text, Path::exists), Ok(Place::Directory(_))) {
             let folder = file.parent().and_then(Path::to_str);
             let folder = folder.filter(|folder| !folder.is_empty()).unwrap_or(".");
             self.context = Some(folder.to_owned());
         }
+    }
+
+    /// Whether a context or a Dockerfile is named.
+    pub(super) fn is_given(&self) -> bool {
+        self.file.is_some() || self.context.is_some()
     }
 
     /// Whether the build reads standard input.

@@ -1,6 +1,7 @@
 //! `firebuild build`: an image from a Dockerfile.
 
 mod anew;
+mod base;
 mod cache;
 mod caches;
 mod choices;
@@ -30,6 +31,7 @@ use firebuild_plan::lower::{lower, outline};
 use firebuild_store::Store;
 
 use anew::AnewArguments;
+use base::{Beginning, Below};
 use caches::CacheArguments;
 use choices::{Choices, familiar};
 use context::ContextArguments;
@@ -86,7 +88,10 @@ impl Rootfs {
 
 /// The building itself.
 #[derive(Debug, Args)]
-struct ImageBuild {
+pub(crate) struct ImageBuild {
+    /// Whether it is the base of others.
+    #[arg(skip)]
+    is_base: bool,
     /// Give the image this name (may be repeated)
     #[arg(long = "tag", short, value_name = "NAME[:TAG]")]
     tags: Vec<Reference>,
@@ -145,7 +150,24 @@ enum Printed {
 }
 
 impl ImageBuild {
-    fn run(self, global: &Global) -> anyhow::Result<()> {
+    /// The names that were given.
+    pub(crate) fn tags(&self) -> &[Reference] {
+        &self.tags
+    }
+
+    /// Whether it is said where a Dockerfile is.
+    pub(crate) fn names_a_dockerfile(&self) -> bool {
+        self.context.is_given()
+    }
+
+    /// Makes a base, which is called after what it was made from if it was given no name.
+    pub(crate) fn run_as_base(mut self, global: &Global) -> anyhow::Result<()> {
+        self.is_base = true;
+        self.context.or_folder();
+        self.run(global)
+    }
+
+    fn run(mut self, global: &Global) -> anyhow::Result<()> {
         self.debug.check(self.context.reads_input())?;
         self.from_image.check()?;
         if self.print.is_none()
@@ -273,7 +295,7 @@ impl ImageBuild {
     }
 
     fn build(
-        &self,
+        &mut self,
         global: &Global,
         opened: &Opened,
         dockerfile: &Dockerfile,
@@ -283,9 +305,20 @@ impl ImageBuild {
         let store = global.store()?;
         let options = self.dated(global, &store, opened, dockerfile)?;
         let bases = Pulling::new(&store, &self.pull, self.sensitive.trust()?);
-        let mut plan =
-            lower(dockerfile, &options, &bases).map_err(|error| picture.of_lowering(error))?;
+        let below = Below {
+            store: &store,
+            bases: &bases,
+        };
+        let lowered = match self.is_base {
+            true => lower(dockerfile, &options, &below),
+            false => lower(dockerfile, &options, &bases),
+        };
+        let mut plan = lowered.map_err(|error| picture.of_lowering(error))?;
         self.from_image.as_root(&mut plan);
+        let beginning = match self.is_base {
+            true => self.name_base(&below, &mut plan)?,
+            false => None,
+        };
         bases.complete(&plan)?;
         let bases = StoreBases(&store);
         let person = self.debug.person(*picture);
@@ -310,6 +343,9 @@ impl ImageBuild {
         let provenance = provenance.transpose()?;
         let started = jiff::Timestamp::now().as_second();
         let built = self.execute(&store, &plan, &request, picture, began)?;
+        if let Some(beginning) = beginning {
+            beginning.keep(&self.tags)?;
+        }
         self.caches
             .export(&store, &built, &self.sensitive.trust()?)?;
         if let Some(file) = provenance {
@@ -327,6 +363,19 @@ impl ImageBuild {
             provenance::write(file, &facts)?;
         }
         self.tell(&built, began)
+    }
+
+    /// Sees that a base has a name, and begins where it should.
+    fn name_base(
+        &mut self,
+        below: &Below<'_>,
+        plan: &mut Plan,
+    ) -> anyhow::Result<Option<Beginning>> {
+        let beginning = below.settle(plan)?;
+        if self.tags.is_empty() {
+            self.tags = vec![Beginning::name(beginning.as_ref())?];
+        }
+        Ok(beginning)
     }
 
     /// What the builder needs beside the plan.
