@@ -283,6 +283,77 @@ fn what_is_there_is_not_pulled_again() {
 }
 
 #[test]
+fn layers_on_their_way_are_told_of() {
+    let server = DockerRegistry::start();
+    let (here, _root) = machine();
+    here.build(TEXT, &["-t", "app:1"]).success();
+    let name = server.image("app:1");
+    let pushed = here.run(&["push", "app:1", &name]).success();
+    let lines = |outcome: &Outcome, start: &str| {
+        let lines = outcome.stderr.lines();
+        lines.filter(|line| line.starts_with(start)).count()
+    };
+    assert_eq!(lines(&pushed, "sending layer "), 2, "{pushed}");
+    assert_eq!(lines(&pushed, "sent layer "), 2, "{pushed}");
+    let again = here.run(&["push", "app:1", &name]).success();
+    assert_eq!(lines(&again, "layer "), 2, "{again}");
+    assert!(again.stderr.contains(" is there\n"), "{again}");
+    let (there, _other) = session();
+    let pulled = there.run(&["pull", &name]).success();
+    assert_eq!(lines(&pulled, "fetching layer "), 2, "{pulled}");
+    assert_eq!(lines(&pulled, "fetched layer "), 2, "{pulled}");
+    // And so for programs.
+    let (third, _another) = session();
+    for (session, command, expected) in [
+        (
+            &third,
+            &["pull", "--progress", "json", &name][..],
+            "fetched",
+        ),
+        (
+            &here,
+            &["push", "--progress", "json", "app:1", &name],
+            "sent",
+        ),
+    ] {
+        let told = session.run(command).success();
+        let events = told.stderr.lines().map(|line| {
+            let event: serde_json::Value = serde_json::from_str(line).unwrap();
+            event["event"].as_str().unwrap().to_owned()
+        });
+        let events: Vec<String> = events.collect();
+        let count = events.iter().filter(|event| *event == expected).count();
+        assert_eq!(count, 2, "{told}");
+        assert_eq!(events.last().unwrap(), "note", "{told}");
+    }
+}
+
+#[test]
+fn what_was_pushed_is_not_compressed_again() {
+    let (server, other) = (DockerRegistry::start(), DockerRegistry::start());
+    let (here, _root) = machine();
+    here.build(TEXT, &["-t", "app:1"]).success();
+    let name = server.image("app:1");
+    let pushed = here.run(&["push", "app:1", &name]).success();
+    // Elsewhere it is not, so it is compressed for that.
+    let elsewhere = here
+        .run(&["push", "app:1", &other.image("app:1")])
+        .success();
+    assert_eq!(elsewhere.stdout, pushed.stdout);
+    // Whoever read the layers now would find other ones.
+    let image = here.json(&["image", "inspect", "app:1"]);
+    for layer in image["Layers"].as_array().unwrap() {
+        let hex = layer["Digest"].as_str().unwrap().replace("sha256:", "");
+        let blob = here.root().join("v1/images/blobs/sha256").join(hex);
+        let size = usize::try_from(fs_err::metadata(&blob).unwrap().len()).unwrap();
+        fs_err::write(blob, vec![7; size]).unwrap();
+    }
+    let again = here.run(&["push", "app:1", &name]).success();
+    assert_eq!(again.stdout, pushed.stdout);
+    assert!(again.stderr.contains("2 of 2 layers were there"), "{again}");
+}
+
+#[test]
 fn a_layer_is_mounted_from_another_repository() {
     let server = DockerRegistry::start();
     let (here, _root) = machine();

@@ -187,6 +187,24 @@ pub enum Event<'a> {
         /// How long it took.
         duration: Duration,
     },
+    /// Something is sent. Told as [`Event::Fetching`] is.
+    Sending {
+        /// What it is.
+        source: &'a str,
+        /// How many bytes have gone.
+        bytes: u64,
+        /// How many it has together, if that is known by now.
+        size: Option<u64>,
+    },
+    /// All of it has gone.
+    Sent {
+        /// What it is.
+        source: &'a str,
+        /// How many bytes it has; none if it was there.
+        bytes: Option<u64>,
+        /// How long it took.
+        duration: Duration,
+    },
     /// Something else worth knowing.
     Note {
         /// The stage that it is about, if it is about one.

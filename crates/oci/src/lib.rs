@@ -96,6 +96,6 @@ pub use kept::{is_kept_well, kept_layer, layer_index, plain_layer, relearn};
 pub use merge::apply;
 pub use origin::{Origin, OriginLayer};
 pub use source::Sources;
-pub use transfer::{LayerCompression, Pulled, PushedImage, pull, push};
+pub use transfer::{LayerCompression, Motion, Pulled, PushedImage, Unwatched, Watcher, pull, push};
 pub use trust::{ClientIdentity, Trust, TrustError};
 pub use unpack::{Arriving, Open, Room, Unpacked, unpack};

@@ -10,6 +10,7 @@
 //!     blobs/sha256/HEX
 //!   cache/HEX.json             build cache: key -> layer; the file's mtime is its last use
 //!   contexts/HEX               digests of a build context's files, by the context's path
+//!   compressed/HEX            what layers are compressed, by diff id and way
 //!   copied/HEX                 digests of what was copied from layers, by their chain
 //!   downloads/HEX.json         what was fetched: key -> blob; the mtime as above
 //!   layers/HEX.json           layers that came compressed, by diff id; HEX.headers: what they hold
@@ -109,6 +110,7 @@ impl Store {
             "downloads",
             "contexts",
             "copied",
+            "compressed",
             layers::DIRECTORY,
             "rootfs",
             cache_disk::DIRECTORY,

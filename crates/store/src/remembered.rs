@@ -1,5 +1,5 @@
-//! Digests that would take long to find out again: one opaque file for each build context, and one
-//! for each list of layers that something was copied from.
+//! Digests that would take long to find out again: one opaque file for each build context, one for
+//! each list of layers that something was copied from, and one for each layer that was compressed.
 //!
 //! They only save time: whoever reads one checks it, and goes without it.
 
@@ -18,6 +18,8 @@ pub enum Remembered {
     Context,
     /// What was copied from layers; the key is theirs.
     Layers,
+    /// What a layer is compressed; the key is that of its diff id and how it is compressed.
+    Compressed,
 }
 
 impl Remembered {
@@ -25,6 +27,7 @@ impl Remembered {
         match self {
             Self::Context => "contexts",
             Self::Layers => "copied",
+            Self::Compressed => "compressed",
         }
     }
 
@@ -32,7 +35,7 @@ impl Remembered {
     fn most(self) -> usize {
         match self {
             Self::Context => 256,
-            Self::Layers => 2048,
+            Self::Layers | Self::Compressed => 2048,
         }
     }
 }
@@ -52,7 +55,7 @@ impl Store {
     }
 
     /// Keeps something, in place of what was. What nothing was kept of for longest is forgotten if
-    /// there is too much: 256 contexts, 2,048 lists of layers.
+    /// there is too much: 256 contexts, 2,048 lists of layers, 2,048 compressed layers.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io), [`Error::NoSpace`](crate::Error::NoSpace).

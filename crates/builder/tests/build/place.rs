@@ -90,6 +90,8 @@ impl Progress for Notes {
             Event::Debugging { stage } => format!("looking into {}", stage.name),
             Event::Fetching { source, .. } => format!("fetching {source}"),
             Event::Fetched { source, bytes, .. } => format!("fetched {source}: {bytes:?}"),
+            Event::Sending { source, .. } => format!("sending {source}"),
+            Event::Sent { source, bytes, .. } => format!("sent {source}: {bytes:?}"),
             Event::Note { text, .. } => format!("note: {text}"),
             Event::Warning { text, .. } => format!("warning: {text}"),
         };

@@ -1,16 +1,20 @@
 //! `firebuild pull` and `firebuild push`: images from registries and to them.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
+use firebuild_builder::progress::{Event, Progress};
 use firebuild_builder::rootfs::Ext4;
 use firebuild_core::{ByteSize, Platform, Reference};
 use firebuild_oci::LayerCompression;
 
 use super::{Global, block_on, image};
 use crate::error::hinted;
+use crate::progress::layers::{Direction, Layers};
+use crate::progress::{self, ProgressArgument};
 use crate::registry::RegistryArguments;
-use crate::{progress, terminal};
+use crate::terminal;
 
 #[derive(Debug, Args)]
 pub(crate) struct Pull {
@@ -21,6 +25,8 @@ pub(crate) struct Pull {
     platform: Option<Platform>,
     #[command(flatten)]
     registry: RegistryArguments,
+    #[command(flatten)]
+    shown: ProgressArgument,
 }
 
 impl Pull {
@@ -28,15 +34,18 @@ impl Pull {
         let (store, began) = (global.store()?, Instant::now());
         let client = self.registry.client(&self.name)?;
         let platform = self.platform.unwrap_or_else(Platform::host);
-        let pulling = firebuild_oci::pull(&store, &client, (&self.name, &platform), Ext4);
-        let pulled = block_on(pulling)??;
+        let shown = self.shown.on_demand(began);
+        let watcher = Layers::watcher(Arc::clone(&shown), Direction::Here);
+        let wanted = (&self.name, &platform);
+        let pulled = block_on(firebuild_oci::pull(&store, &client, wanted, Ext4, &watcher))??;
         let name = self.name.familiar();
-        if pulled.known {
-            terminal::say(format_args!("`{name}` is here as the registry has it"));
+        let text = if pulled.known {
+            format!("`{name}` is here as the registry has it")
         } else {
             let (fetched, took) = (ByteSize(pulled.fetched), progress::time(began.elapsed()));
-            terminal::say(format_args!("pulled `{name}`: {fetched} in {took}"));
-        }
+            format!("pulled `{name}`: {fetched} in {took}")
+        };
+        note(&*shown, &text);
         terminal::print(format_args!("{}\n", pulled.digest))
     }
 }
@@ -52,6 +61,8 @@ pub(crate) struct Push {
     compression: Compression,
     #[command(flatten)]
     registry: RegistryArguments,
+    #[command(flatten)]
+    shown: ProgressArgument,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -84,18 +95,26 @@ impl Push {
             Compression::Zstd => LayerCompression::Zstd,
             Compression::None => LayerCompression::None,
         };
-        let pushing = firebuild_oci::push(&lease, &client, &image, to, compression);
+        let shown = self.shown.on_demand(began);
+        let watcher = Layers::watcher(Arc::clone(&shown), Direction::There);
+        let pushing = firebuild_oci::push(&lease, &client, &image, to, compression, &watcher);
         let pushed = block_on(pushing)??;
-        terminal::say(format_args!(
+        let text = format!(
             "pushed `{}`: {} in {}; {} of {} layers were there",
             to.familiar(),
             ByteSize(pushed.sent),
             progress::time(began.elapsed()),
             pushed.there,
             pushed.layers,
-        ));
+        );
+        note(&*shown, &text);
         terminal::print(format_args!("{}\n", pushed.digest))
     }
+}
+
+/// Says how it ended, in the style in which everything else was said.
+fn note(shown: &dyn Progress, text: &str) {
+    shown.event(Event::Note { stage: None, text });
 }
 
 /// `OS/ARCHITECTURE[/VARIANT]`

@@ -2,8 +2,11 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
 
 use clap::{Args, ValueEnum};
+use firebuild_builder::progress::{Event, Progress};
 use firebuild_builder::rootfs::Ext4;
 use firebuild_builder::{Error, StoreBases};
 use firebuild_core::{ImageConfig, Platform, Reference};
@@ -14,8 +17,9 @@ use firebuild_plan::lower::{Bases, BoxError};
 use firebuild_store::Store;
 
 use super::block_on;
-use crate::registry::MirrorArgument;
-use crate::{registry, terminal};
+use crate::progress::layers::{Direction, Layers};
+use crate::progress::{self, Style};
+use crate::registry::{self, MirrorArgument};
 
 /// What is pulled when, and how.
 #[derive(Debug, Args)]
@@ -70,12 +74,18 @@ pub(super) struct Pulling<'a> {
     store: &'a Store,
     policy: PullPolicy,
     registry: Registry,
+    style: Style,
     /// Those that were asked for already.
     asked: RefCell<BTreeSet<Reference>>,
 }
 
 impl<'a> Pulling<'a> {
-    pub(super) fn new(store: &'a Store, arguments: &PullArguments, trust: Trust) -> Self {
+    pub(super) fn new(
+        store: &'a Store,
+        arguments: &PullArguments,
+        trust: Trust,
+        style: Style,
+    ) -> Self {
         let mut options = registry::options(trust);
         options.mirrors = registry::mirrors(&arguments.mirrors);
         if !arguments.plain_http.is_empty() {
@@ -85,6 +95,7 @@ impl<'a> Pulling<'a> {
             store,
             policy: arguments.pull,
             registry: Registry::new(options),
+            style,
             asked: RefCell::default(),
         }
     }
@@ -111,10 +122,13 @@ impl<'a> Pulling<'a> {
         if !pull || !self.asked.borrow_mut().insert(image.clone()) {
             return Ok(());
         }
-        let name = image.familiar();
-        terminal::say(format_args!("pulling `{name}`"));
+        let shown: Arc<dyn Progress> = Arc::from(progress::shown(self.style, Instant::now()));
         let platform = Platform::host();
-        let pulling = firebuild_oci::pull(self.store, &self.registry, (image, &platform), Ext4);
+        let text = &format!("pulling `{}`", image.familiar());
+        shown.event(Event::Note { stage: None, text });
+        let watcher = Layers::watcher(shown, Direction::Here);
+        let wanted = (image, &platform);
+        let pulling = firebuild_oci::pull(self.store, &self.registry, wanted, Ext4, &watcher);
         let pulled = match block_on(pulling) {
             Ok(pulled) => pulled,
             Err(error) => return Err(Error::Context(std::io::Error::other(error))),

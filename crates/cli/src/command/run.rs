@@ -25,7 +25,7 @@ use super::machine::{BootstrapArguments, VmArguments};
 use super::pulling::{PullArguments, Pulling};
 use super::{Format, Global, image, lifecycle};
 use crate::error::{self, hinted};
-use crate::terminal;
+use crate::{progress, terminal};
 
 /// The signal that asks a workload to end where its image names none: SIGTERM.
 const DEFAULT_STOP_SIGNAL: u8 = 15;
@@ -109,7 +109,8 @@ impl Run {
 
     fn spec(&self, host: &Host) -> anyhow::Result<MachineSpec> {
         let (reference, command) = self.image()?;
-        Pulling::new(&host.store, &self.pull, Trust::host()).have(&reference)?;
+        let style = progress::Style::default();
+        Pulling::new(&host.store, &self.pull, Trust::host(), style).have(&reference)?;
         let image = image::find(&host.store, &reference)?;
         let (root, verity) = self.root(&host.store, &reference)?;
         let config = &image.config.config;

@@ -145,6 +145,18 @@ impl<'a> Record<'a> {
                 bytes,
                 duration,
             } => Self::new("fetched").of_source(source, bytes).took(duration),
+            Event::Sending {
+                source,
+                bytes,
+                size,
+            } => Self::new("sending")
+                .of_source(source, Some(bytes))
+                .size(size),
+            Event::Sent {
+                source,
+                bytes,
+                duration,
+            } => Self::new("sent").of_source(source, bytes).took(duration),
             Event::Debugging { stage } => Self::new("debugging").about(Some(stage)),
             Event::Note { stage, text } => Self::new("note").about(stage).text(text),
             Event::Warning { stage, text } => Self::new("warning").about(stage).text(text),

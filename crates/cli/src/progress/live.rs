@@ -97,8 +97,17 @@ struct View {
     steps: (usize, usize),
     /// The steps at work, by the position of their stages.
     rows: BTreeMap<usize, Row>,
-    /// What is fetched, with how much there is of it and since when.
-    fetched: BTreeMap<String, (String, Instant)>,
+    /// What is fetched or sent.
+    moving: BTreeMap<String, Moving>,
+}
+
+/// What is fetched or sent.
+#[derive(Debug)]
+struct Moving {
+    verb: &'static str,
+    /// How much there is of it.
+    amount: String,
+    began: Instant,
 }
 
 /// A step at work.
@@ -119,7 +128,7 @@ impl View {
             began: Instant::now(),
             steps: (0, 0),
             rows: BTreeMap::new(),
-            fetched: BTreeMap::new(),
+            moving: BTreeMap::new(),
         }
     }
 
@@ -162,16 +171,22 @@ impl View {
                 source,
                 bytes,
                 size,
-            } => {
-                let began = (String::new(), Instant::now());
-                let row = self.fetched.entry(source.to_owned()).or_insert(began);
-                row.0 = amount(bytes, size);
-            }
+            } => self.moving("fetching", source, amount(bytes, size)),
+            Event::Sending {
+                source,
+                bytes,
+                size,
+            } => self.moving("sending", source, amount(bytes, size)),
             Event::Fetched {
                 source,
                 bytes,
                 duration,
-            } => return self.fetched(source, bytes, duration, width),
+            } => return self.moved(("fetched", source), bytes, duration, width),
+            Event::Sent {
+                source,
+                bytes,
+                duration,
+            } => return self.moved(("sent", source), bytes, duration, width),
             Event::Note { text, .. } => return Some(cut(&printable(text.as_bytes()), width)),
             Event::Warning { text, .. } => {
                 return Some(format!("warning: {}", printable(text.as_bytes())));
@@ -184,17 +199,28 @@ impl View {
         None
     }
 
+    fn moving(&mut self, verb: &'static str, source: &str, amount: String) {
+        let began = Instant::now();
+        let row = self.moving.entry(source.to_owned());
+        let row = row.or_insert_with(|| Moving {
+            verb,
+            amount: String::new(),
+            began,
+        });
+        row.amount = amount;
+    }
+
     /// Only before the first step the line stays: a step's own says the same.
-    fn fetched(
+    fn moved(
         &mut self,
-        source: &str,
+        (how, source): (&str, &str),
         bytes: Option<u64>,
         duration: Duration,
         width: usize,
     ) -> Option<String> {
-        self.fetched.remove(source);
+        self.moving.remove(source);
         let bytes = bytes.filter(|_| self.rows.is_empty())?;
-        let title = format!("fetched {}", printable(source.as_bytes()));
+        let title = format!("{how} {}", printable(source.as_bytes()));
         let end = format!("{}  {}", ByteSize(bytes), time(duration));
         Some(self.row(&title, &end, width))
     }
@@ -265,10 +291,10 @@ impl View {
             }
         }
         let left = room.saturating_sub(text.lines().count());
-        for (source, (amount, began)) in self.fetched.iter().take(left) {
-            let took = time(now.saturating_duration_since(*began));
-            let title = format!("fetching {}", printable(source.as_bytes()));
-            let end = format!("{amount}  {took}");
+        for (source, moving) in self.moving.iter().take(left) {
+            let took = time(now.saturating_duration_since(moving.began));
+            let title = format!("{} {}", moving.verb, printable(source.as_bytes()));
+            let end = format!("{}  {took}", moving.amount);
             let _ = writeln!(text, "{}", self.row(&title, end.trim_start(), columns));
         }
         let (all, done) = self.steps;
@@ -322,8 +348,8 @@ mod tests {
         for row in view.rows.values_mut() {
             row.began = view.began;
         }
-        for (_, began) in view.fetched.values_mut() {
-            *began = view.began;
+        for moving in view.moving.values_mut() {
+            moving.began = view.began;
         }
         (stay, view.area(size, view.began + Duration::from_secs(61)))
     }

@@ -8,11 +8,12 @@
 //! goes through [`printable`].
 
 pub(crate) mod json;
+pub(crate) mod layers;
 mod live;
 mod plain;
 
 use std::io::IsTerminal as _;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
@@ -33,6 +34,21 @@ pub(crate) enum Style {
     Tty,
     /// One JSON object a line, on standard error
     Json,
+}
+
+/// How a command that only moves layers shows what happens.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct ProgressArgument {
+    /// How to show what happens
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) progress: Style,
+}
+
+impl ProgressArgument {
+    /// Shows it as soon as there is something to show, and until it is dropped.
+    pub(crate) fn on_demand(self, began: Instant) -> Arc<dyn Progress> {
+        Arc::new(OnDemand::new(self.progress, began))
+    }
 }
 
 /// Something that shows progress in this style, until it is dropped. The command `began` then.

@@ -1,5 +1,7 @@
 //! One line for everything that happens, each with its stage and step in front: stages come mixed.
 
+use std::time::Duration;
+
 use firebuild_builder::progress::{Event, Place, Progress, StageRef};
 use firebuild_core::ByteSize;
 
@@ -31,16 +33,21 @@ impl Progress for Lines {
             Event::Fetching {
                 source, bytes: 0, ..
             } => about(None, &format!("fetching {}", printable(source.as_bytes()))),
+            Event::Sending {
+                source, bytes: 0, ..
+            } => about(None, &format!("sending {}", printable(source.as_bytes()))),
             Event::Fetched {
                 source,
                 bytes: Some(bytes),
                 duration,
-            } => {
-                let (source, took) = (printable(source.as_bytes()), time(duration));
-                about(
-                    None,
-                    &format!("fetched {source}: {} in {took}", ByteSize(bytes)),
-                );
+            } => moved("fetched", source, (bytes, duration)),
+            Event::Sent {
+                source,
+                bytes: Some(bytes),
+                duration,
+            } => moved("sent", source, (bytes, duration)),
+            Event::Sent { source, .. } => {
+                about(None, &format!("{} is there", printable(source.as_bytes())));
             }
             Event::Fetched { source, .. } => {
                 let source = printable(source.as_bytes());
@@ -52,6 +59,7 @@ impl Progress for Lines {
             }
             Event::Build { .. }
             | Event::Fetching { .. }
+            | Event::Sending { .. }
             | Event::StageStarted { .. }
             | Event::StageDone { .. }
             | Event::Waited { .. }
@@ -61,6 +69,12 @@ impl Progress for Lines {
             | Event::Done { size: None, .. } => {}
         }
     }
+}
+
+fn moved(how: &str, source: &str, (bytes, took): (u64, Duration)) {
+    let (source, took) = (printable(source.as_bytes()), time(took));
+    let text = format!("{how} {source}: {} in {took}", ByteSize(bytes));
+    about(None, &text);
 }
 
 fn say(place: Place<'_>, text: &str) {

@@ -87,6 +87,8 @@ fn note(timeline: &mut Timeline, event: Event<'_>, now: Duration) {
         Event::Line { .. }
         | Event::Fetching { .. }
         | Event::Fetched { .. }
+        | Event::Sending { .. }
+        | Event::Sent { .. }
         | Event::Debugging { .. }
         | Event::Note { .. }
         | Event::Warning { .. } => return,

@@ -166,7 +166,7 @@ impl Push<'_> {
             size: descriptor.size,
         };
         self.registry
-            .push_blob(&self.repository, blob, &Arc::new(open), None)
+            .push_blob(&self.repository, blob, &Arc::new(open), None, None)
             .await?;
         Ok(())
     }

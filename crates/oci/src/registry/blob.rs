@@ -33,6 +33,20 @@ impl Registry {
             .await
     }
 
+    /// As [`Registry::has_blob`], of a repository that others may not read: asked as somebody who may
+    /// write to it.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn has_own_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<bool, RegistryError> {
+        self.has_blob_for(repository, digest, &Scope::push(repository, None))
+            .await
+    }
+
     pub(super) async fn has_blob_for(
         &self,
         repository: &Repository,

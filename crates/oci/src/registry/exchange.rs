@@ -14,7 +14,7 @@ use super::body::refusal;
 use super::error::is_passing;
 use super::host::{Host, Scope};
 use super::retry::retry_after;
-use super::upload::FileBody;
+use super::upload::{FileBody, Told};
 use super::{Patience, Registry, RegistryError};
 
 /// How often a registry may send the client elsewhere.
@@ -42,8 +42,8 @@ pub(super) struct Ask<'a> {
 pub(super) enum Content {
     Nothing,
     Bytes(bytes::Bytes),
-    /// A part of a file.
-    File(Arc<File>, Range<u64>),
+    /// A part of a file, and who is told how much of it has gone.
+    File(Arc<File>, Range<u64>, Option<Told>),
 }
 
 /// An answer, and who gave it.
@@ -175,8 +175,9 @@ impl Registry {
                 let request = request.body(bytes.clone());
                 heard(request.send(), patience, &address).await
             }
-            Content::File(file, range) => {
-                let (body, watch) = FileBody::new(Arc::clone(file), range.clone());
+            Content::File(file, range, told) => {
+                let (file, range) = (Arc::clone(file), range.clone());
+                let (body, watch) = FileBody::new(file, range, told.clone());
                 let request = request.body(reqwest::Body::wrap(body));
                 watch.heard(request.send(), patience, &address).await
             }

@@ -49,7 +49,7 @@ pub use document::Document;
 pub use error::RegistryError;
 pub use login::{BoxFuture, FixedLogin, Login, LoginError, Logins, NoLogins};
 pub use retry::Patience;
-pub use upload::Pushed;
+pub use upload::{Pushed, Told};
 
 use crate::Trust;
 use host::Host;

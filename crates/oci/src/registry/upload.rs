@@ -39,6 +39,9 @@ pub enum Pushed {
     Sent,
 }
 
+/// Is told how many of a blob's bytes have gone. After a failure they may be fewer than before.
+pub type Told = Arc<dyn Fn(u64) + Send + Sync>;
+
 /// A blob that is to be in a repository.
 struct Push<'a> {
     registry: &'a Registry,
@@ -47,6 +50,7 @@ struct Push<'a> {
     repository: &'a Repository,
     blob: Blob,
     file: &'a Arc<File>,
+    told: Option<&'a Told>,
     what: String,
 }
 
@@ -62,6 +66,7 @@ impl Registry {
         blob: Blob,
         file: &Arc<File>,
         from: Option<&str>,
+        told: Option<&Told>,
     ) -> Result<Pushed, RegistryError> {
         let push = Push {
             registry: self,
@@ -70,6 +75,7 @@ impl Registry {
             repository,
             blob,
             file,
+            told,
             what: format!("blob `{}`", blob.digest),
         };
         if self
@@ -225,7 +231,7 @@ impl Push<'_> {
         }
         let content = match range.is_empty() {
             true => Content::Bytes(Bytes::new()),
-            false => Content::File(Arc::clone(self.file), range),
+            false => Content::File(Arc::clone(self.file), range, self.told.cloned()),
         };
         self.ask(url, method).headers(headers).content(content)
     }
@@ -266,6 +272,7 @@ pub(super) struct FileBody {
     file: Arc<File>,
     left: Range<u64>,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
+    told: Option<Told>,
     progress: Arc<AtomicU64>,
 }
 
@@ -273,13 +280,14 @@ pub(super) struct FileBody {
 pub(super) struct Watch(Arc<AtomicU64>);
 
 impl FileBody {
-    pub(super) fn new(file: Arc<File>, range: Range<u64>) -> (Self, Watch) {
+    pub(super) fn new(file: Arc<File>, range: Range<u64>, told: Option<Told>) -> (Self, Watch) {
         let progress = Arc::<AtomicU64>::default();
         let watch = Watch(Arc::clone(&progress));
         let body = Self {
             file,
             left: range,
             reading: None,
+            told,
             progress,
         };
         (body, watch)
@@ -310,6 +318,9 @@ impl Body for FileBody {
         };
         self.left.start += length;
         self.progress.fetch_add(1, Ordering::Relaxed);
+        if let Some(told) = &self.told {
+            told(self.left.start);
+        }
         Poll::Ready(Some(Ok(Frame::data(bytes))))
     }
 

@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use firebuild_core::Digest;
 use firebuild_store::layout::Descriptor;
 use firebuild_store::{Partial, Store};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use super::{Motion, Watcher};
 use crate::error::{Error, Result};
 use crate::registry::{BlobStream, Registry, RegistryError, Repository};
 use crate::{Origin, OriginLayer};
@@ -27,6 +29,7 @@ pub(super) struct Downloads {
     store: Store,
     /// Where the transfers run, while others wait for what they bring.
     runtime: Handle,
+    watcher: Arc<dyn Watcher>,
     pub(super) outcome: Arc<Outcome>,
 }
 
@@ -64,12 +67,17 @@ impl Outcome {
 
 impl Downloads {
     /// Transfers run in the runtime that this is called in.
-    pub(super) fn new(registry: &Registry, repository: Repository, store: &Store) -> Self {
+    pub(super) fn new(
+        registry: &Registry,
+        repository: Repository,
+        (store, watcher): (&Store, &Arc<dyn Watcher>),
+    ) -> Self {
         Self {
             registry: registry.clone(),
             repository,
             store: store.clone(),
             runtime: Handle::current(),
+            watcher: Arc::clone(watcher),
             outcome: Arc::default(),
         }
     }
@@ -89,13 +97,16 @@ impl Origin for Downloads {
         let stream = self.registry.blob_after(&self.repository, blob, known);
         let coming = Coming {
             partial: download.clone(),
+            layer: layer.digest,
             size: layer.size,
             known,
+            here: known,
             at: 0,
             transfer: Transfer::Waiting(Box::new(stream)),
             downloads: self,
             current: Bytes::new(),
         };
+        coming.tell();
         Ok(OriginLayer {
             bytes: Box::new(coming),
             download,
@@ -133,9 +144,12 @@ async fn receive(mut stream: BlobStream, sender: mpsc::Sender<Bytes>, outcome: A
 struct Coming<'d> {
     /// None if somebody else brings the same layer: then nothing is kept.
     partial: Option<Arc<Partial>>,
+    layer: Digest,
     size: u64,
     /// How many bytes were here.
     known: u64,
+    /// How many bytes are here.
+    here: u64,
     /// How many bytes were given.
     at: u64,
     transfer: Transfer,
@@ -188,17 +202,30 @@ impl Coming<'_> {
             }
         };
         let Some(piece) = pieces.blocking_recv() else {
-            return match self.at {
+            if self.here < self.size {
                 // Why something is missing at the end is told by the transfer.
-                at if at < self.size => Err(io::ErrorKind::UnexpectedEof.into()),
-                _ => Ok(Bytes::new()),
-            };
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let moved = Some(self.here - self.known);
+            let arrived = Motion::Arrived { moved };
+            self.downloads.watcher.layer(&self.layer, arrived);
+            return Ok(Bytes::new());
         };
         if let Some(partial) = &self.partial {
             let written = partial.file().write_all(&piece);
             let store = &self.downloads.store;
             written.map_err(|error| store.write_error(error, "write a layer"))?;
         }
+        self.here += piece.len() as u64;
+        self.tell();
         Ok(piece)
+    }
+
+    fn tell(&self) {
+        let underway = Motion::Underway {
+            bytes: self.here,
+            size: Some(self.size),
+        };
+        self.downloads.watcher.layer(&self.layer, underway);
     }
 }

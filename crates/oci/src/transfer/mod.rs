@@ -5,9 +5,11 @@ mod pull;
 mod push;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use pull::{Pulled, pull};
 pub use push::{LayerCompression, PushedImage, push};
+pub use watch::{Motion, Unwatched, Watcher};
 
 use std::io;
 

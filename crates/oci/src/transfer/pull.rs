@@ -1,11 +1,13 @@
 //! Images from registries.
 
+use std::sync::Arc;
+
 use firebuild_core::{Digest, Platform, Reference};
 use firebuild_store::layout::{Manifest, SOURCE};
 use firebuild_store::{Blob, Store};
 
-use super::blocking;
 use super::layer::Downloads;
+use super::{Watcher, blocking};
 use crate::error::{Error, Result};
 use crate::registry::{Registry, RegistryError};
 use crate::{Destination, Documents, Image, ImportLimits, read_image, take_in};
@@ -35,6 +37,7 @@ pub async fn pull(
     registry: &Registry,
     (reference, platform): (&Reference, &Platform),
     destination: impl Destination + Clone + Send + 'static,
+    watcher: &Arc<dyn Watcher>,
 ) -> Result<Pulled> {
     let _lease = store.lease()?;
     let pull = Pull {
@@ -42,6 +45,7 @@ pub async fn pull(
         registry,
         reference,
         platform,
+        watcher,
     };
     let mut last = None;
     for place in registry.places(reference) {
@@ -60,6 +64,7 @@ struct Pull<'a> {
     registry: &'a Registry,
     reference: &'a Reference,
     platform: &'a Platform,
+    watcher: &'a Arc<dyn Watcher>,
 }
 
 impl Pull<'_> {
@@ -75,10 +80,12 @@ impl Pull<'_> {
         }
         let index = registry.manifest(place).await?;
         let documents = documents(registry, place, index.clone(), self.platform).await?;
-        let attempt = || attempt(store, registry, place, &documents, destination.clone());
-        let (mut image, fetched) = match attempt().await {
+        let (mut image, fetched) = match self.attempt(place, &documents, destination.clone()).await
+        {
             // What was here may have been other bytes than the layer's.
-            Err((error, true)) if is_wrong(&error) => attempt().await,
+            Err((error, true)) if is_wrong(&error) => {
+                self.attempt(place, &documents, destination).await
+            }
             other => other,
         }
         .map_err(|(error, _)| error)?;
@@ -128,6 +135,39 @@ impl Pull<'_> {
             known: true,
         }))
     }
+
+    /// Fetches and unpacks the layers. After an error it is also told whether some of the bytes were
+    /// here from an earlier time.
+    async fn attempt(
+        &self,
+        place: &Reference,
+        documents: &Documents,
+        destination: impl Destination + Send + 'static,
+    ) -> Result<(Image, u64), (Error, bool)> {
+        let store = self.store;
+        let downloads = Downloads::new(self.registry, place.into(), (store, self.watcher));
+        let outcome = Arc::clone(&downloads.outcome);
+        let (taking, coming) = (store.clone(), documents.clone());
+        let taken =
+            blocking(move || take_in(&taking, &coming, &downloads, &destination, &[])).await;
+        let error = match (taken, outcome.failure()) {
+            (Ok(image), _) => {
+                forget(store, documents);
+                return Ok((image, outcome.fetched()));
+            }
+            (Err(_), Some(failure)) => failure.into(),
+            (Err(error), None) => error,
+        };
+        // What can go on later stays; of what is not valid nothing does.
+        let goes_on = match &error {
+            Error::Registry(error) => error.is_unreachable(),
+            error => matches!(error, Error::Store(_)),
+        };
+        if !goes_on {
+            forget(store, documents);
+        }
+        Err((error, outcome.resumed()))
+    }
 }
 
 fn is_whole(store: &Store, image: &Image) -> Result<bool> {
@@ -160,38 +200,6 @@ async fn documents(
         descriptor: document.descriptor(),
         manifest: document.bytes.to_vec(),
     })
-}
-
-/// Fetches and unpacks the layers. After an error it is also told whether some of the bytes were
-/// here from an earlier time.
-async fn attempt(
-    store: &Store,
-    registry: &Registry,
-    reference: &Reference,
-    documents: &Documents,
-    destination: impl Destination + Send + 'static,
-) -> Result<(Image, u64), (Error, bool)> {
-    let downloads = Downloads::new(registry, reference.into(), store);
-    let outcome = std::sync::Arc::clone(&downloads.outcome);
-    let (taking, coming) = (store.clone(), documents.clone());
-    let taken = blocking(move || take_in(&taking, &coming, &downloads, &destination, &[])).await;
-    let error = match (taken, outcome.failure()) {
-        (Ok(image), _) => {
-            forget(store, documents);
-            return Ok((image, outcome.fetched()));
-        }
-        (Err(_), Some(failure)) => failure.into(),
-        (Err(error), None) => error,
-    };
-    // What can go on later stays; of what is not valid nothing does.
-    let goes_on = match &error {
-        Error::Registry(error) => error.is_unreachable(),
-        error => matches!(error, Error::Store(_)),
-    };
-    if !goes_on {
-        forget(store, documents);
-    }
-    Err((error, outcome.resumed()))
 }
 
 /// Whether the bytes were not those of the layer.

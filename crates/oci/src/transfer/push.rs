@@ -8,12 +8,12 @@ use std::sync::Arc;
 use firebuild_core::digest::Hashing;
 use firebuild_core::{Digest, Reference};
 use firebuild_store::layout::{Descriptor, LAYER, MANIFEST, Manifest};
-use firebuild_store::{Blob, Lease, Store, TemporaryFile};
+use firebuild_store::{Blob, Lease, Remembered, Store, TemporaryFile};
 use futures::StreamExt as _;
 
-use super::blocking;
+use super::{Motion, Watcher, blocking};
 use crate::error::{Error, Result};
-use crate::registry::{Pushed, Registry, Repository};
+use crate::registry::{Pushed, Registry, Repository, Told};
 use crate::{Image, read_image};
 
 /// Layers that are on their way at once.
@@ -60,12 +60,14 @@ pub async fn push(
     image: &Image,
     reference: &Reference,
     compression: LayerCompression,
+    watcher: &Arc<dyn Watcher>,
 ) -> Result<PushedImage> {
     let push = Push {
         lease,
         registry,
         repository: reference.into(),
         compression,
+        watcher,
         elsewhere: elsewhere(lease.store(), reference)?,
     };
     let wanted: BTreeMap<Digest, &Descriptor> = image
@@ -124,6 +126,7 @@ struct Push<'a> {
     registry: &'a Registry,
     repository: Repository,
     compression: LayerCompression,
+    watcher: &'a Arc<dyn Watcher>,
     elsewhere: BTreeMap<Digest, String>,
 }
 
@@ -135,7 +138,18 @@ impl Push<'_> {
     /// there.
     async fn layer(&self, layer: &Descriptor, plain: bool) -> Result<(Digest, Descriptor, Pushed)> {
         let compression = self.compression;
-        let ((file, _kept), descriptor) = if plain && compression != LayerCompression::None {
+        let begins = Motion::Underway {
+            bytes: 0,
+            size: None,
+        };
+        self.watcher.layer(&layer.digest, begins);
+        let compressing = plain && compression != LayerCompression::None;
+        if compressing && let Some(descriptor) = self.there(&layer.digest).await? {
+            let arrived = Motion::Arrived { moved: None };
+            self.watcher.layer(&layer.digest, arrived);
+            return Ok((layer.digest, descriptor, Pushed::There));
+        }
+        let ((file, _kept), descriptor) = if compressing {
             let (store, digest) = (self.lease.store().clone(), layer.digest);
             blocking(move || compressed(&store, &digest, compression)).await?
         } else {
@@ -147,11 +161,35 @@ impl Push<'_> {
             size: descriptor.size,
         };
         let from = self.elsewhere.get(&layer.digest).map(String::as_str);
+        let told: Told = {
+            let (watcher, layer) = (Arc::clone(self.watcher), layer.digest);
+            let size = Some(blob.size);
+            Arc::new(move |bytes| watcher.layer(&layer, Motion::Underway { bytes, size }))
+        };
         let pushed = self
             .registry
-            .push_blob(&self.repository, blob, &file, from)
+            .push_blob(&self.repository, blob, &file, from, Some(&told))
             .await?;
+        let moved = (pushed == Pushed::Sent).then_some(blob.size);
+        self.watcher.layer(&layer.digest, Motion::Arrived { moved });
         Ok((layer.digest, descriptor, pushed))
+    }
+
+    /// A layer as it was compressed another time, if the registry has that.
+    async fn there(&self, diff_id: &Digest) -> Result<Option<Descriptor>> {
+        let key = compressed_key(diff_id, self.compression);
+        let known = self
+            .lease
+            .store()
+            .remembered(Remembered::Compressed, &key)?;
+        let known = known.and_then(|known| serde_json::from_slice::<Descriptor>(&known).ok());
+        match known {
+            Some(known) => {
+                let has = self.registry.has_own_blob(&self.repository, &known.digest);
+                Ok(has.await?.then_some(known))
+            }
+            None => Ok(None),
+        }
     }
 
     /// Sends the configuration and the manifest: as it is here, if its layers are.
@@ -170,7 +208,7 @@ impl Push<'_> {
         };
         let file = Arc::new(store.blob(&config.digest)?);
         self.registry
-            .push_blob(&self.repository, config, &file, None)
+            .push_blob(&self.repository, config, &file, None, None)
             .await?;
         let sent: Vec<Descriptor> = image
             .layers
@@ -205,7 +243,12 @@ fn in_oci_words(layer: Descriptor) -> Descriptor {
     }
 }
 
-/// Compresses a layer; the same bytes give the same bytes.
+/// Under what it is remembered what a layer is compressed.
+fn compressed_key(diff_id: &Digest, compression: LayerCompression) -> Digest {
+    Digest::of(format!("{diff_id} {compression:?}").as_bytes())
+}
+
+/// Compresses a layer, and remembers what came of it; the same bytes give the same bytes.
 fn compressed(
     store: &Store,
     layer: &Digest,
@@ -216,6 +259,11 @@ fn compressed(
     let file = kept.file().try_clone().map_err(fail)?;
     let mut input = store.blob(layer)?;
     let descriptor = compress(&mut input, compression, &file).map_err(fail)?;
+    if let Ok(text) = serde_json::to_vec(&descriptor) {
+        let key = compressed_key(layer, compression);
+        // Where it cannot be kept, it is compressed again another time.
+        let _ = store.remember(Remembered::Compressed, &key, &text);
+    }
     Ok(((Arc::new(file), Some(kept)), descriptor))
 }
 

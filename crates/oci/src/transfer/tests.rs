@@ -10,7 +10,7 @@ use firebuild_core::{Digest, Platform, Reference};
 use firebuild_store::Store;
 use firebuild_store::layout::{CONFIG, Descriptor, LAYER, MANIFEST, Manifest};
 
-use super::{Pulled, pull};
+use super::{Motion, Pulled, Watcher, pull};
 use crate::registry::tests::client;
 use crate::registry::tests::server::{Answer, Server};
 use crate::{Destination, Error, Fill, Room};
@@ -95,6 +95,16 @@ fn simple() -> Made {
     image(&layers, "linux")
 }
 
+/// What was told of layers.
+#[derive(Default)]
+struct Motions(Mutex<Vec<(Digest, Motion)>>);
+
+impl Watcher for Motions {
+    fn layer(&self, layer: &Digest, motion: Motion) {
+        self.0.lock().unwrap().push((*layer, motion));
+    }
+}
+
 /// A registry of one image; `broken` breaks every blob off after a part of it, `served` counts.
 struct Place {
     server: Server,
@@ -102,6 +112,7 @@ struct Place {
     /// Whether it does not know `HEAD`.
     old: Arc<AtomicBool>,
     blobs: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
+    motions: Arc<Motions>,
     #[expect(dead_code, reason = "the directory lives as long")]
     directory: tempfile::TempDir,
     store: Store,
@@ -160,6 +171,7 @@ fn place(made: &Made) -> Place {
     Place {
         server,
         broken,
+        motions: Arc::default(),
         old: is_old,
         blobs,
         directory,
@@ -174,7 +186,8 @@ impl Place {
             .unwrap();
         let client = client(|_| {});
         let wanted = (&reference, &Platform::host());
-        pull(&self.store, &client.registry, wanted, Blocks).await
+        let watcher = Arc::clone(&self.motions) as Arc<dyn Watcher>;
+        pull(&self.store, &client.registry, wanted, Blocks, &watcher).await
     }
 
     fn count(&self, folder: &str) -> usize {
@@ -244,6 +257,25 @@ async fn bytes_that_came_are_written_and_fetched_once() {
     let pulled = place.pull().await.unwrap();
     assert_eq!(pulled.fetched, made.layers[1].size - 1_500_000);
     assert_eq!(place.ranges(), ["bytes=1500000-"]);
+    // It was told first how much was here, and last how much came.
+    for (layer, known) in [(0, made.layers[0].size), (1, 1_500_000)] {
+        let motions = place.motions.0.lock().unwrap();
+        let of_layer = |(digest, _): &&(Digest, Motion)| *digest == digests[layer];
+        let told: Vec<Motion> = motions
+            .iter()
+            .filter(of_layer)
+            .map(|(_, told)| *told)
+            .collect();
+        let size = made.layers[layer].size;
+        let begun = Motion::Underway {
+            bytes: known,
+            size: Some(size),
+        };
+        let ended = Motion::Arrived {
+            moved: Some(size - known),
+        };
+        assert_eq!((told.first(), told.last()), (Some(&begun), Some(&ended)));
+    }
     // What was here became the blobs.
     let blobs = digests.map(|digest| {
         let path = place.store.blob_path(&digest);

@@ -67,10 +67,10 @@ async fn push_image(
     let repository = Repository::from(reference);
     let [config, layer] = parts;
     let first = registry
-        .push_blob(&repository, config.0, &config.1, from)
+        .push_blob(&repository, config.0, &config.1, from, None)
         .await?;
     let second = registry
-        .push_blob(&repository, layer.0, &layer.1, from)
+        .push_blob(&repository, layer.0, &layer.1, from, None)
         .await?;
     let manifest = Manifest::new(config.0.descriptor(CONFIG), vec![layer.0.descriptor(LAYER)]);
     let bytes = serde_json::to_vec(&manifest).unwrap();

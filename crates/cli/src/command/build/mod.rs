@@ -218,10 +218,16 @@ impl ImageBuild {
         }
     }
 
+    /// The images of a store, which pulls what is missing.
+    fn pulling<'a>(&self, store: &'a Store) -> anyhow::Result<Pulling<'a>> {
+        let trust = self.sensitive.trust()?;
+        Ok(Pulling::new(store, &self.pull, trust, self.progress))
+    }
+
     /// Takes an image as it is.
     fn adopt(&self, global: &Global, image: &Reference) -> anyhow::Result<()> {
         let store = global.store()?;
-        let bases = Pulling::new(&store, &self.pull, self.sensitive.trust()?);
+        let bases = self.pulling(&store)?;
         let digest = from_image::adopt(&store, &bases, image, &self.tags)?;
         terminal::print(format_args!("{digest}\n"))
     }
@@ -304,7 +310,7 @@ impl ImageBuild {
     ) -> anyhow::Result<()> {
         let store = global.store()?;
         let options = self.dated(global, &store, opened, dockerfile)?;
-        let bases = Pulling::new(&store, &self.pull, self.sensitive.trust()?);
+        let bases = self.pulling(&store)?;
         let below = Below {
             store: &store,
             bases: &bases,

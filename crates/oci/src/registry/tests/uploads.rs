@@ -47,7 +47,7 @@ async fn push(client: &Client, server: &Server, bytes: &[u8]) -> Result<Pushed, 
     let (repository, file) = (repository(server), Arc::new(file));
     let push = client
         .registry
-        .push_blob(&repository, blob, &file, Some("c/d"));
+        .push_blob(&repository, blob, &file, Some("c/d"), None);
     push.await
 }
 
