@@ -25,6 +25,7 @@ mod mounts;
 mod service;
 mod stages;
 mod traces;
+mod verified;
 mod violence;
 
 use ready::{BASE, session};

@@ -78,7 +78,7 @@ pub enum Error {
     )]
     RootHash {
         /// The image.
-        reference: Reference,
+        reference: Box<Reference>,
         /// What it has.
         found: String,
         /// What was asked for.

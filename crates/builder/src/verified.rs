@@ -50,7 +50,7 @@ pub fn of_image(store: &Store, reference: &Reference, wanted: &Digest) -> Result
         // One that was changed has another root hash, too, but that is another thing to say.
         return Err(match verity::check(file.file(), &tree) {
             Ok(None) => Error::RootHash {
-                reference: reference.clone(),
+                reference: Box::new(reference.clone()),
                 found: tree.root_hash.hex(),
                 wanted: wanted.hex(),
             },

@@ -35,6 +35,25 @@ fn names(pruned: &Pruned) -> Vec<String> {
 }
 
 #[test]
+fn a_root_that_a_vm_verifies_is_its_images_as_well() {
+    let (_directory, store) = store();
+    let (manifest, _) = image(&store, b"verified", &["verified:1"]);
+    let found = firebuild_oci::find_image(&store, &"verified:1".parse().unwrap());
+    let key = verified::key_of(found.unwrap().diff_ids());
+    let made = store.rootfs(&key, |_| Ok::<_, firebuild_store::Error>(()));
+    made.unwrap();
+    let tagged = store.tags().list().unwrap();
+    let nothing_runs = used(&store, &tagged, HashSet::new()).unwrap();
+    assert!(nothing_runs.rootfs.contains(&key) && nothing_runs.manifests.is_empty());
+    let runs = used(&store, &tagged, HashSet::from([key])).unwrap();
+    assert_eq!(runs.manifests, HashSet::from([manifest]));
+    // Without its image it is nobody's.
+    let pruned = prune_images(&store, true, false).unwrap().unwrap();
+    assert_eq!(pruned.rootfs, 2);
+    assert!(!store.rootfs_path(&key).exists());
+}
+
+#[test]
 fn what_a_vm_runs_from_and_what_is_being_read_stays() {
     let (_directory, store) = store();
     let (_, nameless) = image(&store, b"nameless", &[]);
