@@ -139,7 +139,7 @@ fn unpacked(data: &[u8], index: Option<&LayerIndex>) {
         diff_id: None,
         trusted: false,
     };
-    let Ok(unpacked) = unpack(vec![arriving], &mut Counting(0), &file, &limits) else {
+    let Ok(unpacked) = unpack(vec![arriving], 0, &mut Counting(0), &file, &limits) else {
         return;
     };
     let [layer] = unpacked.as_slice() else {

@@ -88,7 +88,7 @@ pub enum Error {
     #[error("the root file system of `{}` was changed on this host's disk", .reference.familiar())]
     RootDamaged {
         /// The image.
-        reference: Reference,
+        reference: Box<Reference>,
     },
     /// There is no kernel that a build VM could boot.
     #[error("there is no kernel for the build VM")]

@@ -42,7 +42,7 @@ pub fn of_image(store: &Store, reference: &Reference, wanted: &Digest) -> Result
     let path = store.rootfs_path(&key);
     let file = fs_err::File::open(&path).map_err(Error::Verity)?;
     let damaged = || Error::RootDamaged {
-        reference: reference.clone(),
+        reference: Box::new(reference.clone()),
     };
     let tree = tree_of(file.file(), &key).map_err(Error::Verity)?;
     let tree = tree.ok_or_else(damaged)?;
@@ -58,7 +58,7 @@ pub fn of_image(store: &Store, reference: &Reference, wanted: &Digest) -> Result
         });
     }
     Ok(Verified {
-        root: RootFs { key, path },
+        root: RootFs { images: vec![key] },
         verity: RootVerity {
             root_hash: tree.root_hash,
             salt: key,

@@ -124,7 +124,7 @@ impl<'a> BuildVm<'a> {
             purpose: Purpose::Build,
             name: None,
             image: None,
-            rootfs: root.key,
+            rootfs: root.images,
             verity: None,
             kernel: options.kernel.make(store, progress)?,
             kernel_arguments: Vec::new(),

@@ -1,5 +1,5 @@
-//! The VM's drives: the image, which is read-only and shared with other VMs, the VM's own, and in a
-//! build VM those of caches, which others have before and after it.
+//! The VM's drives: the images of the root file system, which are read-only and shared with other VMs,
+//! the VM's own, and in a build VM those of caches, which others have before and after it.
 
 use std::path::{Path, PathBuf};
 
@@ -9,40 +9,59 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 use crate::error::{Doing as _, GuestError, Result};
 use crate::verity;
 
-/// Where the image's file system is mounted.
-pub(crate) const IMAGE: &str = "/i";
+/// Where the lowest image of the root file system is mounted; a number follows for those over it.
+const IMAGE: &str = "/i";
 /// Where the VM's own is. Short, because the list of an overlay's directories has 4096 bytes.
 pub(crate) const DISK: &str = "/d";
 
 /// Where those of caches are, each in a directory of its own.
 const CACHES: &str = "/c";
 
-/// Mounts both drives. `throwaway` says that nothing on the VM's own disk outlives the VM; `root`
-/// which image alone it may use.
-pub(crate) fn mount_both(throwaway: bool, root: Option<&RootVerity>) -> Result<()> {
-    let image = find("root", "vda")?;
-    let disk = find("disk", "vdb")?;
-    match root {
-        Some(root) => mount_verified(&image, root)?,
-        None => mount_image(&image)?,
-    }
+/// Mounts the images of the root file system, of which there are `images`, and the VM's own drive.
+/// `throwaway` says that nothing on that one outlives the VM; `root` which image alone the VM may use.
+/// Returns where the images are, in the order of an overlay's lower directories: the highest first.
+pub(crate) fn mount_own(
+    images: u8,
+    throwaway: bool,
+    root: Option<&RootVerity>,
+) -> Result<Vec<PathBuf>> {
+    let lowers = match root {
+        Some(root) => vec![mount_verified(&find("root", 0)?, root)?],
+        None => mount_images(images)?,
+    };
+    let disk = find("disk", images)?;
     let options = if throwaway {
         c"nobarrier,noinit_itable"
     } else {
         c"noinit_itable"
     };
-    mount_ext4(&disk, DISK, MountFlags::NOATIME, options)
+    mount_ext4(&disk, DISK, MountFlags::NOATIME, options)?;
+    Ok(lowers)
+}
+
+fn mount_images(images: u8) -> Result<Vec<PathBuf>> {
+    let mut lowers = Vec::new();
+    for number in 0..images {
+        let suffix = match number {
+            0 => String::new(),
+            number => number.to_string(),
+        };
+        let drive = find(&format!("root{suffix}"), number)?;
+        lowers.insert(0, mount_image(&drive, format!("{IMAGE}{suffix}"))?);
+    }
+    Ok(lowers)
 }
 
 /// Mounts the image's drive, whose every byte is verified.
-fn mount_verified(drive: &Path, root: &RootVerity) -> Result<()> {
+fn mount_verified(drive: &Path, root: &RootVerity) -> Result<PathBuf> {
     let device = verity::open(drive, root)?;
-    mount_image(&device).map_err(|error| GuestError::Unverified(Box::new(error)))
+    mount_image(&device, IMAGE.to_owned()).map_err(|error| GuestError::Unverified(Box::new(error)))
 }
 
-fn mount_image(device: &Path) -> Result<()> {
+fn mount_image(device: &Path, target: String) -> Result<PathBuf> {
     let flags = MountFlags::RDONLY | MountFlags::NOATIME;
-    mount_ext4(device, IMAGE, flags, c"")
+    mount_ext4(device, &target, flags, c"")?;
+    Ok(target.into())
 }
 
 fn mount_ext4(
@@ -82,12 +101,14 @@ pub(crate) fn release_caches() {
 }
 
 /// The drive with a serial number; buses are enumerated in no order that could be relied on. A VMM
-/// that gives no serial numbers is trusted to have the drives in their order.
-fn find(serial: &str, otherwise: &str) -> Result<PathBuf> {
+/// that gives no serial numbers is trusted to have the drives in their order, where this is the one
+/// of that `number`.
+fn find(serial: &str, number: u8) -> Result<PathBuf> {
     if let Some(device) = by_serial(serial)? {
         return Ok(device);
     }
-    let path = Path::new("/dev").join(otherwise);
+    let letter = char::from(b'a'.saturating_add(number));
+    let path = PathBuf::from(format!("/dev/vd{letter}"));
     let serials = drives()?
         .iter()
         .filter(|(_, known)| !known.is_empty())

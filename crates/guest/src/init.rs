@@ -70,19 +70,26 @@ async fn serve(root: Option<RootVerity>) -> Result<()> {
     supply_files(&metadata)?;
     let result = match (&metadata.bootstrap, &metadata.session) {
         (Some(credentials), _) => {
-            drives::mount_both(true, root.as_ref())?;
+            let layers = drives::mount_own(metadata.root_images, true, root.as_ref())?;
             console::debug(|| "drives are mounted".to_owned());
             let channel = connect::connect(credentials).await?;
             console::debug(|| "connected".to_owned());
-            bootstrap::serve(channel, credentials, &metadata, reaper.clone()).await
+            bootstrap::serve(channel, credentials, &metadata, layers, reaper.clone()).await
         }
         (None, Some(credentials)) => {
-            drives::mount_both(false, root.as_ref())?;
+            let layers = drives::mount_own(metadata.root_images, false, root.as_ref())?;
             console::debug(|| "drives are mounted".to_owned());
             allow_low_ports();
             let channel = connect::connect(credentials).await?;
             console::debug(|| "connected".to_owned());
-            session::serve(channel, &metadata.hostname, reaper.clone(), requests).await
+            session::serve(
+                channel,
+                &metadata.hostname,
+                layers,
+                reaper.clone(),
+                requests,
+            )
+            .await
         }
         (None, None) => Err(GuestError::Told(
             "there is nothing to connect to".to_owned(),

@@ -1,5 +1,6 @@
 //! What the agent of any other VM does: run one workload, and talk with the host about it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 
 use crate::console;
-use crate::drives::{DISK, IMAGE};
+use crate::drives::DISK;
 use crate::error::{GuestError, Result, call};
 use crate::launch::{self, Isolation, Launch, Refusal, Root, Running, SUPPLIED, Streams};
 use crate::reaper::{self, Child, Reaper};
@@ -52,16 +53,18 @@ struct Workloads {
     forwarding: [JoinHandle<()>; 2],
 }
 
-/// Runs the host's workload until it ends, the host wants it to end, or the host is gone. Returns
+/// Runs the host's workload in a root file system made of `layers`, the highest first, until it ends, the host wants it to end, or the host is gone. Returns
 /// how long what is left may take to end.
 pub(crate) async fn serve(
     channel: Channel,
     hostname: &str,
+    layers: Vec<PathBuf>,
     reaper: Reaper,
     mut requests: Requests,
 ) -> Result<()> {
     let mut session = open(channel, reaper).await?;
-    let launch = session.receive_start(hostname).await?;
+    let workload = session.receive_start().await?;
+    let launch = describe(workload, hostname, layers);
     console::debug(|| "the host has told what to start".to_owned());
     let started = launch::start(&launch, &session.reaper).await?;
     let running = match started.program {
@@ -107,7 +110,7 @@ fn message(message: from_guest::Message) -> FromGuest {
 }
 
 impl Session {
-    async fn receive_start(&mut self, hostname: &str) -> Result<Launch> {
+    async fn receive_start(&mut self) -> Result<Workload> {
         let first = self.from_host.message().await.map_err(call("Session"))?;
         let Some(ToGuest {
             message: Some(to_guest::Message::Start(start)),
@@ -115,9 +118,8 @@ impl Session {
         else {
             return Err(GuestError::Told("the first message is no Start".to_owned()));
         };
-        let workload = serde_json::from_str(&start.workload)
-            .map_err(|error| GuestError::Told(format!("the workload: {error}")))?;
-        Ok(describe(workload, hostname))
+        serde_json::from_str(&start.workload)
+            .map_err(|error| GuestError::Told(format!("the workload: {error}")))
     }
 
     async fn send(&self, what: from_guest::Message) -> Result<()> {
@@ -280,12 +282,12 @@ async fn forward(
     }
 }
 
-fn describe(workload: Workload, hostname: &str) -> Launch {
+fn describe(workload: Workload, hostname: &str, lowers: Vec<PathBuf>) -> Launch {
     let profile =
         (!workload.run_environment.is_empty()).then(|| profile(&workload.run_environment));
     Launch {
         root: Root {
-            lowers: vec![IMAGE.into()],
+            lowers,
             upper: format!("{DISK}/upper").into(),
             work: format!("{DISK}/work").into(),
             volatile: false,

@@ -1,4 +1,4 @@
-//! The two disks of a VM: the image that it shares with others, and its own.
+//! The disks of a VM: the images that it shares with others, and its own.
 
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 use std::fs::File;
@@ -34,11 +34,13 @@ pub(crate) fn create(record: &Record) -> Result<File, Error> {
     Ok(file)
 }
 
-/// Opens the image that the VM shares with others.
-pub(crate) fn open_root(store: &Store, record: &Record) -> Result<File, Error> {
-    let path = store.rootfs_path(&record.spec.rootfs);
-    let opened = fs_err::File::open(path);
-    let doing = || format!("open the root file system of VM `{}`", record.id);
-    let opened = opened.map_err(|source| Error::io(doing(), source))?;
-    Ok(opened.into_parts().0)
+/// Opens the images that the VM shares with others, the lowest first.
+pub(crate) fn open_roots(store: &Store, record: &Record) -> Result<Vec<File>, Error> {
+    let open = |key| {
+        let opened = fs_err::File::open(store.rootfs_path(key));
+        let doing = || format!("open the root file system of VM `{}`", record.id);
+        let opened = opened.map_err(|source| Error::io(doing(), source))?;
+        Ok(opened.into_parts().0)
+    };
+    record.spec.rootfs.iter().map(open).collect()
 }

@@ -94,7 +94,7 @@ impl Machine {
         let identity = Identity {
             id: id.clone(),
             name: spec.name.clone(),
-            rootfs: vec![spec.rootfs],
+            rootfs: spec.rootfs.clone(),
         };
         let record = Record::new(id, spec, directories);
         let lock = host
@@ -183,7 +183,7 @@ impl Machine {
             None => Sides::generate(self.id())?,
         };
         let disk = disk::create(&self.record)?;
-        let root = disk::open_root(&self.host.store, &self.record)?;
+        let roots = disk::open_roots(&self.host.store, &self.record)?;
         self.make_runtime()?;
         self.attach(vmm.as_ref())?;
         let document = self.serve(vmm.as_ref(), &sides, service)?;
@@ -198,7 +198,7 @@ impl Machine {
             kernel: boot.kernel,
             initramfs: boot.initramfs,
             acpi: boot.acpi,
-            root,
+            roots,
             disk,
             attached: std::mem::take(&mut self.attached),
             namespace,
@@ -456,6 +456,7 @@ impl Machine {
                 .unwrap_or_else(|| self.id().to_string()),
             image_tag: spec.image.as_ref().map(|image| image.reference.clone()),
             time: now.unwrap_or_default().as_secs(),
+            root_images: u8::try_from(spec.rootfs.len()).unwrap_or(u8::MAX),
             network: Network {
                 address: network.ip,
                 prefix: network.prefix,

@@ -16,6 +16,9 @@ use crate::Error;
 /// How long a guest has to reach the host, without emulation.
 pub const CONNECT_TIME: Duration = Duration::from_secs(30);
 
+/// The most images that a root file system has: each is a drive.
+const MOST_ROOT_IMAGES: usize = 8;
+
 /// What a VM is to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
@@ -28,10 +31,10 @@ pub struct MachineSpec {
     /// The image that it runs, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ImageName>,
-    /// The key of the root file system image in the store.
-    pub rootfs: Digest,
-    /// What that has to be, in which the guest is not to trust the host's disk: the image is one with
-    /// a dm-verity tree, and the guest refuses any other. None for an image without.
+    /// The keys of the root file system's images in the store, the lowest first: 1 to 8.
+    pub rootfs: Vec<Digest>,
+    /// What that has to be, in which the guest is not to trust the host's disk: the only image is one
+    /// with a dm-verity tree, and the guest refuses any other. None for images without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verity: Option<RootVerity>,
     /// The kernel.
@@ -124,6 +127,15 @@ impl MachineSpec {
                 self.memory
             ));
         }
+        if !(1..=MOST_ROOT_IMAGES).contains(&self.rootfs.len()) {
+            let found = self.rootfs.len();
+            return no(format!(
+                "a root file system has 1 to {MOST_ROOT_IMAGES} images, not {found}"
+            ));
+        }
+        if self.verity.is_some() && self.rootfs.len() > 1 {
+            return no("a root file system that is verified has one image".to_owned());
+        }
         if let Some(name) = self.hostname.as_ref().filter(|name| !is_hostname(name)) {
             return no(format!("`{name}` cannot be a host name"));
         }
@@ -177,7 +189,7 @@ pub(crate) mod tests {
             },
             name: None,
             image: None,
-            rootfs: Digest::of(b"root"),
+            rootfs: vec![Digest::of(b"root")],
             verity: None,
             kernel: "k".parse().unwrap(),
             kernel_arguments: Vec::new(),

@@ -18,7 +18,10 @@ use crate::error::{Error, Result};
 use crate::image::{name, parse_config};
 use crate::origin::Kept;
 use crate::unpack::unpack;
-use crate::{Arriving, Image, ImportLimits, LayerIndex, Origin, Room, Unpacked, apply, kept_layer};
+use crate::{
+    Arriving, Image, ImportLimits, LayerIndex, Origin, Room, Sources, Unpacked, apply, image_tree,
+    kept_layer,
+};
 
 /// The documents of an image, verified.
 #[derive(Debug, Clone)]
@@ -34,11 +37,34 @@ pub struct Documents {
 /// What a root file system is made of.
 #[derive(Debug, Default)]
 pub struct Merged {
-    /// The files.
+    /// The files of the lowest layers, of which there is a root file system.
+    pub below: Tree,
+    /// Where their bytes are: those of layer `n` in source `n`.
+    pub sources: Sources,
+    /// The files of all layers.
     pub tree: Tree,
-    /// By the number of the source in which files say that their bytes are: the blocks of the image
-    /// that are that source. A layer that is there several times is one source.
+    /// By the number of the source in which files say that their bytes are, counted from the last one
+    /// below: the blocks of the image that are that source. A layer that is there several times is one
+    /// source.
     pub blocks: Vec<Vec<Range<u64>>>,
+}
+
+impl Merged {
+    /// Layers that the store has, to lay others on.
+    fn over(store: &Store, diff_ids: &[Digest]) -> Result<Self> {
+        let (below, sources) = image_tree(store, diff_ids)?;
+        Ok(Self {
+            tree: below.clone(),
+            below,
+            sources,
+            blocks: Vec::new(),
+        })
+    }
+
+    /// The source of the next layer.
+    fn next(&self) -> u32 {
+        self.sources.next_number()
+    }
 }
 
 /// Several layers, of which some may be the same.
@@ -64,55 +90,67 @@ impl Distinct {
     }
 
     /// Lays the layers on each other, given what each of them holds.
-    fn merge(&self, mut indexes: Vec<LayerIndex>) -> Result<Tree> {
-        let mut tree = Tree::default();
+    fn merge(&self, tree: &mut Tree, mut indexes: Vec<LayerIndex>) -> Result<()> {
         for (place, number) in self.order.iter().enumerate() {
             let index = if self.order[place + 1..].contains(number) {
                 indexes[*number].clone()
             } else {
                 std::mem::take(&mut indexes[*number])
             };
-            apply(&mut tree, index)?;
+            apply(tree, index)?;
         }
-        Ok(tree)
+        Ok(())
     }
 }
 
-/// Unpacks layers that the store has to room of an image that is being made.
+/// Unpacks layers that the store has to room of an image that is being made, except for the lowest
+/// `below` ones, of which only the files are told.
 ///
 /// # Errors
 /// [`Error::Store`] if a layer is missing, [`Error::Entry`], and those of [`unpack`].
-pub fn unpack_kept<'a>(
+pub fn unpack_kept(
     store: &Store,
-    diff_ids: impl IntoIterator<Item = &'a Digest>,
+    diff_ids: &[Digest],
+    below: usize,
     room: &mut dyn Room,
     output: &File,
 ) -> Result<Merged> {
-    let diff_ids: Vec<&Digest> = diff_ids.into_iter().collect();
-    let distinct = Distinct::of(&diff_ids);
+    let (below, above) = diff_ids.split_at(below.min(diff_ids.len()));
+    let mut merged = Merged::over(store, below)?;
+    let distinct = Distinct::of(above);
     let firsts = distinct.firsts.iter();
-    let layers = firsts.map(|place| kept_layer(store, diff_ids[*place]));
+    let layers = firsts.map(|place| kept_layer(store, &above[*place]));
     let layers = layers.collect::<Result<Vec<_>>>()?;
-    let unpacked = unpack(layers, room, output, &ImportLimits::default())?;
-    let (indexes, blocks) = unpacked
-        .into_iter()
-        .map(|unpacked| (unpacked.index, unpacked.blocks))
-        .unzip();
-    let tree = distinct.merge(indexes)?;
-    Ok(Merged { tree, blocks })
+    let limits = ImportLimits::default();
+    let unpacked = unpack(layers, merged.next(), room, output, &limits)?;
+    let mut indexes = Vec::new();
+    for layer in unpacked {
+        indexes.push(layer.index);
+        merged.blocks.push(layer.blocks);
+    }
+    distinct.merge(&mut merged.tree, indexes)?;
+    Ok(merged)
 }
 
-/// Unpacks layers to room of an image that is being made.
-pub type Fill<'f> = dyn FnMut(&mut dyn Room, &File) -> Result<Merged> + 'f;
+/// Unpacks layers to room of an image that is being made, except for as many of the lowest as it is
+/// told, of which there is a root file system.
+pub type Fill<'f> = dyn FnMut(usize, &mut dyn Room, &File) -> Result<Merged> + 'f;
 
 /// Makes root file systems.
 pub trait Destination {
     /// Makes the root file system of the layers with these diff ids, if there is none, of what `fill`
-    /// puts into it. The result is its name in the store: see [`Store::rootfs`].
+    /// puts into it. What it makes may lie on a root file system of the lowest layers, of which the
+    /// store has `known`. The result is its name in the store: see [`Store::rootfs`].
     ///
     /// # Errors
     /// Those of `fill`; [`Error::RootFs`].
-    fn make(&self, store: &Store, diff_ids: &[Digest], fill: &mut Fill<'_>) -> Result<Digest>;
+    fn make(
+        &self,
+        store: &Store,
+        diff_ids: &[Digest],
+        known: usize,
+        fill: &mut Fill<'_>,
+    ) -> Result<Digest>;
 }
 
 /// Takes an image into the store and gives it these names; without any it is known by its digest
@@ -141,12 +179,18 @@ pub fn take_in(
         diff_ids: &config.rootfs.diff_ids,
         arrived: Vec::new(),
     };
-    let fill = &mut |room: &mut dyn Room, output: &File| intake.fill(room, output);
-    let rootfs = destination.make(store, &config.rootfs.diff_ids, fill)?;
-    if intake.arrived.is_empty() && intake.lacks_any()? {
+    let known = intake.known()?;
+    let fill =
+        &mut |below: usize, room: &mut dyn Room, output: &File| intake.fill(below, room, output);
+    let rootfs = destination.make(store, &config.rootfs.diff_ids, known, fill)?;
+    if intake.arrived.is_empty() && known < manifest.layers.len() {
         // There is such a root file system, but not these layers: they are only looked at.
         let scratch = store.temporary_file()?;
-        intake.fill(&mut Endless(0), scratch.file())?;
+        intake.fill(known, &mut Endless(0), scratch.file())?;
+        intake
+            .arrived
+            .iter_mut()
+            .for_each(|layer| layer.blocks = None);
     }
     let arrived = std::mem::take(&mut intake.arrived);
     keep(&lease, arrived, &rootfs)?;
@@ -210,18 +254,22 @@ struct Arrived {
     size: u64,
     /// Its bytes, unless the store has them.
     file: Option<(TemporaryFile, Blob)>,
-    blocks: Vec<Range<u64>>,
+    /// Where its files' bytes are in the root file system, if they are.
+    blocks: Option<Vec<Range<u64>>>,
     headers: Vec<u8>,
 }
 
 impl Intake<'_> {
-    fn lacks_any(&self) -> Result<bool> {
+    /// How many of the lowest layers the store has and knows.
+    fn known(&self) -> Result<usize> {
+        let mut known = 0;
         for (layer, diff_id) in self.manifest.layers.iter().zip(self.diff_ids) {
             if !self.has(layer, diff_id)? {
-                return Ok(true);
+                break;
             }
+            known += 1;
         }
-        Ok(false)
+        Ok(known)
     }
 
     /// Whether the store has a layer and knows it.
@@ -235,8 +283,10 @@ impl Intake<'_> {
         Ok(known && store.has_whole_blob(&blob)?)
     }
 
-    fn fill(&mut self, room: &mut dyn Room, output: &File) -> Result<Merged> {
-        let listed: Vec<_> = self.manifest.layers.iter().zip(self.diff_ids).collect();
+    fn fill(&mut self, below: usize, room: &mut dyn Room, output: &File) -> Result<Merged> {
+        let mut merged = Merged::over(self.lease.store(), &self.diff_ids[..below])?;
+        let listed = self.manifest.layers.iter().zip(self.diff_ids);
+        let listed: Vec<_> = listed.skip(below).collect();
         let same =
             |(layer, diff_id): &(&Descriptor, &Digest)| (layer.digest, layer.size, **diff_id);
         let distinct = Distinct::of(listed.iter().map(same));
@@ -245,9 +295,9 @@ impl Intake<'_> {
         let layers = wanted.clone().zip(&files);
         let layers = layers.map(|((layer, diff_id), file)| self.arriving(layer, diff_id, file));
         let layers = layers.collect::<Result<Vec<_>>>()?;
-        let unpacked = unpack(layers, room, output, &ImportLimits::default())?;
+        let limits = ImportLimits::default();
+        let unpacked = unpack(layers, merged.next(), room, output, &limits)?;
         let mut indexes = Vec::new();
-        let mut merged = Merged::default();
         for ((unpacked, file), (descriptor, _)) in unpacked.into_iter().zip(files).zip(wanted) {
             let Unpacked {
                 blob,
@@ -264,11 +314,11 @@ impl Intake<'_> {
                 diff_id: layer.digest,
                 size: layer.size,
                 file,
-                blocks,
+                blocks: Some(blocks),
                 headers,
             });
         }
-        merged.tree = distinct.merge(indexes)?;
+        distinct.merge(&mut merged.tree, indexes)?;
         Ok(merged)
     }
 
@@ -310,9 +360,9 @@ fn keep(lease: &Lease, arrived: Vec<Arrived>, rootfs: &Digest) -> Result<()> {
         let record = LayerRecord {
             size: arrived.size,
             blob: arrived.descriptor,
-            placed: Some(PlacedLayer {
+            placed: arrived.blocks.map(|blocks| PlacedLayer {
                 rootfs: *rootfs,
-                blocks: arrived.blocks,
+                blocks,
             }),
         };
         store

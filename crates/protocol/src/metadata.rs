@@ -52,6 +52,10 @@ pub struct Metadata {
     /// When the document was written, in seconds since 1970: a guest whose clock is behind sets
     /// it, because certificates are only valid for a while.
     pub time: u64,
+    /// How many images the root file system is made of, each mounted over those before it: the
+    /// drives with the serials `root`, `root1`, `root2` and so on.
+    #[serde(default = "one")]
+    pub root_images: u8,
     /// The guest's network.
     pub network: Network,
     /// What to connect to in a build VM.
@@ -123,6 +127,10 @@ impl std::fmt::Debug for Credentials {
             .field("server_name", &self.server_name)
             .finish_non_exhaustive()
     }
+}
+
+fn one() -> u8 {
+    1
 }
 
 impl Metadata {

@@ -95,14 +95,15 @@ impl Layers<'_> {
         let _lock = self.store.lock(DIRECTORY, Mode::Exclusive)?;
         self.store
             .write_bytes(&self.path(diff_id, "headers"), headers)?;
-        let known = self.read(diff_id)?.map(|kept| kept.blobs);
-        let mut blobs = known.unwrap_or_default();
+        let known = self.read(diff_id)?;
+        let (mut blobs, placed) =
+            known.map_or_else(Default::default, |kept| (kept.blobs, kept.placed));
         blobs.retain(|blob| blob.digest != record.blob.digest);
         blobs.insert(0, record.blob);
         let kept = Kept {
             size: record.size,
             blobs,
-            placed: record.placed,
+            placed: record.placed.or(placed),
         };
         self.store.write_json(&self.path(diff_id, "json"), &kept)
     }

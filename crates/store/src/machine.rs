@@ -3,7 +3,6 @@
 //! A machine runs exactly when somebody holds its lock, who is its supervisor. The store reads
 //! only a machine's identity, which never changes; the record is its supervisor's own.
 
-use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -142,13 +141,13 @@ impl<'a> Machines<'a> {
         Ok(all)
     }
 
-    /// The keys of the root file systems that machines use; those of machines that have ended only
-    /// `with_ended`.
+    /// The root file systems of machines, as their identities list them; those of machines that have
+    /// ended only `with_ended`.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Damaged`].
-    pub fn rootfs(&self, with_ended: bool) -> Result<HashSet<Digest>> {
-        let mut keys = HashSet::new();
+    pub fn rootfs(&self, with_ended: bool) -> Result<Vec<Vec<Digest>>> {
+        let mut all = Vec::new();
         for identity in self.identities()? {
             let counts = match self.is_running(&identity.id) {
                 // Removed in the meantime.
@@ -156,10 +155,10 @@ impl<'a> Machines<'a> {
                 runs => with_ended || runs?,
             };
             if counts {
-                keys.extend(identity.rootfs);
+                all.push(identity.rootfs);
             }
         }
-        Ok(keys)
+        Ok(all)
     }
 
     /// A machine's identity.

@@ -36,19 +36,24 @@ fn readable(store: &Store, tagged: &Tagged) -> Result<Option<Image>, Error> {
 
 /// Which of these images run, given the root file systems that VMs have, and what root file systems
 /// all of them have, those of VMs included.
-fn used(store: &Store, images: &[Tagged], run: HashSet<Digest>) -> Result<Used, Error> {
+fn used(store: &Store, images: &[Tagged], run: &[Vec<Digest>]) -> Result<Used, Error> {
+    // Those below the highest may be other images' as well.
+    let highest: HashSet<&Digest> = run.iter().filter_map(|images| images.last()).collect();
     let mut used = Used::default();
     for tagged in images {
         if let Some(image) = readable(store, tagged)? {
             let layers = image.diff_ids();
-            let keys = [rootfs::key_of(layers), verified::key_of(layers)];
-            if keys.iter().any(|key| run.contains(key)) {
+            let images = rootfs::images_of(store, layers).unwrap_or_default();
+            let verified = verified::key_of(layers);
+            let tops = images.last().into_iter().chain([&verified]);
+            if tops.into_iter().any(|key| highest.contains(key)) {
                 used.manifests.insert(tagged.descriptor.digest);
             }
-            used.rootfs.extend(keys);
+            used.rootfs.extend(images);
+            used.rootfs.insert(verified);
         }
     }
-    used.rootfs.extend(run);
+    used.rootfs.extend(run.iter().flatten());
     Ok(used)
 }
 
@@ -60,7 +65,8 @@ fn used(store: &Store, images: &[Tagged], run: HashSet<Digest>) -> Result<Used, 
 pub fn usage(store: &Store) -> Result<Vec<Usage>, Error> {
     let _lease = store.lease()?;
     let images = store.tags().list()?;
-    let rootfs = store.machines().rootfs(false)?;
-    let manifests = used(store, &images, rootfs.clone())?.manifests;
+    let run = store.machines().rootfs(false)?;
+    let manifests = used(store, &images, &run)?.manifests;
+    let rootfs = run.into_iter().flatten().collect();
     Ok(store.usage(&Used { manifests, rootfs })?)
 }

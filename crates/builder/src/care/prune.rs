@@ -48,7 +48,7 @@ pub fn prune_images(store: &Store, all: bool, dry_run: bool) -> Result<Option<Pr
     let run = store.machines().rootfs(true)?;
     let (gone, left) = chosen(store, all, &run)?;
     let mut pruned = Pruned::default();
-    let keep = used(store, &left, run)?.rootfs;
+    let keep = used(store, &left, &run)?.rootfs;
     if dry_run {
         let entries = left.iter().map(|tagged| &tagged.descriptor);
         pruned.count_blobs(&removal.unneeded_blobs(entries, true)?);
@@ -88,7 +88,7 @@ pub fn prune_everything(store: &Store, all: bool, dry_run: bool) -> Result<Optio
     let mut pruned = Pruned::default();
     let entries: Vec<_> = left.iter().map(|tagged| &tagged.descriptor).collect();
     pruned.count_blobs(&removal.unneeded_blobs(entries.iter().copied(), false)?);
-    pruned.count_rootfs(&removal.unneeded_rootfs(&used(store, &left, run)?.rootfs)?);
+    pruned.count_rootfs(&removal.unneeded_rootfs(&used(store, &left, &run)?.rootfs)?);
     let of_images = store.referenced_by(entries)?;
     let results = store.cache().list()?;
     let results = results.iter().map(|entry| entry.record.layer);
@@ -115,7 +115,7 @@ pub fn unneeded(store: &Store) -> Result<Option<Pruned>, Error> {
         return Ok(None);
     };
     let run = store.machines().rootfs(true)?;
-    let keep = used(store, &store.tags().list()?, run)?.rootfs;
+    let keep = used(store, &store.tags().list()?, &run)?.rootfs;
     let mut pruned = Pruned::default();
     remove_unneeded(&removal, &keep, &mut pruned)?;
     Ok(Some(pruned))
@@ -135,10 +135,10 @@ fn remove_unneeded(
 fn chosen(
     store: &Store,
     all: bool,
-    run: &HashSet<Digest>,
+    run: &[Vec<Digest>],
 ) -> Result<(Vec<Tagged>, Vec<Tagged>), Error> {
     let images = store.tags().list()?;
-    let used = used(store, &images, run.clone())?.manifests;
+    let used = used(store, &images, run)?.manifests;
     let goes =
         |tagged: &Tagged| (all || !tagged.is_named()) && !used.contains(&tagged.descriptor.digest);
     Ok(images.into_iter().partition(goes))

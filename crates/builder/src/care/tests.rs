@@ -43,9 +43,9 @@ fn a_root_that_a_vm_verifies_is_its_images_as_well() {
     let made = store.rootfs(&key, |_| Ok::<_, firebuild_store::Error>(()));
     made.unwrap();
     let tagged = store.tags().list().unwrap();
-    let nothing_runs = used(&store, &tagged, HashSet::new()).unwrap();
+    let nothing_runs = used(&store, &tagged, &[]).unwrap();
     assert!(nothing_runs.rootfs.contains(&key) && nothing_runs.manifests.is_empty());
-    let runs = used(&store, &tagged, HashSet::from([key])).unwrap();
+    let runs = used(&store, &tagged, &[vec![key]]).unwrap();
     assert_eq!(runs.manifests, HashSet::from([manifest]));
     // Without its image it is nobody's.
     let pruned = prune_images(&store, true, false).unwrap().unwrap();

@@ -222,7 +222,8 @@ impl Look<'_> {
                 "it tells another number of layers than its manifest",
             );
         }
-        for key in [rootfs::key_of(diff_ids), verified::key_of(diff_ids)] {
+        let images = rootfs::images_of(self.store(), diff_ids).unwrap_or_default();
+        for key in images.into_iter().chain([verified::key_of(diff_ids)]) {
             self.keys.entry(key).or_default().insert(name.to_owned());
         }
         for (diff_id, layer) in diff_ids.iter().zip(&manifest.layers) {

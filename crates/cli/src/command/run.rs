@@ -129,7 +129,7 @@ impl Run {
                 reference: reference.familiar(),
                 digest: image.manifest.digest,
             }),
-            rootfs: root.key,
+            rootfs: root.images,
             verity,
             kernel: self.vm.kernel(&host.store)?,
             kernel_arguments: Vec::new(),

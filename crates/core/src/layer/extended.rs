@@ -11,6 +11,10 @@ use crate::tree::{Timestamp, Xattrs};
 const LONGEST_XATTR_NAME: usize = 255;
 const LONGEST_XATTR_VALUE: usize = 1 << 16;
 
+/// What Linux's overlay file system notes for itself. It shows none of these to anybody, so a layer
+/// has them by mistake; in a directory that others are mounted over, they would hide files.
+const OVERLAY: &[u8] = b"trusted.overlay.";
+
 /// What extended headers say of an entry, where they say anything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Extended {
@@ -68,6 +72,9 @@ impl Extended {
             return Err(Fault::new(
                 "an extended attribute is longer than 65536 bytes",
             ));
+        }
+        if name.starts_with(OVERLAY) {
+            return Ok(());
         }
         self.xattrs.insert(name.into(), value.into());
         let total: usize = self.xattrs.iter().map(|(n, v)| n.len() + v.len()).sum();
@@ -192,6 +199,8 @@ mod tests {
     fn values_hold_any_bytes() {
         let extended = taken(b"27 SCHILY.xattr.user.a=\n=\0\n").unwrap();
         assert_eq!(extended.xattrs[&b"user.a"[..]].as_ref(), b"\n=\0");
+        let extended = taken(b"41 SCHILY.xattr.trusted.overlay.opaque=y\n").unwrap();
+        assert!(extended.xattrs.is_empty());
         let extended = taken(b"30 SCHILY.xattr.user.a%3D%25=\n").unwrap();
         assert_eq!(extended.xattrs[&b"user.a=%"[..]].as_ref(), b"");
     }

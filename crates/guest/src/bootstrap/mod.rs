@@ -26,7 +26,7 @@ use firebuild_protocol::v1::{
 use tonic::transport::Channel;
 
 use crate::console;
-use crate::drives::{DISK, IMAGE};
+use crate::drives::DISK;
 use crate::error::{Doing as _, GuestError, Result, call, chain};
 use crate::launch::Root;
 use crate::reaper::Reaper;
@@ -58,11 +58,13 @@ struct Build {
     kept: Option<Kept>,
 }
 
-/// Obeys the host until it has no more commands. A failure of the agent's own is told to the host.
+/// Obeys the host until it has no more commands, in a root file system made of `layers`, the highest
+/// first. A failure of the agent's own is told to the host.
 pub(crate) async fn serve(
     channel: Channel,
     credentials: &Credentials,
     metadata: &Metadata,
+    layers: Vec<PathBuf>,
     reaper: Reaper,
 ) -> Result<()> {
     let client = BootstrapClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT);
@@ -71,7 +73,7 @@ pub(crate) async fn serve(
         reaper,
         hostname: metadata.hostname.clone(),
         sources: Sources::new(client.clone(), metadata.network.clone()),
-        layers: vec![PathBuf::from(IMAGE)],
+        layers,
         directories: 0,
         kept: None,
     };

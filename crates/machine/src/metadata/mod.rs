@@ -107,6 +107,7 @@ pub(crate) mod tests {
             hostname: "web".into(),
             image_tag: None,
             time: 7,
+            root_images: 1,
             network: Network {
                 address: [10, 0, 0, 2].into(),
                 prefix: 24,

@@ -72,8 +72,9 @@ pub struct Launch {
     pub command_line: String,
     /// Whether the kernel finds its devices through ACPI; else they are on its command line.
     pub acpi: bool,
-    /// The read-only root file system image: the disk with the serial `root`.
-    pub root: File,
+    /// The images of the root file system, the lowest first, all read-only: the disks with the
+    /// serials `root`, `root1`, `root2` and so on.
+    pub roots: Vec<File>,
     /// The VM's own disk: the one with the serial `disk`.
     pub disk: File,
     /// Further disks that the guest writes to.
@@ -94,10 +95,20 @@ pub struct Launch {
     pub metadata: Document,
 }
 
+/// What a guest knows an image of its root file system by; 0 is the lowest.
+#[must_use]
+pub fn root_serial(index: usize) -> String {
+    match index {
+        0 => "root".to_owned(),
+        index => format!("root{index}"),
+    }
+}
+
 /// A disk of a VM's that outlives it.
 #[derive(Debug)]
 pub struct AttachedDisk {
-    /// What the guest knows it by: 1 to 20 of `a-z` and `0-9`, and not `root` or `disk`.
+    /// What the guest knows it by: 1 to 20 of `a-z` and `0-9`, and neither `disk` nor `root`, with
+    /// or without a number.
     pub serial: String,
     /// The disk, open for reading and writing.
     pub file: File,

@@ -85,7 +85,8 @@ impl Vmm for Qemu {
 struct Numbers {
     kernel: i32,
     initramfs: i32,
-    root: i32,
+    /// Of the root file system's images, the lowest first.
+    roots: Vec<i32>,
     disk: i32,
     tap: i32,
     /// One for each attached disk.
@@ -96,24 +97,27 @@ fn prepare(launch: Launch, acceleration: Acceleration) -> io::Result<(Vec<String
     let kernel = readable_by_all(&launch.kernel)?;
     let initramfs = readable_by_all(&launch.initramfs)?;
     let disk: OwnedFd = launch.disk.try_clone()?.into();
-    let root: OwnedFd = launch.root.try_clone()?.into();
+    let roots = duplicates(launch.roots.iter())?;
     let tap = launch.tap.try_clone()?;
-    let attached = launch.attached.iter();
-    let attached: Vec<OwnedFd> = attached
-        .map(|disk| Ok(disk.file.try_clone()?.into()))
-        .collect::<io::Result<_>>()?;
+    let attached = duplicates(launch.attached.iter().map(|disk| &disk.file))?;
+    let raw = |fds: &[OwnedFd]| fds.iter().map(AsRawFd::as_raw_fd).collect();
     let numbers = Numbers {
         kernel: kernel.as_raw_fd(),
         initramfs: initramfs.as_raw_fd(),
-        root: root.as_raw_fd(),
+        roots: raw(&roots),
         disk: disk.as_raw_fd(),
         tap: tap.as_raw_fd(),
-        attached: attached.iter().map(AsRawFd::as_raw_fd).collect(),
+        attached: raw(&attached),
     };
     let arguments = arguments(&launch, acceleration, &numbers);
-    let mut kept = vec![kernel, initramfs, root, disk, tap];
+    let mut kept = vec![kernel, initramfs, disk, tap];
+    kept.extend(roots);
     kept.extend(attached);
     Ok((arguments, kept))
+}
+
+fn duplicates<'a>(files: impl Iterator<Item = &'a File>) -> io::Result<Vec<OwnedFd>> {
+    files.map(|file| Ok(file.try_clone()?.into())).collect()
 }
 
 /// A descriptor that any user may open again through `/proc`: the file's own, or if its permission
@@ -138,10 +142,8 @@ fn arguments(launch: &Launch, acceleration: Acceleration, numbers: &Numbers) -> 
     let Numbers {
         kernel,
         initramfs,
-        root,
-        disk,
         tap,
-        attached,
+        ..
     } = numbers;
     let mac = launch.mac;
     // Without it, QEMU adds the devices to the command line.
@@ -150,7 +152,10 @@ fn arguments(launch: &Launch, acceleration: Acceleration, numbers: &Numbers) -> 
     for (option, value) in [
         ("-name", format!("firebuild-{}", launch.id)),
         // The guest's clock has to be right before it can check a certificate.
-        ("-machine", format!("microvm,accel={accel},rtc=on,acpi={acpi}")),
+        (
+            "-machine",
+            format!("microvm,accel={accel},rtc=on,acpi={acpi}"),
+        ),
         ("-cpu", cpu.to_owned()),
         ("-smp", launch.cpus.to_string()),
         ("-m", format!("{}M", launch.memory)),
@@ -163,20 +168,6 @@ fn arguments(launch: &Launch, acceleration: Acceleration, numbers: &Numbers) -> 
         ("-kernel", format!("/proc/self/fd/{kernel}")),
         ("-initrd", format!("/proc/self/fd/{initramfs}")),
         ("-append", launch.command_line.clone()),
-        ("-add-fd", format!("fd={root},set=1")),
-        ("-add-fd", format!("fd={disk},set=2")),
-        (
-            "-blockdev",
-            // Many VMs have it open, none can write it: nothing to lock.
-            "driver=raw,node-name=root,read-only=on,file.driver=file,file.filename=/dev/fdset/1,file.locking=off".to_owned(),
-        ),
-        (
-            "-blockdev",
-            // The disk ends with the VM, so nothing has to reach the host's disk at any time.
-            "driver=raw,node-name=disk,discard=unmap,cache.no-flush=on,file.driver=file,file.filename=/dev/fdset/2,file.locking=off,file.discard=unmap".to_owned(),
-        ),
-        ("-device", "virtio-blk-device,drive=root,serial=root".to_owned()),
-        ("-device", "virtio-blk-device,drive=disk,serial=disk".to_owned()),
         ("-netdev", format!("tap,id=net,fd={tap},vhost=off")),
         ("-device", format!("virtio-net-device,netdev=net,mac={mac}")),
         ("-device", "virtio-rng-device".to_owned()),
@@ -185,29 +176,51 @@ fn arguments(launch: &Launch, acceleration: Acceleration, numbers: &Numbers) -> 
     ] {
         arguments.extend([option.to_owned(), value]);
     }
-    for (index, (disk, number)) in launch.attached.iter().zip(attached).enumerate() {
-        arguments.extend(attached_disk(index, &disk.serial, *number));
-    }
+    arguments.extend(drives(launch, numbers));
     for switch in ["-nodefaults", "-no-user-config", "-no-reboot"] {
         arguments.push(switch.to_owned());
     }
     arguments
 }
 
-/// A disk that outlives the VM: what the guest flushes reaches the host's disk, and what it
-/// discards takes no more room there.
-fn attached_disk(index: usize, serial: &str, number: i32) -> [String; 6] {
-    let set = index + 3;
-    [
-        "-add-fd".to_owned(),
-        format!("fd={number},set={set}"),
-        "-blockdev".to_owned(),
-        format!(
-            "driver=raw,node-name=attached{index},discard=unmap,file.driver=file,file.filename=/dev/fdset/{set},file.locking=off,file.discard=unmap"
-        ),
-        "-device".to_owned(),
-        format!("virtio-blk-device,drive=attached{index},serial={serial}"),
-    ]
+/// The arguments of all drives.
+fn drives(launch: &Launch, numbers: &Numbers) -> Vec<String> {
+    let mut arguments = Vec::new();
+    let mut set = 0;
+    let mut add = |fd: i32, node: &str, serial: &str, kind: &str, more: &str| {
+        set += 1;
+        arguments.extend([
+            "-add-fd".to_owned(),
+            format!("fd={fd},set={set}"),
+            "-blockdev".to_owned(),
+            format!(
+                "driver=raw,node-name={node},{kind},file.driver=file,file.filename=/dev/fdset/{set},file.locking=off{more}"
+            ),
+            "-device".to_owned(),
+            format!("virtio-blk-device,drive={node},serial={serial}"),
+        ]);
+    };
+    for (index, fd) in numbers.roots.iter().enumerate() {
+        let name = super::root_serial(index);
+        // Many VMs have it open, none can write it: nothing to lock.
+        add(*fd, &name, &name, "read-only=on", "");
+    }
+    // The VM's own ends with it, so nothing has to reach the host's disk at any time.
+    let own = "discard=unmap,cache.no-flush=on";
+    add(numbers.disk, "disk", "disk", own, ",file.discard=unmap");
+    for (index, (disk, fd)) in launch.attached.iter().zip(&numbers.attached).enumerate() {
+        // It outlives the VM: what the guest flushes reaches the host's disk, and what it discards
+        // takes no more room there.
+        let node = format!("attached{index}");
+        add(
+            *fd,
+            &node,
+            &disk.serial,
+            "discard=unmap",
+            ",file.discard=unmap",
+        );
+    }
+    arguments
 }
 
 /// The name of the program for guests of the host's architecture.
@@ -250,7 +263,7 @@ mod tests {
             initramfs: null(),
             command_line: "console=ttyS0 a,b=c".to_owned(),
             acpi: true,
-            root: null(),
+            roots: vec![null(), null()],
             disk: null(),
             attached: vec![AttachedDisk {
                 serial: "cache0".to_owned(),
@@ -274,7 +287,7 @@ mod tests {
         Numbers {
             kernel: 10,
             initramfs: 11,
-            root: 12,
+            roots: vec![12, 16],
             disk: 13,
             tap: 14,
             attached: vec![15],
@@ -300,15 +313,19 @@ mod tests {
             ("-kernel", vec!["/proc/self/fd/10"]),
             ("-initrd", vec!["/proc/self/fd/11"]),
             ("-append", vec!["console=ttyS0 a,b=c"]),
-            ("-add-fd", vec!["fd=12,set=1", "fd=13,set=2", "fd=15,set=3"]),
+            (
+                "-add-fd",
+                vec!["fd=12,set=1", "fd=16,set=2", "fd=13,set=3", "fd=15,set=4"],
+            ),
             ("-netdev", vec!["tap,id=net,fd=14,vhost=off"]),
             (
                 "-device",
                 vec![
-                    "virtio-blk-device,drive=root,serial=root",
-                    "virtio-blk-device,drive=disk,serial=disk",
                     &format!("virtio-net-device,netdev=net,mac={mac}"),
                     "virtio-rng-device",
+                    "virtio-blk-device,drive=root,serial=root",
+                    "virtio-blk-device,drive=root1,serial=root1",
+                    "virtio-blk-device,drive=disk,serial=disk",
                     "virtio-blk-device,drive=attached0,serial=cache0",
                 ],
             ),
@@ -317,9 +334,10 @@ mod tests {
         }
         let drives = values(&tcg, "-blockdev");
         assert!(drives[0].contains("node-name=root,read-only=on,"));
-        assert!(!drives[1].contains("read-only"));
+        assert!(drives[1].contains("node-name=root1,read-only=on,"));
+        assert!(!drives[2].contains("read-only"));
         // The VM's own disk ends with it; an attached one does not.
-        assert!(drives[1].contains("no-flush=on") && !drives[2].contains("no-flush"));
+        assert!(drives[2].contains("no-flush=on") && !drives[3].contains("no-flush"));
         for switch in ["-nodefaults", "-no-user-config", "-no-reboot"] {
             assert!(tcg.iter().any(|argument| argument == switch), "{switch}");
         }

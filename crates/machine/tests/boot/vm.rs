@@ -125,6 +125,7 @@ fn metadata(service: Service, sides: &Sides) -> Metadata {
         hostname: "guest-1".to_owned(),
         image_tag: None,
         time: now.as_secs(),
+        root_images: 1,
         network: Network {
             address: GUEST,
             prefix: 16,

@@ -161,7 +161,7 @@ pub(crate) fn spec(arguments: &[&str]) -> MachineSpec {
         },
         name: None,
         image: None,
-        rootfs: rootfs(),
+        rootfs: vec![rootfs()],
         verity: None,
         kernel: "none".parse().unwrap(),
         kernel_arguments: arguments.iter().map(|a| format!("test={a}")).collect(),

@@ -29,11 +29,17 @@ impl Room for Counting {
 }
 
 impl Destination for Blocks {
-    fn make(&self, store: &Store, ids: &[Digest], fill: &mut Fill<'_>) -> crate::Result<Digest> {
+    fn make(
+        &self,
+        store: &Store,
+        ids: &[Digest],
+        _: usize,
+        fill: &mut Fill<'_>,
+    ) -> crate::Result<Digest> {
         let text: Vec<String> = ids.iter().map(Digest::hex).collect();
         let key = Digest::of(text.concat().as_bytes());
         store.rootfs(&key, |output: &std::fs::File| {
-            fill(&mut Counting(10), output).map(drop)?;
+            fill(0, &mut Counting(10), output).map(drop)?;
             Ok::<(), Error>(())
         })?;
         Ok(key)

@@ -65,8 +65,8 @@ pub struct Unpacked {
     pub blob: Blob,
     /// The same uncompressed.
     pub layer: Blob,
-    /// Its entries. The contents' source is the layer's number, and their offsets are in the stream
-    /// that its blocks are.
+    /// Its entries. The contents' source is the layer's number, counted from the one that was given,
+    /// and their offsets are in the stream that its blocks are.
     pub index: LayerIndex,
     /// The blocks of the image that have its files' bytes, in order.
     pub blocks: Vec<Range<u64>>,
@@ -93,13 +93,14 @@ impl<E: Into<Error>> From<E> for Failure {
 }
 
 /// Unpacks layers, lowest first, to blocks of `output`. The same layers and the same room give the
-/// same blocks.
+/// same blocks. The lowest one's contents get the source `first`, the next one's the number after it.
 ///
 /// # Errors
 /// [`Error::WrongDigest`], [`Error::Layer`], [`Error::TooLarge`] for a layer that is not valid;
 /// [`Error::Io`]; [`Error::NoRoom`]. What is in `output` is then of no use.
 pub fn unpack(
     layers: Vec<Arriving<'_>>,
+    first: u32,
     room: &mut dyn Room,
     output: &File,
     limits: &ImportLimits,
@@ -112,6 +113,7 @@ pub fn unpack(
     let work = Work {
         lanes: &lanes,
         waiting: &waiting,
+        first,
         output,
         limits,
     };
@@ -150,6 +152,7 @@ fn died() -> Error {
 struct Work<'w, 'a> {
     lanes: &'w Lanes<'w>,
     waiting: &'w [Mutex<Option<Arriving<'a>>>],
+    first: u32,
     output: &'w File,
     limits: &'w ImportLimits,
 }
@@ -229,7 +232,8 @@ impl<'w> Work<'w, '_> {
         let most = self.limits.layer.saturating_add(1);
         let plain = read_ahead(scope, plain.take(most)).hashing(hash);
         let mut placing = Placing {
-            number: u32::try_from(number).unwrap_or(u32::MAX),
+            number: u32::try_from(number)
+                .map_or(u32::MAX, |number| self.first.saturating_add(number)),
             reader: LayerReader::new(plain)
                 .limited(self.limits.entries.clone())
                 .keeping_headers(),

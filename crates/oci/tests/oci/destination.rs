@@ -27,10 +27,16 @@ pub(crate) fn key(diff_ids: &[Digest]) -> Digest {
 }
 
 impl Destination for Blocks {
-    fn make(&self, store: &Store, diff_ids: &[Digest], fill: &mut Fill<'_>) -> Result<Digest> {
+    fn make(
+        &self,
+        store: &Store,
+        diff_ids: &[Digest],
+        _: usize,
+        fill: &mut Fill<'_>,
+    ) -> Result<Digest> {
         let key = key(diff_ids);
         store.rootfs(&key, |output: &File| {
-            fill(&mut Counting(10), output).map(drop)?;
+            fill(0, &mut Counting(10), output).map(drop)?;
             Ok::<(), Error>(())
         })?;
         Ok(key)

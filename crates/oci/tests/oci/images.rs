@@ -198,6 +198,16 @@ fn an_image_goes_round_through_skopeo() {
         let plain = made.plain_layers(&store).unwrap();
         assert!(second.has_whole_blob(&plain[0]).unwrap());
     }
+    // Where its root file system is there already, nothing is known of places in it.
+    let key = destination::key(made.diff_ids());
+    let there = store.rootfs(&key, |_| Ok::<_, Error>(()));
+    there.unwrap();
+    let copied = directory.path().join("by-gzip");
+    import_oci_dir(&store, (&copied, None), &Blocks, &[reference("copy")]).unwrap();
+    for diff_id in made.diff_ids() {
+        let record = store.layers().get(diff_id).unwrap().unwrap();
+        assert_eq!(record.placed, None);
+    }
 }
 
 fn imported_tagged(store: &Store) -> Image {

@@ -77,7 +77,7 @@ fn run(layers: Vec<Arriving<'_>>) -> (firebuild_oci::Result<Vec<Unpacked>>, File
         layer: 64 << 20,
         ..ImportLimits::default()
     };
-    let unpacked = unpack(layers, &mut Gaps(0), &file, &limits);
+    let unpacked = unpack(layers, 0, &mut Gaps(0), &file, &limits);
     (unpacked, file)
 }
 
@@ -368,6 +368,12 @@ fn no_more_room() {
     let large = layer(&[(9, 9_000_000)], 1);
     let layers = (0..6).map(|_| arriving("a layer", &large)).collect();
     let file = tempfile::tempfile().unwrap();
-    let error = unpack(layers, &mut NoRoom(2000), &file, &ImportLimits::default());
+    let error = unpack(
+        layers,
+        0,
+        &mut NoRoom(2000),
+        &file,
+        &ImportLimits::default(),
+    );
     assert!(matches!(error, Err(Error::NoRoom)), "{error:?}");
 }

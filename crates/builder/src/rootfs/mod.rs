@@ -1,16 +1,25 @@
-//! From layers to a bootable root file system: an ext4 image, made once and shared by every VM.
+//! From layers to a bootable root file system: ext4 images, made once and shared by every VM.
+//!
+//! Layers that lie on a root file system that is there already become one more image, which holds
+//! [what they change](difference) and is mounted over it, so that a second image on a known base
+//! costs what it adds. A root file system is a list of images, the lowest first, and which those are
+//! follows from the layers and from what is there ([`stack`]); nothing else records it.
+
+mod difference;
+mod export;
+mod stack;
 
 use std::fs::File;
 use std::ops::Range;
-use std::path::PathBuf;
 
-use firebuild_core::{ByteSize, Digest};
-use firebuild_disk::verity;
-pub use firebuild_disk::verity::Verity;
+use firebuild_core::Digest;
 use firebuild_disk::{ContentSource, ext4};
-use firebuild_oci::{Destination, Fill, Room};
+use firebuild_oci::{Destination, Fill, Room, Sources};
 use firebuild_plan::key::Chain;
 use firebuild_store::Store;
+
+pub use export::{Verity, export, protect};
+pub(crate) use stack::of_diff_ids as images_of;
 
 use crate::stage::Layer;
 use crate::{Error, care};
@@ -22,23 +31,20 @@ const VERSION: u32 = 3;
 /// together; beyond it, a new root file system is quicker.
 const LAID_ON_LIMIT: u64 = 16 << 20;
 
-/// A root file system image in the store.
+/// A root file system in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RootFs {
-    /// What it was made from, as one digest: its name in the store.
-    pub key: Digest,
-    /// The image.
-    pub path: PathBuf,
+    /// The keys of its images, the lowest first: see [`Store::rootfs_path`].
+    pub images: Vec<Digest>,
 }
 
-/// The name of the root file system of these layers.
-pub(crate) fn key(layers: &[Layer]) -> Digest {
-    let digests: Vec<Digest> = layers.iter().map(|layer| layer.digest).collect();
-    key_of(&digests)
-}
-
+/// The key of the image that holds all of these layers.
 pub(crate) fn key_of(diff_ids: &[Digest]) -> Digest {
     Digest::of(format!("ext4 {VERSION} {}", Chain::of(diff_ids).digest()).as_bytes())
+}
+
+fn diff_ids(layers: &[Layer]) -> Vec<Digest> {
+    layers.iter().map(|layer| layer.digest).collect()
 }
 
 /// The root file system of an image of the store, made if it is not there.
@@ -52,14 +58,16 @@ pub fn of_image(store: &Store, reference: &firebuild_core::Reference) -> Result<
 
 /// The root file system of these layers.
 pub(crate) fn of_layers(store: &Store, layers: &[Layer]) -> Result<RootFs, Error> {
-    let digests = layers.iter().map(|layer| layer.digest);
-    let digests: Vec<Digest> = digests.collect();
-    let fill = &mut |room: &mut dyn Room, output: &File| {
-        firebuild_oci::unpack_kept(store, &digests, room, output)
+    let diff_ids = diff_ids(layers);
+    // Nothing of it may go before somebody says that it is needed.
+    let _lease = store.lease()?;
+    let fill = &mut |below: usize, room: &mut dyn Room, output: &File| {
+        firebuild_oci::unpack_kept(store, &diff_ids, below, room, output)
     };
-    let key = Ext4.make(store, &digests, fill)?;
-    let path = store.rootfs_path(&key);
-    Ok(RootFs { key, path })
+    let top = Ext4.make(store, &diff_ids, diff_ids.len(), fill)?;
+    // What was there a moment ago is there still, so this is found.
+    let images = stack::of_diff_ids(store, &diff_ids).unwrap_or_else(|| vec![top]);
+    Ok(RootFs { images })
 }
 
 /// Makes root file systems of images while they come: see [`firebuild_oci::take_in`].
@@ -71,18 +79,31 @@ impl Destination for Ext4 {
         &self,
         store: &Store,
         diff_ids: &[Digest],
+        known: usize,
         fill: &mut Fill<'_>,
     ) -> firebuild_oci::Result<Digest> {
-        let key = key_of(diff_ids);
+        if let Some(&top) = stack::of_diff_ids(store, diff_ids)
+            .as_ref()
+            .and_then(|all| all.last())
+        {
+            return Ok(top);
+        }
+        let below = stack::below(store, diff_ids, known);
+        let key = stack::key(diff_ids, below);
         store.rootfs(&key, |output| {
             let mut room = Free(ext4::Room::new());
-            let merged = fill(&mut room, output)?;
+            let merged = fill(below, &mut room, output)?;
             let options = ext4::Options {
                 identity: key.bytes().to_vec(),
                 ..ext4::Options::default()
             };
-            let placed = Placed::of(merged.blocks);
-            ext4::finish(&merged.tree, &placed, &room.0, output, &options)
+            let tree = match below {
+                0 => merged.tree,
+                _ => difference::difference(&merged.below, &merged.tree)
+                    .map_err(|error| firebuild_oci::Error::RootFs(error.into()))?,
+            };
+            let content = Placed::above(merged.sources, merged.blocks);
+            ext4::finish(&tree, &content, &room.0, output, &options)
                 .map_err(|error| firebuild_oci::Error::RootFs(error.into()))?;
             Ok::<(), firebuild_oci::Error>(())
         })?;
@@ -90,47 +111,12 @@ impl Destination for Ext4 {
     }
 }
 
-/// Writes the file system of an image to `output`, for use elsewhere: with a journal, and at least
-/// `size`. The same image and size give the same bytes.
-///
-/// # Errors
-/// [`Error::Image`], [`Error::RootFs`], and those of the store.
-pub fn export(
-    store: &Store,
-    image: &firebuild_oci::Image,
-    size: ByteSize,
-    output: &File,
-) -> Result<ext4::Summary, Error> {
-    let mut room = Free(ext4::Room::new());
-    let merged = firebuild_oci::unpack_kept(store, image.diff_ids(), &mut room, output)?;
-    let options = ext4::Options {
-        identity: key_of(image.diff_ids()).bytes().to_vec(),
-        minimum_size: size,
-        journal: Some(ext4::suitable_journal(size)),
-        ..ext4::Options::default()
-    };
-    let placed = Placed::of(merged.blocks);
-    ext4::finish(&merged.tree, &placed, &room.0, output, &options).map_err(Error::RootFs)
-}
-
-/// Adds a dm-verity tree behind the file system of an image, which is `size` long.
-///
-/// # Errors
-/// [`Error::Verity`].
-pub fn protect(
-    image: &firebuild_oci::Image,
-    size: ByteSize,
-    output: &File,
-) -> Result<Verity, Error> {
-    let identity = key_of(image.diff_ids());
-    verity::append(output, size, identity.bytes()).map_err(Error::Verity)
-}
-
 /// How many of the layers a root file system that exists has, if the rest is little; else all.
 pub(crate) fn ready(store: &Store, layers: &[Layer]) -> usize {
+    let diff_ids = diff_ids(layers);
     let mut above = 0;
     for count in (0..=layers.len()).rev() {
-        if store.rootfs_path(&key(&layers[..count])).exists() {
+        if stack::of_diff_ids(store, &diff_ids[..count]).is_some() {
             return count;
         }
         let Some(layer) = count.checked_sub(1).and_then(|top| layers.get(top)) else {
@@ -166,27 +152,33 @@ impl Room for Free {
     }
 }
 
-/// Layers that were unpacked in the words of the file system's writer.
-struct Placed(Vec<ext4::Blocks>);
+/// Layers in the words of the file system's writer: those below are read, those above are unpacked.
+struct Placed {
+    below: Sources,
+    above: Vec<ext4::Blocks>,
+}
 
 impl Placed {
-    fn of(layers: Vec<Vec<Range<u64>>>) -> Self {
+    fn above(below: Sources, layers: Vec<Vec<Range<u64>>>) -> Self {
         let blocks = |runs: Vec<Range<u64>>| {
             let mut blocks = ext4::Blocks::new();
             runs.into_iter().for_each(|run| blocks.push(run));
             blocks
         };
-        Self(layers.into_iter().map(blocks).collect())
+        Self {
+            below,
+            above: layers.into_iter().map(blocks).collect(),
+        }
     }
 }
 
 impl ContentSource for Placed {
-    fn read_exact_at(&self, _: u32, _: u64, _: &mut [u8]) -> std::io::Result<()> {
-        // Every source is placed, so none is read.
-        Err(std::io::ErrorKind::Unsupported.into())
+    fn read_exact_at(&self, source: u32, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
+        self.below.read_exact_at(source, offset, buffer)
     }
 
     fn placed(&self, source: u32) -> Option<&ext4::Blocks> {
-        self.0.get(usize::try_from(source).ok()?)
+        let source = usize::try_from(source).ok()?;
+        self.above.get(source.checked_sub(self.below.len())?)
     }
 }
