@@ -2,6 +2,7 @@
 
 mod peers;
 mod samples;
+mod second;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -40,6 +41,8 @@ pub(super) fn measure(host: &Host) -> anyhow::Result<Vec<Row>> {
         }
         rows.push(against_peers(host, sample, &peers)?);
     }
+    let [_, modules, development] = &samples;
+    rows.push(second::measure(host, modules, development)?);
     let peak = memory.iter().copied().fold(0.0, f64::max);
     rows.push(Row {
         what: "the most memory that a conversion took",
@@ -84,6 +87,13 @@ impl Cold {
             fs::remove_dir_all(&root)?;
         }
         Ok(Self(root))
+    }
+
+    /// firebuild on it.
+    fn command(&self, host: &Host) -> Command {
+        let mut command = Command::new(host.binary());
+        command.arg("--root").arg(&self.0);
+        command
     }
 
     /// Takes the image in and makes its root file system. The time, and the peak of memory in MiB.

@@ -1,6 +1,7 @@
 //! The images that are converted: made here, the same on every day.
 
 use std::io::Write as _;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -192,32 +193,82 @@ fn make(sample: &Sample, fill: &dyn Fn(usize, &Path) -> anyhow::Result<()>) -> a
         }
     }
     for format in FORMATS {
-        let mut layers = Vec::new();
-        for layer in 0..sample.layers {
-            let path = sample.archive(layer, format);
-            let media_type = format!("application/vnd.oci.image.layer.v1.tar+{format}");
-            layers.push(linked(&partial, &path, &media_type)?);
-        }
-        let config = json!({"architecture": "amd64", "os": "linux", "config": {},
-            "rootfs": {"type": "layers", "diff_ids": diff_ids}});
-        let config = written(
-            &partial,
-            &config,
-            "application/vnd.oci.image.config.v1+json",
-        )?;
-        let media_type = "application/vnd.oci.image.manifest.v1+json";
-        let manifest = json!({"schemaVersion": 2, "mediaType": media_type, "config": config, "layers": layers});
-        let mut manifest = written(&partial, &manifest, media_type)?;
-        manifest["annotations"] = json!({"org.opencontainers.image.ref.name": format});
-        manifests.push(manifest);
+        let archives = (0..sample.layers).map(|layer| sample.archive(layer, format));
+        let archives: Vec<_> = archives.collect();
+        manifests.push(manifest(&partial, (format, format), &archives, &diff_ids)?);
     }
+    finish(&partial, &sample.layout(), &manifests)
+}
+
+/// An image of these archives as an entry of a layout's index, called `name`.
+fn manifest(
+    layout: &Path,
+    (name, format): (&str, &str),
+    archives: &[PathBuf],
+    diff_ids: &[String],
+) -> anyhow::Result<Value> {
+    let media_type = format!("application/vnd.oci.image.layer.v1.tar+{format}");
+    let layers = archives.iter();
+    let layers = layers.map(|path| linked(layout, path, &media_type));
+    let layers = layers.collect::<anyhow::Result<Vec<_>>>()?;
+    let config = json!({"architecture": "amd64", "os": "linux", "config": {},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids}});
+    let config = written(layout, &config, "application/vnd.oci.image.config.v1+json")?;
+    let media_type = "application/vnd.oci.image.manifest.v1+json";
+    let manifest =
+        json!({"schemaVersion": 2, "mediaType": media_type, "config": config, "layers": layers});
+    let mut manifest = written(layout, &manifest, media_type)?;
+    manifest["annotations"] = json!({"org.opencontainers.image.ref.name": name});
+    Ok(manifest)
+}
+
+fn finish(partial: &Path, layout: &Path, manifests: &[Value]) -> anyhow::Result<()> {
     let index = json!({"schemaVersion": 2, "manifests": manifests});
     fs::write(partial.join("index.json"), index.to_string())?;
-    fs::write(
-        partial.join("oci-layout"),
-        r#"{"imageLayoutVersion":"1.0.0"}"#,
-    )?;
-    Ok(fs::rename(partial, sample.layout())?)
+    let version = r#"{"imageLayoutVersion":"1.0.0"}"#;
+    fs::write(partial.join("oci-layout"), version)?;
+    Ok(fs::rename(partial, layout)?)
+}
+
+/// A layout with three images: `base` is the first layer of a sample, `added` a layer of another, and
+/// `both` has one over the other.
+pub(super) fn on_base(
+    host: &Host,
+    base: &Sample,
+    (added, layer): (&Sample, usize),
+) -> anyhow::Result<PathBuf> {
+    let layout = host
+        .directory
+        .join("samples")
+        .join(format!("{}-on-{}", added.name, base.name));
+    if layout.exists() {
+        return Ok(layout);
+    }
+    let partial = layout.with_extension("partial");
+    if partial.exists() {
+        fs::remove_dir_all(&partial)?;
+    }
+    fs::create_dir_all(partial.join("blobs/sha256"))?;
+    let archives = [base.archive(0, "gzip"), added.archive(layer, "gzip")];
+    let diff_ids = [
+        digest(&base.archive(0, "plain"))?,
+        digest(&added.archive(layer, "plain"))?,
+    ];
+    let image = |name, range: Range<usize>| {
+        manifest(
+            &partial,
+            (name, "gzip"),
+            &archives[range.clone()],
+            &diff_ids[range],
+        )
+    };
+    let manifests = [
+        image("base", 0..1)?,
+        image("added", 1..2)?,
+        image("both", 0..2)?,
+    ];
+    finish(&partial, &layout, &manifests)?;
+    Ok(layout)
 }
 
 fn digest(path: &Path) -> anyhow::Result<String> {
@@ -232,7 +283,10 @@ fn place(layout: &Path, digest: &str) -> PathBuf {
 
 fn linked(layout: &Path, path: &Path, media_type: &str) -> anyhow::Result<Value> {
     let digest = digest(path)?;
-    fs::hard_link(path, place(layout, &digest))?;
+    let place = place(layout, &digest);
+    if !place.exists() {
+        fs::hard_link(path, place)?;
+    }
     let size = fs::metadata(path)?.len();
     Ok(json!({"mediaType": media_type, "digest": digest, "size": size}))
 }
