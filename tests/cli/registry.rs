@@ -505,6 +505,71 @@ fn what_is_run_is_pulled() {
 }
 
 #[test]
+fn the_configuration_of_other_tools_holds() {
+    let (mirror, server) = (DockerRegistry::start(), DockerRegistry::start());
+    let (here, _root) = machine();
+    here.build(TEXT, &["-t", "app:1"]).success();
+    here.ok(&["push", "app:1", &mirror.image("hub/library/app:1")]);
+    let (hub, ours) = (mirror.image("hub"), server.image("ours"));
+    let conf = format!(
+        r#"
+        unqualified-search-registries = ["quay.example"]
+        speed = 1
+        [[registry]]
+        prefix = "docker.io"
+        location = "nowhere.invalid"
+        [[registry.mirror]]
+        location = "{hub}"
+        [[registry]]
+        prefix = "corp.example"
+        location = "{ours}"
+        [[registry]]
+        location = "evil.example"
+        blocked = true
+        "#
+    );
+    let conf = here.write("registries.conf", conf);
+    let conf = conf.to_str().unwrap();
+    let (there, _other) = session();
+    let pulled = there.run(&["pull", "app:1", "--registries-conf", conf]);
+    let pulled = pulled.success();
+    let warning = "warning: `speed` in `";
+    assert_eq!(pulled.stderr.matches("warning").count(), 1, "{pulled}");
+    assert!(pulled.stderr.contains(warning), "{pulled}");
+    there.ok(&["image", "inspect", "docker.io/library/app:1"]);
+    // What is pushed goes where the images really are, and is found there.
+    here.ok(&[
+        "push",
+        "app:1",
+        "corp.example/app:1",
+        "--registries-conf",
+        conf,
+    ]);
+    there.ok(&["pull", &server.image("ours/app:1")]);
+    let (third, _another) = session();
+    third.write(
+        "context/Dockerfile",
+        "FROM corp.example/app:1\nCOPY --from=app:1 /two /\n",
+    );
+    let mut build = third.command(&["build", "--pull=missing", "--progress", "json", "context"]);
+    let built = Outcome::of(build.env("FIREBUILD_REGISTRIES_CONF", conf)).success();
+    for line in built.stderr.lines() {
+        assert!(line.starts_with('{'), "{built}");
+    }
+    assert_eq!(built.stderr.matches("`speed` in `").count(), 1, "{built}");
+    let error = third.run(&["pull", "evil.example/app:1", "--registries-conf", conf]);
+    let error = error.failure();
+    assert!(error.contains("is blocked by"), "{error}");
+    let wrong = third.write("wrong.conf", "[[registry]]\nlocation = 1\n");
+    let wrong = wrong.to_str().unwrap();
+    let error = third
+        .run(&["pull", "app:1", "--registries-conf", wrong])
+        .failure();
+    let expected = format!("`registry[0].location` in `{wrong}` must be a string");
+    assert!(error.contains(&expected), "{error}");
+}
+
+#[test]
 fn a_mirror_is_asked_before_the_registry() {
     let (mirror, server) = (DockerRegistry::start(), DockerRegistry::start());
     let (here, _root) = machine();

@@ -7,9 +7,12 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Args;
 use firebuild_builder::logins::LoginFiles;
+use firebuild_builder::progress::{Event, Progress};
 use firebuild_core::Reference;
 use firebuild_oci::Trust;
-use firebuild_oci::registry::{FixedLogin, Login, Mirror, Options, PlainHttp, Registry};
+use firebuild_oci::registry::{
+    ConfError, FixedLogin, Login, Mirror, Options, PlainHttp, Registry, Rules,
+};
 
 /// What holds for every registry: the logins of people's other tools, and these authorities.
 pub(crate) fn options(trust: Trust) -> Options {
@@ -44,6 +47,8 @@ pub(crate) struct RegistryArguments {
         help_heading = "Registry"
     )]
     mirrors: Vec<MirrorArgument>,
+    #[command(flatten)]
+    rules: RulesArgument,
     /// A directory with the registry's authorities (`*.crt`), and a certificate of ours with its key
     /// (`*.cert`, `*.key`)
     #[arg(long, value_name = "DIR", help_heading = "Registry")]
@@ -61,6 +66,34 @@ pub(crate) struct RegistryArguments {
 /// `REGISTRY=MIRROR`
 #[derive(Debug, Clone)]
 pub(crate) struct MirrorArgument(Mirror);
+
+/// Where people's other tools are told, too, where images really are.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RulesArgument {
+    /// Read mirrors, other places and blocked registries from this file, in place of
+    /// /etc/containers/registries.conf and /etc/containers/registries.conf.d
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "FIREBUILD_REGISTRIES_CONF",
+        help_heading = "Registry"
+    )]
+    registries_conf: Option<PathBuf>,
+}
+
+impl RulesArgument {
+    /// What they say; of what is passed over there are warnings.
+    pub(crate) fn rules(&self, shown: &dyn Progress) -> Result<Rules, ConfError> {
+        let mut warn = |text: String| {
+            let (stage, text) = (None, text.as_str());
+            shown.event(Event::Warning { stage, text });
+        };
+        match &self.registries_conf {
+            Some(file) => Rules::of_file(file, &mut warn),
+            None => Rules::of_host(&mut warn),
+        }
+    }
+}
 
 /// The mirrors of these arguments.
 pub(crate) fn mirrors(arguments: &[MirrorArgument]) -> Vec<Mirror> {
@@ -120,8 +153,13 @@ impl FromStr for Credentials {
 
 impl RegistryArguments {
     /// A client for the registry of this image.
-    pub(crate) fn client(&self, reference: &Reference) -> anyhow::Result<Registry> {
+    pub(crate) fn client(
+        &self,
+        reference: &Reference,
+        shown: &dyn Progress,
+    ) -> anyhow::Result<Registry> {
         let mut options = options(self.trust()?);
+        options.rules = self.rules.rules(shown)?;
         options.mirrors = mirrors(&self.mirrors);
         options.certificate_directory.clone_from(&self.cert_dir);
         if self.plain_http {

@@ -32,9 +32,9 @@ pub(crate) struct Pull {
 impl Pull {
     pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
         let (store, began) = (global.store()?, Instant::now());
-        let client = self.registry.client(&self.name)?;
-        let platform = self.platform.unwrap_or_else(Platform::host);
         let shown = self.shown.on_demand(began);
+        let client = self.registry.client(&self.name, &*shown)?;
+        let platform = self.platform.unwrap_or_else(Platform::host);
         let watcher = Layers::watcher(Arc::clone(&shown), Direction::Here);
         let wanted = (&self.name, &platform);
         let pulled = block_on(firebuild_oci::pull(&store, &client, wanted, Ext4, &watcher))??;
@@ -89,13 +89,13 @@ impl Push {
         }
         let lease = store.lease()?;
         let image = image::find(&store, &self.name)?;
-        let client = self.registry.client(to)?;
+        let shown = self.shown.on_demand(began);
+        let client = self.registry.client(to, &*shown)?;
         let compression = match self.compression {
             Compression::Gzip => LayerCompression::Gzip,
             Compression::Zstd => LayerCompression::Zstd,
             Compression::None => LayerCompression::None,
         };
-        let shown = self.shown.on_demand(began);
         let watcher = Layers::watcher(Arc::clone(&shown), Direction::There);
         let pushing = firebuild_oci::push(&lease, &client, &image, to, compression, &watcher);
         let pushed = block_on(pushing)??;

@@ -1,6 +1,6 @@
 //! Images that a build or a VM starts from: those of the store, and those that are pulled for it.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use firebuild_builder::rootfs::Ext4;
 use firebuild_builder::{Error, StoreBases};
 use firebuild_core::{ImageConfig, Platform, Reference};
 use firebuild_oci::Trust;
-use firebuild_oci::registry::{PlainHttp, Registry};
+use firebuild_oci::registry::{PlainHttp, Registry, RegistryError};
 use firebuild_plan::Plan;
 use firebuild_plan::lower::{Bases, BoxError};
 use firebuild_store::Store;
@@ -19,10 +19,10 @@ use firebuild_store::Store;
 use super::block_on;
 use crate::progress::layers::{Direction, Layers};
 use crate::progress::{self, Style};
-use crate::registry::{self, MirrorArgument};
+use crate::registry::{self, MirrorArgument, RulesArgument};
 
 /// What is pulled when, and how.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct PullArguments {
     /// When to pull images from their registries; `--pull` alone is `always`
     #[arg(
@@ -55,6 +55,8 @@ pub(super) struct PullArguments {
         help_heading = "Registry"
     )]
     mirrors: Vec<MirrorArgument>,
+    #[command(flatten)]
+    rules: RulesArgument,
 }
 
 /// When an image is pulled.
@@ -72,9 +74,11 @@ enum PullPolicy {
 /// The images of a store, which pulls what is missing.
 pub(super) struct Pulling<'a> {
     store: &'a Store,
-    policy: PullPolicy,
-    registry: Registry,
+    arguments: PullArguments,
+    trust: Trust,
     style: Style,
+    /// Made when the first image is to be pulled.
+    registry: OnceCell<Registry>,
     /// Those that were asked for already.
     asked: RefCell<BTreeSet<Reference>>,
 }
@@ -86,25 +90,35 @@ impl<'a> Pulling<'a> {
         trust: Trust,
         style: Style,
     ) -> Self {
-        let mut options = registry::options(trust);
+        Self {
+            store,
+            arguments: arguments.clone(),
+            trust,
+            style,
+            registry: OnceCell::new(),
+            asked: RefCell::default(),
+        }
+    }
+
+    fn registry(&self, shown: &dyn Progress) -> Result<&Registry, RegistryError> {
+        if let Some(registry) = self.registry.get() {
+            return Ok(registry);
+        }
+        let arguments = &self.arguments;
+        let mut options = registry::options(self.trust.clone());
         options.mirrors = registry::mirrors(&arguments.mirrors);
+        options.rules = arguments.rules.rules(shown)?;
         if !arguments.plain_http.is_empty() {
             options.plain_http = PlainHttp::Hosts(arguments.plain_http.iter().cloned().collect());
         }
-        Self {
-            store,
-            policy: arguments.pull,
-            registry: Registry::new(options),
-            style,
-            asked: RefCell::default(),
-        }
+        Ok(self.registry.get_or_init(|| Registry::new(options)))
     }
 
     /// Sees that the images are here that a plan only copies from.
     pub(super) fn complete(&self, plan: &Plan) -> anyhow::Result<()> {
         for image in plan.images() {
             // What is missing and may not be pulled is an error of the step that needs it.
-            if self.policy != PullPolicy::Never {
+            if self.arguments.pull != PullPolicy::Never {
                 self.have(image)?;
             }
         }
@@ -114,7 +128,7 @@ impl<'a> Pulling<'a> {
     /// Pulls an image, if that is to be done.
     pub(super) fn have(&self, image: &Reference) -> Result<(), Error> {
         let missing = self.store.tags().get(image)?.is_none();
-        let pull = match self.policy {
+        let pull = match self.arguments.pull {
             PullPolicy::Missing => missing,
             PullPolicy::Always => true,
             PullPolicy::Never => false,
@@ -126,19 +140,19 @@ impl<'a> Pulling<'a> {
         let platform = Platform::host();
         let text = &format!("pulling `{}`", image.familiar());
         shown.event(Event::Note { stage: None, text });
-        let watcher = Layers::watcher(shown, Direction::Here);
-        let wanted = (image, &platform);
-        let pulling = firebuild_oci::pull(self.store, &self.registry, wanted, Ext4, &watcher);
-        let pulled = match block_on(pulling) {
-            Ok(pulled) => pulled,
-            Err(error) => return Err(Error::Context(std::io::Error::other(error))),
+        let refused = |source| Error::Pull {
+            reference: Box::new(image.clone()),
+            source: Box::new(source),
         };
-        match pulled {
-            Ok(_) => Ok(()),
-            Err(source) => Err(Error::Pull {
-                reference: Box::new(image.clone()),
-                source: Box::new(source),
-            }),
+        let registry = self.registry(&*shown);
+        let registry = registry.map_err(|error| refused(error.into()))?;
+        let watcher = Layers::watcher(Arc::clone(&shown), Direction::Here);
+        let wanted = (image, &platform);
+        let pulling = firebuild_oci::pull(self.store, registry, wanted, Ext4, &watcher);
+        match block_on(pulling) {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(source)) => Err(refused(source)),
+            Err(error) => Err(Error::Context(std::io::Error::other(error))),
         }
     }
 }

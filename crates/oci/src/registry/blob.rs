@@ -53,7 +53,7 @@ impl Registry {
         digest: &Digest,
         scope: &Scope,
     ) -> Result<bool, RegistryError> {
-        let (host, what) = (self.host(&repository.registry)?, format!("blob `{digest}`"));
+        let (host, what) = (self.host(repository)?, format!("blob `{digest}`"));
         let base = host.base(self.options()).await?;
         let url = at(base, &format!("{}/blobs/{digest}", repository.path))?;
         let ask = Ask::new(&host, scope, &what, url).method(Method::HEAD);
@@ -186,7 +186,7 @@ impl BlobStream {
 
     /// Asks for what is not here yet.
     async fn open(&mut self) -> Result<Source, RegistryError> {
-        let host: Arc<Host> = self.registry.host(&self.repository.registry)?;
+        let host: Arc<Host> = self.registry.host(&self.repository)?;
         let base = host.base(self.registry.options()).await?;
         let (what, scope) = (self.what(), Scope::pull(&self.repository));
         let url = at(

@@ -250,7 +250,7 @@ impl Place {
         repository: &Repository,
         name: &str,
     ) -> Result<Self, RegistryError> {
-        let host = registry.host(&repository.registry)?;
+        let host = registry.host(repository)?;
         let base = host.base(registry.options()).await?;
         let url = at(base, &format!("{}/manifests/{name}", repository.path))?;
         Ok(Self {

@@ -35,6 +35,15 @@ pub enum RegistryError {
         #[source]
         source: LoginError,
     },
+    /// The rules for registries cannot be used.
+    #[error(transparent)]
+    Conf(#[from] super::ConfError),
+    /// The host's rules let nobody have it.
+    #[error("image `{image}` is blocked by the registries' configuration")]
+    Blocked {
+        /// The image.
+        image: String,
+    },
     /// The registry does not have it.
     #[error("the registry has no {what}")]
     NotFound {

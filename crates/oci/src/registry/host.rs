@@ -13,7 +13,7 @@ use super::{
     exchange, is_loopback,
 };
 
-/// How long a registry of this host may take to show that it speaks https.
+/// How long a registry that may do without may take to show that it speaks https.
 const PROBE: Duration = Duration::from_secs(5);
 
 /// A registry that is asked.
@@ -24,6 +24,8 @@ pub(super) struct Host {
     pub(super) client: reqwest::Client,
     /// `HOST[:PORT]`, where the registry really is.
     address: String,
+    /// Whether it may be spoken to without encryption if it understands nothing else.
+    insecure: bool,
     base: OnceCell<Url>,
     login: OnceCell<Option<Login>>,
     /// The values of `Authorization` that were good last.
@@ -70,7 +72,11 @@ impl Scope {
 }
 
 impl Host {
-    pub(super) fn new(name: &str, options: &Options) -> Result<Self, RegistryError> {
+    pub(super) fn new(
+        name: &str,
+        insecure: bool,
+        options: &Options,
+    ) -> Result<Self, RegistryError> {
         let (trust, identity) = certificates::of(name, options)?;
         let tls = trust.client(identity.as_ref())?;
         let address = if name == DOCKER_IO { DOCKER_HOST } else { name };
@@ -78,6 +84,7 @@ impl Host {
             name: name.to_owned(),
             client: client(tls, &options.patience, is_loopback(name))?,
             address: address.to_owned(),
+            insecure: insecure || is_loopback(name),
             base: OnceCell::new(),
             login: OnceCell::new(),
             known: Mutex::default(),
@@ -95,7 +102,7 @@ impl Host {
             return self.url("http");
         }
         let encrypted = self.url("https")?;
-        if !is_loopback(&self.name) {
+        if !self.insecure {
             return Ok(encrypted);
         }
         let asked = self.client.get(encrypted.clone()).timeout(PROBE);

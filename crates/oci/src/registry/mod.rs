@@ -24,12 +24,14 @@ mod blob;
 mod body;
 mod certificates;
 mod challenge;
+mod conf;
 mod document;
 mod error;
 mod exchange;
 mod host;
 mod login;
 mod retry;
+mod rules;
 mod save;
 mod token;
 mod upload;
@@ -45,10 +47,12 @@ use std::time::Duration;
 use firebuild_core::Reference;
 
 pub use blob::BlobStream;
+pub use conf::ConfError;
 pub use document::Document;
 pub use error::RegistryError;
 pub use login::{BoxFuture, FixedLogin, Login, LoginError, Logins, NoLogins};
 pub use retry::Patience;
+pub use rules::{AskedFor, Prefix, Rule, RuleMirror, Rules};
 pub use upload::{Pushed, Told};
 
 use crate::Trust;
@@ -77,6 +81,8 @@ pub struct Options {
     pub patience: Patience,
     /// Who is asked before a registry for what is pulled from it, in this order.
     pub mirrors: Vec<Mirror>,
+    /// Where images really are. Their mirrors are asked after those above.
+    pub rules: Rules,
     /// Blobs that are larger are uploaded in pieces of this many bytes.
     pub piece: u64,
 }
@@ -93,6 +99,7 @@ impl Default for Options {
             logins: Arc::new(NoLogins),
             patience: Patience::default(),
             mirrors: Vec::new(),
+            rules: Rules::default(),
             piece: 256 << 20,
         }
     }
@@ -191,7 +198,8 @@ pub struct Registry(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     options: Options,
-    hosts: Mutex<HashMap<String, Arc<Host>>>,
+    /// By their names, and whether they may be spoken to without encryption.
+    hosts: Mutex<HashMap<(String, bool), Arc<Host>>>,
     /// For where registries send their clients: without any registry's own certificates.
     elsewhere: OnceLock<reqwest::Client>,
 }
@@ -212,20 +220,37 @@ impl Registry {
     }
 
     /// Where an image may be pulled from: mirrors first, then its own registry.
-    #[must_use]
-    pub fn places(&self, reference: &Reference) -> Vec<Reference> {
+    ///
+    /// # Errors
+    /// As [`Registry::place`].
+    pub fn places(&self, reference: &Reference) -> Result<Vec<Reference>, RegistryError> {
+        let place = self.place(reference)?;
         let mirrors = self.options().mirrors.iter();
-        let mirrored = mirrors.filter_map(|mirror| mirror.name(reference));
-        mirrored.chain([reference.clone()]).collect()
+        let mut places: Vec<Reference> = mirrors
+            .filter_map(|mirror| mirror.name(reference))
+            .collect();
+        places.extend(self.options().rules.mirrors(reference));
+        places.push(place);
+        Ok(places)
     }
 
-    fn host(&self, registry: &str) -> Result<Arc<Host>, RegistryError> {
+    /// Where an image is: what is pushed goes there.
+    ///
+    /// # Errors
+    /// [`RegistryError::Blocked`]; [`RegistryError::NotARegistry`] if no image can be there.
+    pub fn place(&self, reference: &Reference) -> Result<Reference, RegistryError> {
+        self.options().rules.place(reference)
+    }
+
+    fn host(&self, repository: &Repository) -> Result<Arc<Host>, RegistryError> {
+        let insecure = self.options().rules.is_insecure(repository);
+        let key = (repository.registry.clone(), insecure);
         let mut hosts = self.0.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(host) = hosts.get(registry) {
+        if let Some(host) = hosts.get(&key) {
             return Ok(Arc::clone(host));
         }
-        let host = Arc::new(Host::new(registry, self.options())?);
-        hosts.insert(registry.to_owned(), Arc::clone(&host));
+        let host = Arc::new(Host::new(&key.0, insecure, self.options())?);
+        hosts.insert(key, Arc::clone(&host));
         Ok(host)
     }
 

@@ -70,7 +70,7 @@ impl Registry {
     ) -> Result<Pushed, RegistryError> {
         let push = Push {
             registry: self,
-            host: self.host(&repository.registry)?,
+            host: self.host(repository)?,
             scope: Scope::push(repository, from),
             repository,
             blob,

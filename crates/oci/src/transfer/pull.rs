@@ -48,7 +48,7 @@ pub async fn pull(
         watcher,
     };
     let mut last = None;
-    for place in registry.places(reference) {
+    for place in registry.places(reference)? {
         match pull.from(&place, destination.clone()).await {
             Ok(pulled) => return Ok(pulled),
             // A mirror need not have everything; its own registry has the last word.

@@ -62,13 +62,14 @@ pub async fn push(
     compression: LayerCompression,
     watcher: &Arc<dyn Watcher>,
 ) -> Result<PushedImage> {
+    let place = registry.place(reference)?;
     let push = Push {
         lease,
         registry,
-        repository: reference.into(),
+        repository: (&place).into(),
         compression,
         watcher,
-        elsewhere: elsewhere(lease.store(), reference)?,
+        elsewhere: elsewhere(lease.store(), registry, &place)?,
     };
     let wanted: BTreeMap<Digest, &Descriptor> = image
         .layers
@@ -91,7 +92,7 @@ pub async fn push(
         compressed.insert(layer, descriptor);
     }
     drop(going);
-    let digest = push.manifest(image, reference, &compressed).await?;
+    let digest = push.manifest(image, &place, &compressed).await?;
     Ok(PushedImage {
         digest,
         sent,
@@ -102,10 +103,16 @@ pub async fn push(
 
 /// For each layer, by its blob's digest and by its diff id, the path of another repository of the
 /// same registry that may have it: of an image with a name there.
-fn elsewhere(store: &Store, reference: &Reference) -> Result<BTreeMap<Digest, String>> {
+fn elsewhere(
+    store: &Store,
+    registry: &Registry,
+    reference: &Reference,
+) -> Result<BTreeMap<Digest, String>> {
     let mut found = BTreeMap::new();
     for tagged in store.tags().list()? {
-        let Some(name) = tagged.reference else {
+        // What is blocked is nowhere.
+        let name = tagged.reference.and_then(|name| registry.place(&name).ok());
+        let Some(name) = name else {
             continue;
         };
         let same = name.repository() == reference.repository();
