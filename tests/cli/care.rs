@@ -242,6 +242,61 @@ fn a_pull_brings_back_only_what_was_broken() {
 }
 
 #[test]
+fn what_was_pulled_is_mended_from_its_registry() {
+    let server = DockerRegistry::start();
+    let name = server.image("app:1");
+    let (session, _root) = fresh();
+    small(&session, &name);
+    session.ok(&["push", &name]);
+    session.ok(&["system", "prune", "--all"]);
+    session.ok(&["pull", &name]);
+    let whole = session.json(&["image", "inspect", &name]);
+    // The registry has another image under this name by now, and here is one of no registry.
+    let (other, _other) = fresh();
+    other.write("context/file", "other");
+    other
+        .build("FROM scratch\nCOPY file /\n", &["-t", &name])
+        .success();
+    other.ok(&["push", &name]);
+    session.write("context/file", "mine");
+    session
+        .build("FROM scratch\nCOPY file /\n", &["-t", "mine:1"])
+        .success();
+    let mine = session.json(&["image", "inspect", "mine:1"]);
+    for broken in [
+        &whole["Layers"][0]["Digest"],
+        &whole["Layers"][1]["Digest"],
+        &whole["ConfigDigest"],
+        &whole["Digest"],
+    ] {
+        change(&blob(&session, broken), 40);
+        let (shown, status) = verify(&session, &["--repair", "--pull"]);
+        assert_eq!(status, 0, "{shown}");
+        assert_eq!(shown["Broken"][0]["Digest"], *broken, "{shown}");
+        assert_eq!(shown["Broken"][0]["State"], "mended", "{shown}");
+        assert_eq!(verify(&session, &[]).1, 0);
+        assert_eq!(session.json(&["image", "inspect", &name]), whole);
+    }
+    // What cannot be fetched is told, and hinders nothing else.
+    change(&blob(&session, &mine["Layers"][0]["Digest"]), 40);
+    change(&blob(&session, &whole["Digest"]), 40);
+    let (shown, status) = verify(&session, &["--repair", "--pull"]);
+    let states: Vec<String> = broken(&shown).into_iter().map(|row| row.2).collect();
+    assert_eq!(status, 1, "{shown}");
+    assert!(states.contains(&"missing".to_owned()), "{shown}");
+    assert!(states.contains(&"mended".to_owned()), "{shown}");
+    assert_eq!(session.json(&["image", "inspect", &name]), whole);
+    change(&blob(&session, &whole["Digest"]), 40);
+    drop(server);
+    let outcome = session.run(&["system", "verify", "--repair", "--pull"]);
+    assert_eq!(outcome.status, 1, "{outcome}");
+    let expected = format!("`{name}` cannot be fetched: ");
+    assert!(outcome.stderr.contains(&expected), "{outcome}");
+    let failed = session.run(&["system", "verify", "--pull"]);
+    assert!(failed.stderr.contains("--repair"), "{failed}");
+}
+
+#[test]
 fn what_can_be_made_again_is_mended() {
     let (session, _root) = arrived();
     small(&session, "org/app:1");

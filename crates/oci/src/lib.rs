@@ -96,6 +96,8 @@ pub use kept::{is_kept_well, kept_layer, layer_index, plain_layer, relearn};
 pub use merge::apply;
 pub use origin::{Origin, OriginLayer};
 pub use source::Sources;
-pub use transfer::{LayerCompression, Motion, Pulled, PushedImage, Unwatched, Watcher, pull, push};
+pub use transfer::{
+    LayerCompression, Motion, Pulled, PushedImage, Unwatched, Watcher, pull, push, restore,
+};
 pub use trust::{ClientIdentity, Trust, TrustError};
 pub use unpack::{Arriving, Open, Room, Unpacked, unpack};

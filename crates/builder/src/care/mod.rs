@@ -5,6 +5,7 @@
 
 mod prune;
 mod repair;
+mod restore;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -18,6 +19,7 @@ use firebuild_store::{Store, Tagged, Usage, Used};
 pub use prune::{Pruned, PrunedImage, prune_everything, prune_images, unneeded};
 
 pub use repair::{Outcome, repair};
+pub use restore::{incomplete, look_again};
 pub use verify::{Finding, Meter, Part, Remedy, Report, verify};
 
 use crate::{Error, rootfs, verified};

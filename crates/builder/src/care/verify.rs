@@ -2,7 +2,8 @@
 //!
 //! While it reads it has a lease, so that nothing goes; what others add meanwhile is looked at or
 //! not. What can be made again from what is whole is mended by [`super::repair()`]; everything else
-//! has to be fetched again, for which [`Finding::images`] has the names.
+//! has to be fetched again, for which [`Finding::images`] has the names and [`super::incomplete`] what a
+//! registry has to be asked for.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;

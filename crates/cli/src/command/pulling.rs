@@ -37,6 +37,13 @@ pub(super) struct PullArguments {
         help_heading = "Registry"
     )]
     pull: PullPolicy,
+    #[command(flatten)]
+    asking: AskingArguments,
+}
+
+/// How the registries of images are asked.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AskingArguments {
     /// Pull without encryption from this registry (may be repeated)
     #[arg(
         long,
@@ -57,6 +64,23 @@ pub(super) struct PullArguments {
     mirrors: Vec<MirrorArgument>,
     #[command(flatten)]
     rules: RulesArgument,
+}
+
+impl AskingArguments {
+    /// A client for any registry.
+    pub(crate) fn client(
+        &self,
+        trust: Trust,
+        shown: &dyn Progress,
+    ) -> Result<Registry, RegistryError> {
+        let mut options = registry::options(trust);
+        options.mirrors = registry::mirrors(&self.mirrors);
+        options.rules = self.rules.rules(shown)?;
+        if !self.plain_http.is_empty() {
+            options.plain_http = PlainHttp::Hosts(self.plain_http.iter().cloned().collect());
+        }
+        Ok(Registry::new(options))
+    }
 }
 
 /// When an image is pulled.
@@ -104,14 +128,8 @@ impl<'a> Pulling<'a> {
         if let Some(registry) = self.registry.get() {
             return Ok(registry);
         }
-        let arguments = &self.arguments;
-        let mut options = registry::options(self.trust.clone());
-        options.mirrors = registry::mirrors(&arguments.mirrors);
-        options.rules = arguments.rules.rules(shown)?;
-        if !arguments.plain_http.is_empty() {
-            options.plain_http = PlainHttp::Hosts(arguments.plain_http.iter().cloned().collect());
-        }
-        Ok(self.registry.get_or_init(|| Registry::new(options)))
+        let registry = self.arguments.asking.client(self.trust.clone(), shown)?;
+        Ok(self.registry.get_or_init(|| registry))
     }
 
     /// Sees that the images are here that a plan only copies from.

@@ -133,6 +133,39 @@ impl<'a> Record<'a> {
                 .about(Some(stage))
                 .vm(id)
                 .took(duration),
+            Event::Fetching { .. }
+            | Event::Fetched { .. }
+            | Event::Sending { .. }
+            | Event::Sent { .. } => Self::of_moving(event),
+            Event::Debugging { stage } => Self::new("debugging").about(Some(stage)),
+            Event::Note { stage, text } => Self::new("note").about(stage).text(text),
+            Event::Warning { stage, text } => Self::new("warning").about(stage).text(text),
+            Event::Step { place, line, text } => Self {
+                line: Some(line),
+                ..Self::new("step").at(place).text(text)
+            },
+            Event::Cached { place, saved, size } => {
+                Self::new("cached").at(place).took(saved).size(size)
+            }
+            Event::Done {
+                place,
+                duration,
+                size,
+            } => Self::new("done").at(place).took(duration).size(size),
+            Event::Failed { place, duration } => Self::new("failed").at(place).took(duration),
+            Event::Line {
+                place,
+                output,
+                line,
+            } => Self::new(name(output))
+                .at(place)
+                .text(String::from_utf8_lossy(line)),
+        }
+    }
+
+    /// What is fetched or sent.
+    fn of_moving(event: Event<'a>) -> Self {
+        match event {
             Event::Fetching {
                 source,
                 bytes,
@@ -157,29 +190,7 @@ impl<'a> Record<'a> {
                 bytes,
                 duration,
             } => Self::new("sent").of_source(source, bytes).took(duration),
-            Event::Debugging { stage } => Self::new("debugging").about(Some(stage)),
-            Event::Note { stage, text } => Self::new("note").about(stage).text(text),
-            Event::Warning { stage, text } => Self::new("warning").about(stage).text(text),
-            Event::Step { place, line, text } => Self {
-                line: Some(line),
-                ..Self::new("step").at(place).text(text)
-            },
-            Event::Cached { place, saved, size } => {
-                Self::new("cached").at(place).took(saved).size(size)
-            }
-            Event::Done {
-                place,
-                duration,
-                size,
-            } => Self::new("done").at(place).took(duration).size(size),
-            Event::Failed { place, duration } => Self::new("failed").at(place).took(duration),
-            Event::Line {
-                place,
-                output,
-                line,
-            } => Self::new(name(output))
-                .at(place)
-                .text(String::from_utf8_lossy(line)),
+            _ => Self::default(),
         }
     }
 

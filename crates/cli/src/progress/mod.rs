@@ -47,8 +47,13 @@ pub(crate) struct ProgressArgument {
 impl ProgressArgument {
     /// Shows it as soon as there is something to show, and until it is dropped.
     pub(crate) fn on_demand(self, began: Instant) -> Arc<dyn Progress> {
-        Arc::new(OnDemand::new(self.progress, began))
+        on_demand(self.progress, began)
     }
+}
+
+/// Something that shows progress in this style, as soon as there is some.
+pub(crate) fn on_demand(style: Style, began: Instant) -> Arc<dyn Progress> {
+    Arc::new(OnDemand::new(style, began))
 }
 
 /// Something that shows progress in this style, until it is dropped. The command `began` then.

@@ -7,7 +7,7 @@ mod push;
 mod tests;
 mod watch;
 
-pub use pull::{Pulled, pull};
+pub use pull::{Pulled, pull, restore};
 pub use push::{LayerCompression, PushedImage, push};
 pub use watch::{Motion, Unwatched, Watcher};
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use firebuild_core::{Digest, Platform, Reference};
-use firebuild_store::layout::{Manifest, SOURCE};
+use firebuild_store::layout::{Descriptor, Manifest, SOURCE};
 use firebuild_store::{Blob, Store};
 
 use super::layer::Downloads;
@@ -58,6 +58,45 @@ pub async fn pull(
     Err(last.unwrap_or_else(|| Error::NoImage(Box::new(reference.clone()))))
 }
 
+/// Fetches again what is missing of an image that was pulled and has this name and descriptor in the
+/// store: by the digest that its registry had for it then, whatever it has under the name now. False
+/// for one that did not come from a registry.
+///
+/// # Errors
+/// Those of [`pull`].
+pub async fn restore(
+    store: &Store,
+    registry: &Registry,
+    (reference, descriptor): (&Reference, &Descriptor),
+    destination: impl Destination + Clone + Send + 'static,
+    watcher: &Arc<dyn Watcher>,
+) -> Result<bool> {
+    let _lease = store.lease()?;
+    let (name, repository) = (reference.registry(), reference.repository());
+    let source = descriptor.annotations.get(SOURCE);
+    let pinned = source.map(|digest| format!("{name}/{repository}@{digest}"));
+    let Some(pinned) = pinned.and_then(|name| name.parse::<Reference>().ok()) else {
+        return Ok(false);
+    };
+    let pull = Pull {
+        store,
+        registry,
+        reference,
+        platform: &descriptor.platform.clone().unwrap_or_else(Platform::host),
+        watcher,
+    };
+    let mut last = Error::NoImage(Box::new(reference.clone()));
+    for place in registry.places(&pinned)? {
+        match pull.obtain(&place, destination.clone()).await {
+            Ok((image, _, _)) if image.manifest.digest == descriptor.digest => return Ok(true),
+            // Of several that fit the platform, another one was in the store.
+            Ok(_) => last = Error::NoImage(Box::new(reference.clone())),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
 /// What is pulled, and into which store.
 struct Pull<'a> {
     store: &'a Store,
@@ -74,14 +113,33 @@ impl Pull<'_> {
         place: &Reference,
         destination: impl Destination + Clone + Send + 'static,
     ) -> Result<Pulled> {
-        let (store, registry) = (self.store, self.registry);
         if let Some(pulled) = self.known(place).await? {
             return Ok(pulled);
         }
+        let (mut image, digest, fetched) = self.obtain(place, destination).await?;
+        let annotations = &mut image.manifest.annotations;
+        annotations.insert(SOURCE.to_owned(), digest.to_string());
+        let tags = self.store.tags();
+        tags.set(self.reference, image.manifest.clone())?;
+        Ok(Pulled {
+            image,
+            digest,
+            fetched,
+            known: false,
+        })
+    }
+
+    /// Brings what a place has into the store, without a name: the image, the digest that the place
+    /// has for it, and how many bytes came for its layers.
+    async fn obtain(
+        &self,
+        place: &Reference,
+        destination: impl Destination + Clone + Send + 'static,
+    ) -> Result<(Image, Digest, u64)> {
+        let registry = self.registry;
         let index = registry.manifest(place).await?;
         let documents = documents(registry, place, index.clone(), self.platform).await?;
-        let (mut image, fetched) = match self.attempt(place, &documents, destination.clone()).await
-        {
+        let (image, fetched) = match self.attempt(place, &documents, destination.clone()).await {
             // What was here may have been other bytes than the layer's.
             Err((error, true)) if is_wrong(&error) => {
                 self.attempt(place, &documents, destination).await
@@ -89,15 +147,7 @@ impl Pull<'_> {
             other => other,
         }
         .map_err(|(error, _)| error)?;
-        let annotations = &mut image.manifest.annotations;
-        annotations.insert(SOURCE.to_owned(), index.digest.to_string());
-        store.tags().set(self.reference, image.manifest.clone())?;
-        Ok(Pulled {
-            image,
-            digest: index.digest,
-            fetched,
-            known: false,
-        })
+        Ok((image, index.digest, fetched))
     }
 
     /// The image, if it is here as the registry has it.

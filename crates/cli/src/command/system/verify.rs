@@ -1,16 +1,22 @@
 //! `firebuild system verify`: whether everything in the store is what it should be.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use firebuild_builder::care::{self, Finding, Outcome, Part, Remedy, Report};
+use firebuild_builder::progress::Event;
+use firebuild_builder::rootfs::Ext4;
 use firebuild_core::ByteSize;
+use firebuild_oci::Trust;
+use firebuild_store::Store;
 use serde::Serialize;
 
-use crate::command::{Format, Global};
+use crate::command::pulling::AskingArguments;
+use crate::command::{Format, Global, block_on};
 use crate::error::Negative;
-use crate::terminal;
+use crate::progress::layers::{Direction, Layers};
+use crate::{progress, terminal};
 
 /// How often it is told how far it is.
 const TELL: Duration = Duration::from_millis(200);
@@ -19,11 +25,17 @@ const TELL: Duration = Duration::from_millis(200);
 #[command(after_help = "\
 `--repair` makes again what can be made from what is whole, and removes bytes that are not what their
 name says. Images that need such bytes keep their names: pull, import or build them again, and only
-what is missing comes.")]
+what is missing comes. `--repair --pull` does that for images that were pulled: as they were, whatever
+their registries have under their names now.")]
 pub(crate) struct Verify {
     /// Mend what can be mended
     #[arg(long)]
     repair: bool,
+    /// Then fetch what images lack that came from registries
+    #[arg(long, requires = "repair")]
+    pull: bool,
+    #[command(flatten)]
+    asking: AskingArguments,
     /// How to print
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -63,7 +75,7 @@ impl Verify {
         if terminal::is_seen() {
             terminal::print_error_bytes(b"\r\x1b[K")?;
         }
-        let outcomes = match self.repair && !report.findings.is_empty() {
+        let mut outcomes = match self.repair && !report.findings.is_empty() {
             true => care::repair(&store, &report)?,
             false => None,
         };
@@ -71,6 +83,10 @@ impl Verify {
             terminal::say(
                 "nothing was mended: a build, a command that reads images, or a starting VM is at work; try again when it has ended",
             );
+        }
+        if let Some(outcomes) = outcomes.as_mut().filter(|_| self.pull) {
+            self.restore(&store)?;
+            care::look_again(&store, &report, outcomes)?;
         }
         let mended = |outcome: &Outcome| *outcome == Outcome::Mended;
         let whole = match &outcomes {
@@ -87,6 +103,40 @@ impl Verify {
         }
         Err(Negative.into())
     }
+}
+
+impl Verify {
+    /// Fetches what images lack. What cannot be fetched is told, and the others are.
+    fn restore(&self, store: &Store) -> anyhow::Result<()> {
+        let incomplete = care::incomplete(store)?;
+        if incomplete.is_empty() {
+            return Ok(());
+        }
+        let shown = progress::on_demand(progress::Style::Auto, Instant::now());
+        let registry = self.asking.client(Trust::host(), &*shown)?;
+        let watcher = Layers::watcher(Arc::clone(&shown), Direction::Here);
+        for (reference, descriptor) in &incomplete {
+            let wanted = (reference, descriptor);
+            let restoring = firebuild_oci::restore(store, &registry, wanted, Ext4, &watcher);
+            let name = reference.familiar();
+            let text = match block_on(restoring)? {
+                Ok(true) => format!("`{name}` is whole again"),
+                // The findings say that something is missing.
+                Ok(false) => continue,
+                Err(error) => format!("`{name}` cannot be fetched: {}", causes(&error)),
+            };
+            let (stage, text) = (None, text.as_str());
+            shown.event(Event::Note { stage, text });
+        }
+        Ok(())
+    }
+}
+
+/// An error with its causes in one line.
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    let texts: Vec<String> = chain.map(ToString::to_string).collect();
+    texts.join(": ")
 }
 
 /// Shows on a terminal how far it is.
@@ -187,7 +237,7 @@ impl Broken {
         text.push_str(match (self.state, self.remedy) {
             ("mended", _) => "  mended\n",
             ("missing", _) | ("found", "fetch") => {
-                "  these have to be pulled, imported or built again, after `firebuild system verify --repair`\n"
+                "  these have to be imported or built again, after `firebuild system verify --repair`, or pulled, which `--repair --pull` does\n"
             }
             ("left", "by-hand") | ("found", "by-hand") => {
                 "  bring the file back from a backup, or remove it: then no image has a name\n"
