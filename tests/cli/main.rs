@@ -34,6 +34,7 @@ mod original;
 mod printed;
 mod progress;
 mod registry;
+mod storage;
 mod timeline;
 mod words;
 

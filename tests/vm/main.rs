@@ -24,6 +24,7 @@ mod live;
 mod mounts;
 mod service;
 mod stages;
+mod storage;
 mod traces;
 mod verified;
 mod violence;

@@ -24,6 +24,9 @@ pub enum Error {
     /// Something that comes from elsewhere could not be fetched.
     #[error(transparent)]
     Fetch(#[from] crate::fetch::FetchError),
+    /// A storage provider could not give or keep something.
+    #[error(transparent)]
+    Provider(#[from] Box<crate::provider::ProviderError>),
     /// An image is not in the store.
     #[error("image `{familiar}` is not in the store; looked for `{reference}`", familiar = .reference.familiar())]
     NoImage {
@@ -293,8 +296,15 @@ impl Error {
             ),
             Self::Contexts(error) => error.hint(),
             Self::Fetch(error) => error.hint(),
+            Self::Provider(error) => error.hint(),
             _ => None,
         }
+    }
+}
+
+impl From<crate::provider::ProviderError> for Error {
+    fn from(error: crate::provider::ProviderError) -> Self {
+        Self::Provider(Box::new(error))
     }
 }
 

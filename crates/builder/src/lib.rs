@@ -12,6 +12,7 @@
 //! * [`verified`]: the same, for VMs that verify what they read.
 //! * [`keys`]: private keys that RUNs may sign with.
 //! * [`logins`]: who one is for registries.
+//! * [`provider`]: where root file systems and kernels are kept beside the store.
 //! * [`progress`]: what a build says while it works.
 
 pub mod archive;
@@ -36,6 +37,7 @@ pub mod keys;
 pub mod logins;
 mod mounts;
 pub mod progress;
+pub mod provider;
 mod room;
 pub mod rootfs;
 mod schedule;

@@ -147,6 +147,9 @@ fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<firebuild_builder::base::BootstrapError>() {
         return error.hint();
     }
+    if let Some(error) = error.downcast_ref::<firebuild_builder::provider::ProviderError>() {
+        return error.hint();
+    }
     if let Some(error) = error.downcast_ref::<firebuild_store::Error>() {
         return error.hint().map(str::to_owned);
     }

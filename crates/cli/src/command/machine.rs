@@ -95,6 +95,11 @@ impl VmArguments {
         self.disk_size
     }
 
+    /// The kernel that was asked for.
+    pub(crate) fn wanted_kernel(&self) -> Option<&KernelId> {
+        self.kernel.as_ref()
+    }
+
     /// The kernel that a VM would boot, if it is clear without fetching one.
     pub(crate) fn known_kernel(&self, store: &Store) -> Option<KernelId> {
         if self.kernel.is_some() {

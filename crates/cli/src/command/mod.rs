@@ -10,6 +10,7 @@ mod machine;
 mod pull;
 mod pulling;
 mod run;
+mod storage;
 mod system;
 
 use std::path::PathBuf;

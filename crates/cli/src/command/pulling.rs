@@ -1,4 +1,5 @@
-//! Images that a build or a VM starts from: those of the store, and those that are pulled for it.
+//! Images that a build or a VM starts from: those of the store, those of a storage provider, and those
+//! that are pulled for it.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeSet;
@@ -7,6 +8,7 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use firebuild_builder::progress::{Event, Progress};
+use firebuild_builder::provider::{Brought, Provider};
 use firebuild_builder::rootfs::Ext4;
 use firebuild_builder::{Error, StoreBases};
 use firebuild_core::{ImageConfig, Platform, Reference};
@@ -20,6 +22,7 @@ use super::block_on;
 use crate::progress::layers::{Direction, Layers};
 use crate::progress::{self, Style};
 use crate::registry::{self, MirrorArgument, RulesArgument};
+use crate::terminal;
 
 /// What is pulled when, and how.
 #[derive(Debug, Clone, Args)]
@@ -95,7 +98,7 @@ enum PullPolicy {
     Never,
 }
 
-/// The images of a store, which pulls what is missing.
+/// The images of a store, which gets what is missing.
 pub(super) struct Pulling<'a> {
     store: &'a Store,
     arguments: PullArguments,
@@ -103,6 +106,7 @@ pub(super) struct Pulling<'a> {
     style: Style,
     /// Made when the first image is to be pulled.
     registry: OnceCell<Registry>,
+    provider: Box<dyn Provider>,
     /// Those that were asked for already.
     asked: RefCell<BTreeSet<Reference>>,
 }
@@ -111,8 +115,8 @@ impl<'a> Pulling<'a> {
     pub(super) fn new(
         store: &'a Store,
         arguments: &PullArguments,
-        trust: Trust,
-        style: Style,
+        (trust, style): (Trust, Style),
+        provider: Box<dyn Provider>,
     ) -> Self {
         Self {
             store,
@@ -120,6 +124,7 @@ impl<'a> Pulling<'a> {
             trust,
             style,
             registry: OnceCell::new(),
+            provider,
             asked: RefCell::default(),
         }
     }
@@ -136,24 +141,32 @@ impl<'a> Pulling<'a> {
     pub(super) fn complete(&self, plan: &Plan) -> anyhow::Result<()> {
         for image in plan.images() {
             // What is missing and may not be pulled is an error of the step that needs it.
-            if self.arguments.pull != PullPolicy::Never {
-                self.have(image)?;
-            }
+            self.have(image)?;
         }
         Ok(())
     }
 
-    /// Pulls an image, if that is to be done.
+    /// Takes what the provider has of an image; or pulls it, if that is to be done.
     pub(super) fn have(&self, image: &Reference) -> Result<(), Error> {
-        let missing = self.store.tags().get(image)?.is_none();
+        if !self.asked.borrow_mut().insert(image.clone()) {
+            return Ok(());
+        }
+        if self.provider.bring_image(self.store, image)? == Brought::Taken {
+            let name = image.familiar();
+            terminal::say(format_args!("took `{name}` from its storage"));
+        }
         let pull = match self.arguments.pull {
-            PullPolicy::Missing => missing,
+            PullPolicy::Missing => self.store.tags().get(image)?.is_none(),
             PullPolicy::Always => true,
             PullPolicy::Never => false,
         };
-        if !pull || !self.asked.borrow_mut().insert(image.clone()) {
-            return Ok(());
+        match pull {
+            true => self.pull(image),
+            false => Ok(()),
         }
+    }
+
+    fn pull(&self, image: &Reference) -> Result<(), Error> {
         let shown: Arc<dyn Progress> = Arc::from(progress::shown(self.style, Instant::now()));
         let platform = Platform::host();
         let text = &format!("pulling `{}`", image.familiar());

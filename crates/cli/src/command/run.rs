@@ -23,6 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::machine::{BootstrapArguments, VmArguments};
 use super::pulling::{PullArguments, Pulling};
+use super::storage::StorageArguments;
 use super::{Format, Global, image, lifecycle};
 use crate::error::{self, hinted};
 use crate::{progress, terminal};
@@ -74,6 +75,8 @@ pub(crate) struct Run {
     root_hash: Option<Digest>,
     #[command(flatten)]
     pull: PullArguments,
+    #[command(flatten)]
+    storage: StorageArguments,
     /// The image, as the original tool has it
     #[arg(long, value_name = "IMAGE")]
     from: Option<Reference>,
@@ -110,7 +113,10 @@ impl Run {
     fn spec(&self, host: &Host) -> anyhow::Result<MachineSpec> {
         let (reference, command) = self.image()?;
         let style = progress::Style::default();
-        Pulling::new(&host.store, &self.pull, Trust::host(), style).have(&reference)?;
+        let provider = self.storage.provider()?;
+        Pulling::new(&host.store, &self.pull, (Trust::host(), style), provider).have(&reference)?;
+        self.storage
+            .bring_kernel(&host.store, self.vm.wanted_kernel())?;
         let image = image::find(&host.store, &reference)?;
         let (root, verity) = self.root(&host.store, &reference)?;
         let config = &image.config.config;

@@ -64,7 +64,7 @@ impl Below<'_> {
 }
 
 /// The image that the target's stages begin with.
-fn from(plan: &Plan) -> Option<&Reference> {
+pub(super) fn from(plan: &Plan) -> Option<&Reference> {
     let mut stage = plan.stages.get(plan.target)?;
     loop {
         match &stage.base {

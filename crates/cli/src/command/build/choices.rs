@@ -79,6 +79,19 @@ impl Choices {
         values
     }
 
+    /// The same, without the values of those that are named like secrets, and of proxies, which may
+    /// have passwords in them.
+    pub(super) fn told_build_args(&self) -> BTreeMap<String, String> {
+        let mut values = self.build_args();
+        for (name, value) in &mut values {
+            let is_proxy = PROXIES.contains(&&*name.to_ascii_lowercase());
+            if is_proxy || firebuild_plan::check::is_secret(name) {
+                value.clear();
+            }
+        }
+        values
+    }
+
     /// Everything that lowering takes.
     pub(super) fn lowering(
         &self,

@@ -1,6 +1,7 @@
 //! `--docker-image`: an image's own layers in place of a Dockerfile, and commands on top of them.
 
 use clap::Args;
+use firebuild_builder::provider::BuildConfig;
 use firebuild_builder::rootfs;
 use firebuild_core::Reference;
 use firebuild_plan::{Operation, Plan};
@@ -49,6 +50,21 @@ impl FromImage {
             "`--pre-build-command` and `--post-build-command` need `--docker-image`",
             "in a Dockerfile, write `RUN COMMAND` where it is to be executed",
         ))
+    }
+
+    /// What is told of how the image was made.
+    pub(super) fn told(&self) -> BuildConfig {
+        let familiar = |image: &Option<Reference>| {
+            let name = image.as_ref().map(Reference::familiar);
+            name.unwrap_or_default()
+        };
+        BuildConfig {
+            docker_image: familiar(&self.docker_image),
+            docker_image_base: familiar(&self.docker_image_base),
+            pre_build_commands: self.pre_build_command.clone(),
+            post_build_commands: self.post_build_command.clone(),
+            ..BuildConfig::default()
+        }
     }
 
     /// The image, if it is to become one of other names and nothing else.

@@ -9,6 +9,7 @@ mod context;
 mod debug;
 mod epoch;
 mod from_image;
+mod keep;
 mod provenance;
 mod sensitive;
 
@@ -21,6 +22,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use firebuild_builder::contexts::Opened;
 use firebuild_builder::debug::Debugger;
 use firebuild_builder::fetch::{Bounds, Fetcher};
+use firebuild_builder::provider::{BuildConfig, Kind, Own};
 use firebuild_builder::{Built, NoCache, Request, StoreBases};
 use firebuild_core::{ImageConfig, Platform, Reference};
 use firebuild_dockerfile::{Dockerfile, ParseError};
@@ -37,6 +39,7 @@ use choices::{Choices, familiar};
 use context::ContextArguments;
 use debug::DebugArguments;
 use from_image::FromImage;
+use keep::KeepArguments;
 use sensitive::SensitiveArguments;
 
 use super::machine::VmArguments;
@@ -137,6 +140,8 @@ pub(crate) struct ImageBuild {
     context: ContextArguments,
     #[command(flatten)]
     from_image: FromImage,
+    #[command(flatten)]
+    keep: KeepArguments,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -218,10 +223,14 @@ impl ImageBuild {
         }
     }
 
-    /// The images of a store, which pulls what is missing.
+    /// The images that a build may begin with. A base is not made from what it would be kept as.
     fn pulling<'a>(&self, store: &'a Store) -> anyhow::Result<Pulling<'a>> {
-        let trust = self.sensitive.trust()?;
-        Ok(Pulling::new(store, &self.pull, trust, self.progress))
+        let provider = match self.is_base {
+            true => Box::new(Own),
+            false => self.keep.storage().provider()?,
+        };
+        let shown = (self.sensitive.trust()?, self.progress);
+        Ok(Pulling::new(store, &self.pull, shown, provider))
     }
 
     /// Takes an image as it is.
@@ -229,6 +238,7 @@ impl ImageBuild {
         let store = global.store()?;
         let bases = self.pulling(&store)?;
         let digest = from_image::adopt(&store, &bases, image, &self.tags)?;
+        self.keep(&store, None, Some(image))?;
         terminal::print(format_args!("{digest}\n"))
     }
 
@@ -352,6 +362,7 @@ impl ImageBuild {
         if let Some(beginning) = beginning {
             beginning.keep(&self.tags)?;
         }
+        self.keep(&store, Some(picture.name), base::from(&plan))?;
         self.caches
             .export(&store, &built, &self.sensitive.trust()?)?;
         if let Some(file) = provenance {
@@ -369,6 +380,25 @@ impl ImageBuild {
             provenance::write(file, &facts)?;
         }
         self.tell(&built, began)
+    }
+
+    /// Puts the image to where images are kept.
+    fn keep(
+        &self,
+        store: &Store,
+        dockerfile: Option<&str>,
+        parent: Option<&Reference>,
+    ) -> anyhow::Result<()> {
+        let kind = match self.is_base {
+            true => Kind::BaseOs,
+            false => Kind::Rootfs,
+        };
+        let made = BuildConfig {
+            build_args: self.choices.told_build_args(),
+            dockerfile: dockerfile.unwrap_or_default().to_owned(),
+            ..self.from_image.told()
+        };
+        self.keep.keep(store, &self.tags, (kind, made), parent)
     }
 
     /// Sees that a base has a name, and begins where it should.
@@ -391,6 +421,7 @@ impl ImageBuild {
         opened: &'a Opened,
         no_cache: NoCache,
     ) -> anyhow::Result<Request<'a>> {
+        (self.keep.storage()).bring_kernel(store, self.vm.wanted_kernel())?;
         Ok(Request {
             contexts: &opened.contexts,
             tags: &self.tags,

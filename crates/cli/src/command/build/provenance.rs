@@ -87,7 +87,9 @@ fn external(facts: &Facts<'_>) -> Value {
     let arguments = facts.options.build_args.iter();
     let arguments: serde_json::Map<String, Value> = arguments
         .map(|(name, value)| {
-            let shown = if firebuild_plan::check::is_secret(name) || name.ends_with("_proxy") {
+            let shown = if firebuild_plan::check::is_secret(name)
+                || name.to_ascii_lowercase().ends_with("_proxy")
+            {
                 json!(null)
             } else {
                 json!(value)

@@ -3,19 +3,21 @@
 mod export;
 mod history;
 mod import;
+mod list;
 mod prune;
 
 use clap::{Args, Subcommand};
-use firebuild_core::{ByteSize, ImageConfig, Reference};
+use firebuild_core::{ImageConfig, Reference};
 use firebuild_store::Store;
 use serde::Serialize;
 
 pub(crate) use history::History;
+pub(crate) use list::Ls;
 pub(super) use prune::{PruneArguments, report};
 
 use super::{Format, Global};
 use crate::error::hinted;
-use crate::terminal::{self, Table};
+use crate::terminal;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Image {
@@ -51,73 +53,6 @@ impl Image {
             Self::Import(command) => command.run(global),
             Self::Export(command) => command.run(global),
         }
-    }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Ls {
-    /// How to print
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
-}
-
-/// A row of `image ls`.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Listed {
-    name: String,
-    digest: String,
-    created: Option<String>,
-    size: u64,
-}
-
-impl Ls {
-    pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
-        // What is listed stays until it is read.
-        let lease = global.store()?.lease()?;
-        let store = lease.store();
-        let mut listed = Vec::new();
-        for tagged in store.tags().list()? {
-            let Some(name) = &tagged.reference else {
-                continue;
-            };
-            let image = match firebuild_oci::read_image(store, &tagged.descriptor) {
-                Ok(image) => image,
-                // Whoever wants to see the others has to see them.
-                Err(error) => {
-                    let name = name.familiar();
-                    terminal::say(format_args!(
-                        "warning: `{name}` is not whole ({error}); see `firebuild system verify`"
-                    ));
-                    continue;
-                }
-            };
-            listed.push(Listed {
-                name: name.familiar(),
-                digest: image.manifest.digest.to_string(),
-                created: image.config.created.clone(),
-                size: image.layers.iter().map(|layer| layer.size).sum(),
-            });
-        }
-        if self.format == Format::Json {
-            return terminal::print_json(&listed);
-        }
-        let mut table = Table::new(&["NAME", "DIGEST", "CREATED", "SIZE"]);
-        for image in listed {
-            let digest = image
-                .digest
-                .trim_start_matches("sha256:")
-                .chars()
-                .take(12)
-                .collect();
-            table.row(vec![
-                image.name,
-                digest,
-                image.created.unwrap_or_default(),
-                ByteSize(image.size).to_string(),
-            ]);
-        }
-        terminal::print(table)
     }
 }
 
