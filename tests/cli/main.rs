@@ -29,6 +29,7 @@ mod full_disk;
 mod hostile;
 mod images;
 mod language;
+mod lies;
 mod mistakes;
 mod original;
 mod printed;

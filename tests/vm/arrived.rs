@@ -65,7 +65,8 @@ fn an_image_on_a_known_base_is_what_it_adds_and_a_vm_sees_all_of_it() {
          RUN rm -r /etc/apt && mkdir /etc/apt && echo 1 > /etc/apt/new && ln /etc/passwd /etc/same\n"
     );
     session.build(&first, &["-t", "first:1"]).success();
-    let second = "FROM first:1\nRUN rm /etc/apt/new /etc/issue && chmod 700 /opt && echo 2 > /etc/more\n";
+    let second =
+        "FROM first:1\nRUN rm /etc/apt/new /etc/issue && chmod 700 /opt && echo 2 > /etc/more\n";
     let look = "ls -A /etc/apt; ls /etc/issue; stat -c %a /opt; \
                 cmp /etc/passwd /etc/same && stat -c %h /etc/passwd; \
                 sed -n 's/.*lowerdir=\\([^,]*\\).*/\\1/p' /proc/self/mounts | head -n 1";

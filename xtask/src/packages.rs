@@ -13,7 +13,7 @@ pub(crate) const DEMO: [&str; 4] = [
 ];
 
 /// What the tests judge by.
-pub(crate) const TEST: [&str; 16] = [
+pub(crate) const TEST: [&str; 17] = [
     "buildah",
     "bzip2",
     "chromium",
@@ -27,6 +27,7 @@ pub(crate) const TEST: [&str; 16] = [
     "openssh-client",
     "python3",
     "skopeo",
+    "time",
     "umoci",
     "xz-utils",
     "zstd",

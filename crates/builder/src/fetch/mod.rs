@@ -16,6 +16,7 @@ mod git;
 mod http;
 mod telling;
 #[cfg(test)]
+#[allow(dead_code, reason = "other tests use the rest")]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -37,6 +37,8 @@ pub(crate) struct Answer {
     bytes: Vec<u8>,
     /// Say nothing more until the client goes away.
     stall: bool,
+    /// What is said again and again until the client goes away.
+    forever: Vec<u8>,
 }
 
 impl Answer {
@@ -54,8 +56,12 @@ impl Answer {
         }
         bytes.extend(b"\r\n");
         bytes.extend(body);
-        let stall = false;
-        Self { bytes, stall }
+        let (stall, forever) = (false, Vec::new());
+        Self {
+            bytes,
+            stall,
+            forever,
+        }
     }
 
     pub(crate) fn file(body: &[u8]) -> Self {
@@ -79,6 +85,20 @@ impl Answer {
     pub(crate) fn cut(mut self, length: usize) -> Self {
         self.bytes.truncate(length);
         self
+    }
+
+    /// A body without an end, and without a length that it would be told by.
+    pub(crate) fn endless(headers: &[(&str, &str)]) -> Self {
+        let mut headers = headers.to_vec();
+        headers.push(("Transfer-Encoding", "chunked"));
+        let chunk = vec![b' '; 1 << 16];
+        let mut forever = format!("{:x}\r\n", chunk.len()).into_bytes();
+        forever.extend(chunk);
+        forever.extend(b"\r\n");
+        Self {
+            forever,
+            ..Self::new("200 OK", &headers, b"")
+        }
     }
 
     /// Says what it says and then nothing, without an end.
@@ -231,12 +251,13 @@ fn converse(mut stream: impl Read + Write, log: &Mutex<Vec<Asked>>, handler: &Ha
     }
     log.lock().unwrap().push(asked.clone());
     let answer = handler(&asked);
-    if stream
+    let mut said = stream
         .write_all(&answer.bytes)
-        .and_then(|()| stream.flush())
-        .is_ok()
-        && answer.stall
-    {
+        .and_then(|()| stream.flush());
+    while said.is_ok() && !answer.forever.is_empty() {
+        said = stream.write_all(&answer.forever);
+    }
+    if said.is_ok() && answer.stall {
         let _ = stream.read(&mut byte);
     }
 }

@@ -1,6 +1,7 @@
 //! Layers to a root file system, against decompressing alone, and against what else there is.
 
 mod peers;
+mod registry;
 mod samples;
 mod second;
 
@@ -43,6 +44,7 @@ pub(super) fn measure(host: &Host) -> anyhow::Result<Vec<Row>> {
     }
     let [_, modules, development] = &samples;
     rows.push(second::measure(host, modules, development)?);
+    rows.extend(registry::measure(host, &samples)?);
     let peak = memory.iter().copied().fold(0.0, f64::max);
     rows.push(Row {
         what: "the most memory that a conversion took",

@@ -103,6 +103,103 @@ async fn a_blob_goes_on_where_it_broke_off() {
     assert_eq!(stuck.asked().len(), 3);
 }
 
+/// What a server sends for the rest of a blob of 3 MiB, of which 2 MiB came before it broke off, must be
+/// that rest.
+#[tokio::test]
+async fn a_rest_that_is_another_is_found_out() {
+    let bytes = text(3, 3 << 20);
+    let rest = |status: &str, range: &str, body: &[u8]| {
+        Answer::new(status, &[("Content-Range", range)], body)
+    };
+    let good = "bytes 2097152-3145727/3145728";
+    let end = &bytes[2 << 20..];
+    let other = vec![7; 1 << 20];
+    for (answer, expected) in [
+        (rest("206 Partial", good, end), None),
+        (
+            rest("206 Partial", good, &bytes[(2 << 20) + 1..]),
+            Some("has 3145727 bytes, but 3145728 were expected"),
+        ),
+        (
+            rest("206 Partial", good, &bytes[1 << 20..]),
+            Some("has 4194304 bytes, but 3145728 were expected"),
+        ),
+        (
+            rest("206 Partial", "bytes 1048576-3145727/3145728", end),
+            Some("the registry answers 206"),
+        ),
+        (rest("206 Partial", "all of it", end), Some("answers 206")),
+        (rest("206 Partial", good, &other), Some("has the digest")),
+        (Answer::status("416 No"), Some("the registry answers 416")),
+        // One that knows no ranges and has another blob by now.
+        (
+            Answer::file(&bytes[1 << 20..]),
+            Some("has 2097152 bytes, but 3145728 were expected"),
+        ),
+        (Answer::endless(&[]), Some("bytes, but 3145728 were")),
+        (Answer::nothing(), Some("broke off")),
+    ] {
+        let turn = AtomicU32::new(0);
+        let beginning = {
+            let length = bytes.len().to_string();
+            Answer::new("200 OK", &[("Content-Length", &length)], &bytes[..2 << 20])
+        };
+        let server = Server::start(move |asked| {
+            let first = turn.fetch_add(1, Ordering::Relaxed) == 0;
+            assert_eq!(asked.header("range").is_none(), first);
+            if first {
+                beginning.clone()
+            } else {
+                answer.clone()
+            }
+        });
+        let found = read(&plain(), &server, &bytes).await;
+        match (found, expected) {
+            (Ok(found), None) => assert!(found == bytes),
+            (Err(error), Some(expected)) => {
+                assert!(error.to_string().contains(expected), "{error}");
+            }
+            (found, expected) => panic!("{:?} is not {expected:?}", found.map(|_| ())),
+        }
+        // At most a few tries.
+        assert!(server.asked().len() <= 4);
+    }
+}
+
+#[tokio::test]
+async fn pauses_between_tries_grow_and_are_what_the_server_asks_for() {
+    let bytes = text(3, 1000);
+    let limited = Answer::new("429 Slow", &[("Retry-After", "9")], b"");
+    let server = in_turn(vec![
+        Answer::status("503 No"),
+        limited,
+        Answer::file(&bytes),
+    ]);
+    let client = plain();
+    assert!(read(&client, &server, &bytes).await.unwrap() == bytes);
+    assert_eq!(*client.pauses.lock().unwrap(), [1, 9]);
+    // Asked to wait longer than anybody would, nobody does.
+    let limited = Answer::new("429 Slow", &[("Retry-After", "3600")], b"");
+    let server = in_turn(vec![limited]);
+    let client = plain();
+    let error = read(&client, &server, &bytes).await.unwrap_err();
+    assert!(error.to_string().contains("for 3600 s"), "{error}");
+    assert_eq!(*client.pauses.lock().unwrap(), [0; 0]);
+    // One that sends a byte now and then says next to nothing.
+    let dripping = Answer::file(&bytes).cut(200).stalling();
+    let server = in_turn(vec![dripping]);
+    let client = client_of_little_patience();
+    let error = read(&client, &server, &bytes).await.unwrap_err();
+    assert!(error.to_string().contains("nothing was heard"), "{error}");
+}
+
+fn client_of_little_patience() -> Client {
+    client(|options| {
+        options.patience.connect = Duration::from_millis(100);
+        options.patience.silence = Duration::from_millis(100);
+    })
+}
+
 #[tokio::test]
 async fn the_rest_of_a_blob_is_enough() {
     let bytes = text(5, 1000);
