@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::boot::BootError;
 use crate::vmm::VmmExit;
 
-/// How the line begins with which the agent says on the console why it cannot go on.
+/// What the agent begins with when it says on the console why it cannot go on.
 const FATAL: &str = "vminit: fatal: ";
 
 /// Why something could not be done with a VM.
@@ -182,8 +182,9 @@ fn lines(said: &[String]) -> String {
 
 /// What the agent says, or else all that there is.
 fn last_words(console: &[String]) -> String {
-    match console.iter().find_map(|line| line.strip_prefix(FATAL)) {
-        Some(reason) => format!(": {reason}"),
+    let mut found = console.iter().filter_map(|line| line.split_once(FATAL));
+    match found.next() {
+        Some((_, reason)) => format!(": {reason}"),
         None => lines(console),
     }
 }
