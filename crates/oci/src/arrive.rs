@@ -12,7 +12,7 @@ use std::ops::Range;
 use firebuild_core::tree::Tree;
 use firebuild_core::{Digest, ImageConfig, Reference};
 use firebuild_store::layout::{Descriptor, Manifest};
-use firebuild_store::{Blob, LayerRecord, Lease, PlacedLayer, StagedBlob, Store, TemporaryFile};
+use firebuild_store::{Blob, LayerRecord, Lease, PlacedLayer, StagedBlob, Store};
 
 use crate::error::{Error, Result};
 use crate::image::{name, parse_config};
@@ -252,8 +252,9 @@ struct Arrived {
     descriptor: Descriptor,
     diff_id: Digest,
     size: u64,
-    /// Its bytes, unless the store has them.
-    file: Option<(TemporaryFile, Blob)>,
+    blob: Blob,
+    /// Its bytes, unless the store has them. What is not kept in the end can be gone on with.
+    file: Kept,
     /// Where its files' bytes are in the root file system, if they are.
     blocks: Option<Vec<Range<u64>>>,
     headers: Vec<u8>,
@@ -308,11 +309,11 @@ impl Intake<'_> {
             } = unpacked;
             indexes.push(index);
             merged.blocks.push(blocks.clone());
-            let file = file.into_file()?.map(|file| (file, blob));
             self.arrived.push(Arrived {
                 descriptor: descriptor.clone(),
                 diff_id: layer.digest,
                 size: layer.size,
+                blob,
                 file,
                 blocks: Some(blocks),
                 headers,
@@ -351,8 +352,9 @@ impl Intake<'_> {
 fn keep(lease: &Lease, arrived: Vec<Arrived>, rootfs: &Digest) -> Result<()> {
     let store = lease.store();
     for arrived in arrived {
-        if let Some((file, blob)) = arrived.file {
-            lease.stage(file, blob).and_then(StagedBlob::commit)?;
+        if let Some(file) = arrived.file.into_file()? {
+            let staged = lease.stage(file, arrived.blob);
+            staged.and_then(StagedBlob::commit)?;
         }
         if arrived.descriptor.digest == arrived.diff_id {
             continue;

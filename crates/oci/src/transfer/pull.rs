@@ -1,5 +1,6 @@
 //! Images from registries.
 
+use std::io;
 use std::sync::Arc;
 
 use firebuild_core::{Digest, Platform, Reference};
@@ -211,7 +212,7 @@ impl Pull<'_> {
         // What can go on later stays; of what is not valid nothing does.
         let goes_on = match &error {
             Error::Registry(error) => error.is_unreachable(),
-            error => matches!(error, Error::Store(_)),
+            error => matches!(error, Error::Store(_)) || is_for_lack_of_space(error),
         };
         if !goes_on {
             forget(store, documents);
@@ -255,7 +256,20 @@ async fn documents(
 /// Whether the bytes were not those of the layer.
 fn is_wrong(error: &Error) -> bool {
     let digest = matches!(error, Error::Registry(RegistryError::WrongDigest { .. }));
-    digest || !matches!(error, Error::Registry(_) | Error::Store(_))
+    digest || !matches!(error, Error::Registry(_) | Error::Store(_)) && !is_for_lack_of_space(error)
+}
+
+/// Whether a disk is full, whoever wanted to write to it.
+fn is_for_lack_of_space(error: &Error) -> bool {
+    let first: &(dyn std::error::Error + 'static) = error;
+    std::iter::successors(Some(first), |error| error.source())
+        .filter_map(|error| error.downcast_ref::<io::Error>())
+        .any(|error| {
+            matches!(
+                error.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            )
+        })
 }
 
 /// Removes what was kept of the layers' bytes. What cannot be removed now is, some day.

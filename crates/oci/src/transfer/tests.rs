@@ -19,6 +19,26 @@ use crate::{Destination, Error, Fill, Room};
 #[derive(Clone)]
 struct Blocks;
 
+/// As [`Blocks`], on a disk that is full when the last byte has come.
+#[derive(Clone)]
+struct Full;
+
+impl Destination for Full {
+    fn make(
+        &self,
+        store: &Store,
+        ids: &[Digest],
+        known: usize,
+        fill: &mut Fill<'_>,
+    ) -> crate::Result<Digest> {
+        Blocks.make(store, ids, known, &mut |below, room, output| {
+            fill(below, room, output)?;
+            let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+            Err(Error::RootFs(full.into()))
+        })
+    }
+}
+
 struct Counting(u64);
 
 impl Room for Counting {
@@ -187,13 +207,20 @@ fn place(made: &Made) -> Place {
 
 impl Place {
     async fn pull(&self) -> Result<Pulled, Error> {
+        self.pull_to(Blocks).await
+    }
+
+    async fn pull_to(
+        &self,
+        destination: impl Destination + Clone + Send + 'static,
+    ) -> Result<Pulled, Error> {
         let reference: Reference = format!("localhost:{}/a:1", self.server.port())
             .parse()
             .unwrap();
         let client = client(|_| {});
         let wanted = (&reference, &Platform::host());
         let watcher = Arc::clone(&self.motions) as Arc<dyn Watcher>;
-        pull(&self.store, &client.registry, wanted, Blocks, &watcher).await
+        pull(&self.store, &client.registry, wanted, destination, &watcher).await
     }
 
     fn count(&self, folder: &str) -> usize {
@@ -306,6 +333,18 @@ async fn what_broke_off_goes_on() {
     assert!(!after.is_empty());
     assert!(pulled.fetched < made.layers[0].size);
     assert_eq!(place.count("partial"), 0);
+}
+
+#[tokio::test]
+async fn what_came_before_the_disk_was_full_stays() {
+    let place = place(&simple());
+    let error = place.pull_to(Full).await.unwrap_err();
+    assert!(matches!(error, Error::RootFs(_)), "{error}");
+    assert_eq!((place.count("partial"), place.count("tmp")), (2, 0));
+    assert_eq!(place.count("images/blobs/sha256"), 0);
+    let pulled = place.pull().await.unwrap();
+    assert_eq!(pulled.fetched, 0);
+    assert_eq!((place.count("partial"), place.count("tmp")), (0, 0));
 }
 
 #[tokio::test]
