@@ -48,6 +48,44 @@ fn names_come_and_go() {
 }
 
 #[test]
+fn digests_name_images_too() {
+    let (session, _root) = fresh();
+    let digest = small(&session, "one:1");
+    let digest = digest.trim_end().trim_start_matches("sha256:");
+    session.ok(&["tag", "one:1", "two:1"]);
+    let quiet = session.ok(&["images", "-q"]);
+    assert_eq!(quiet, format!("sha256:{digest}\n"));
+    let shown = session.ok(&["images"]);
+    assert!(shown.contains(&digest[..12]), "{shown}");
+    let inspected = session.json(&["image", "inspect", &digest[..12]]);
+    assert_eq!(inspected["Digest"], quiet.trim_end());
+    let config = inspected["ConfigDigest"].as_str().unwrap();
+    session.ok(&["tag", config, "three:1"]);
+    let said = session.run(&["rmi", &digest[..12]]).failure();
+    let expected = format!(
+        "error: image `{}` has several names: one:1, two:1, three:1\n\
+         hint: write the names that are to go, or `--force` for all\n",
+        &digest[..12]
+    );
+    assert_eq!(said, expected);
+    assert_eq!(session.ok(&["rmi", "three:1", "two:1"]), "three:1\ntwo:1\n");
+    let said = session.run(&["rmi", "A", "ghost", "one:1"]);
+    assert_eq!((said.status, &*said.stdout), (125, "one:1\n"), "{said}");
+    assert!(said.stderr.contains("`A` does not name an image"), "{said}");
+    let unnamed = session
+        .build("FROM scratch\nCOPY file /f\n", &[])
+        .success()
+        .stdout;
+    assert_eq!(session.ok(&["rmi", unnamed.trim_end()]), unnamed);
+    let said = session.run(&["rmi", unnamed.trim_end()]).failure();
+    assert!(said.starts_with("error: no image `sha256:"), "{said}");
+    assert_eq!(session.ok(&["rmi", "-f", "ghost"]), "");
+    small(&session, "one:1");
+    session.ok(&["tag", "one:1", "two:1"]);
+    assert_eq!(session.ok(&["rmi", "-f", digest]), "one:1\ntwo:1\n");
+}
+
+#[test]
 fn other_tools_read_the_store_and_what_is_exported() {
     let (session, _root) = fresh();
     let digest = small(&session, "org/app:1");

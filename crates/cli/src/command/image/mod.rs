@@ -1,10 +1,12 @@
 //! `firebuild image`: what is in the store, in and out by hand.
 
+mod digest;
 mod export;
 mod history;
 mod import;
 mod list;
 mod prune;
+mod remove;
 
 use clap::{Args, Subcommand};
 use firebuild_core::{ImageConfig, Reference};
@@ -14,9 +16,9 @@ use serde::Serialize;
 pub(crate) use history::History;
 pub(crate) use list::Ls;
 pub(super) use prune::{PruneArguments, report};
+pub(crate) use remove::Rm;
 
 use super::{Format, Global};
-use crate::error::hinted;
 use crate::terminal;
 
 #[derive(Debug, Subcommand)]
@@ -126,40 +128,17 @@ impl Tag {
     }
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct Rm {
-    /// The images
-    #[arg(required = true)]
-    names: Vec<Reference>,
-}
-
-impl Rm {
-    pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
-        let store = global.store()?;
-        let mut missing = Vec::new();
-        for name in &self.names {
-            match store.tags().remove(name)? {
-                Some(_) => terminal::print(format_args!("{}\n", name.familiar()))?,
-                None => missing.push(format!("`{}`", name.familiar())),
-            }
-        }
-        firebuild_builder::rootfs::collect(&store)?;
-        if missing.is_empty() {
-            return Ok(());
-        }
-        Err(hinted(
-            format!("no image {}", missing.join(", ")),
-            "see `firebuild image ls`",
-        ))
-    }
-}
-
-/// An image of the store, or an error that says what to do.
+/// An image of the store by its name, or by the beginning of its digest; or an error that says what to do.
 pub(crate) fn find(store: &Store, name: &Reference) -> anyhow::Result<firebuild_oci::Image> {
-    firebuild_oci::find_image(store, name).map_err(|error| match error {
-        firebuild_oci::Error::NoImage(_) => anyhow::Error::new(firebuild_builder::Error::NoImage {
+    match firebuild_oci::find_image(store, name) {
+        Err(firebuild_oci::Error::NoImage(_)) => {}
+        other => return Ok(other?),
+    }
+    match &digest::find(store, &name.familiar())?[..] {
+        [] => Err(firebuild_builder::Error::NoImage {
             reference: name.clone(),
-        }),
-        other => other.into(),
-    })
+        }
+        .into()),
+        [entry, ..] => Ok(firebuild_oci::read_image(store, &entry.descriptor)?),
+    }
 }

@@ -39,7 +39,7 @@ impl Prune {
 pub(crate) fn report(pruned: Option<Pruned>, dry_run: bool) -> anyhow::Result<()> {
     let Some(pruned) = pruned else {
         terminal::say(
-            "nothing was removed: a build, a command that reads images, or a starting VM is at work; try again when it has ended",
+            "nothing was removed: a build, a command that reads images, or a starting VM is at work; try again when it has ended, or remove what `firebuild build cache prune` would",
         );
         return Ok(());
     };
