@@ -40,7 +40,7 @@ pub enum Error {
         length: usize,
     },
     /// A file longer than 16 TiB.
-    #[error("`{path}` is {size} long, longer than the 16 TiB that ext4 holds in a file")]
+    #[error("`{path}` is {} bytes long, longer than the 16 TiB that ext4 holds in a file", size.0)]
     FileTooLarge {
         /// The file.
         path: String,
@@ -99,7 +99,9 @@ pub enum Error {
         label: String,
     },
     /// A file system beyond 16 TiB.
-    #[error("the file system would take {size}, more than the 16 TiB that are supported")]
+    #[error(
+        "the file system would take {} bytes, more than the 16 TiB that are supported", size.0
+    )]
     TooLarge {
         /// What it would take at least.
         size: ByteSize,

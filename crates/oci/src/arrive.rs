@@ -201,7 +201,8 @@ fn check(manifest: &Manifest, config: &ImageConfig, limits: &ImportLimits) -> Re
     let what = || format!("image configuration `{}`", manifest.config.digest);
     let (layers, diff_ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
     if layers != diff_ids {
-        let reason = format!("lists {diff_ids} layers, but the manifest {layers}");
+        let s = if diff_ids == 1 { "" } else { "s" };
+        let reason = format!("lists {diff_ids} layer{s}, but the manifest {layers}");
         return Err(Error::invalid(what(), reason));
     }
     if layers > limits.layers {

@@ -153,7 +153,8 @@ impl Saved<'_> {
         if files.len() != diff_ids.len() || files.len() > self.limits.layers {
             let (count, listed) = (files.len(), diff_ids.len());
             let what = format!("image configuration `{digest}`");
-            let reason = format!("lists {listed} layers, but the archive {count}");
+            let s = if listed == 1 { "" } else { "s" };
+            let reason = format!("lists {listed} layer{s}, but the archive {count}");
             return Err(Error::invalid(what, reason));
         }
         let mut layers = Vec::new();
