@@ -12,6 +12,7 @@ mod connect;
 mod console;
 mod drives;
 mod error;
+mod forwarding;
 mod init;
 mod launch;
 mod lines;

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytes::Bytes;
 use firebuild_protocol::MESSAGE_LIMIT;
 use firebuild_protocol::v1::machine_client::MachineClient;
 use firebuild_protocol::v1::{
@@ -11,8 +10,6 @@ use firebuild_protocol::v1::{
     to_guest,
 };
 use firebuild_protocol::workload::Workload;
-use tokio::io::AsyncReadExt as _;
-use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
@@ -22,6 +19,7 @@ use tonic::transport::Channel;
 use crate::console;
 use crate::drives::DISK;
 use crate::error::{GuestError, Result, call};
+use crate::forwarding::forward;
 use crate::launch::{self, Isolation, Launch, Refusal, Root, Running, SUPPLIED, Streams};
 use crate::reaper::{self, Child, Reaper};
 use crate::shutdown::Requests;
@@ -148,13 +146,13 @@ impl Session {
         self.send(from_guest::Message::Started(Started { pid: child.pid() }))
             .await?;
         let (ended, watching) = watch::channel(false);
-        let forward = |pipe, stream| {
-            tokio::spawn(forward(
-                self.to_host.clone(),
-                pipe,
-                stream,
-                watching.clone(),
-            ))
+        let forward = |pipe, stream: output::Stream| {
+            let message = move |data| {
+                let stream = stream.into();
+                message(from_guest::Message::Output(Output { stream, data }))
+            };
+            let to_host = self.to_host.clone();
+            tokio::spawn(forward(pipe, PIECE, to_host, watching.clone(), message))
         };
         let forwarding = [
             forward(stdout, output::Stream::Stdout),
@@ -245,39 +243,6 @@ async fn stop(child: &mut Child, shutdown: Shutdown) -> Exit {
         Err(_) => {
             reaper::send(pid, KILL);
             child.exited().await
-        }
-    }
-}
-
-/// Sends output as it comes, until its end or, when the workload has ended, until there is none at
-/// the moment. A host that does not take it holds the workload up.
-async fn forward(
-    to_host: mpsc::Sender<FromGuest>,
-    mut pipe: pipe::Receiver,
-    stream: output::Stream,
-    mut ended: watch::Receiver<bool>,
-) {
-    let mut buffer = vec![0; PIECE];
-    loop {
-        let read = tokio::select! {
-            biased;
-            read = pipe.read(&mut buffer) => read.unwrap_or(0),
-            _ = ended.wait_for(|ended| *ended) => pipe.try_read(&mut buffer).unwrap_or(0),
-        };
-        if read == 0 {
-            return;
-        }
-        let data = Bytes::copy_from_slice(&buffer[..read]);
-        let output = Output {
-            stream: stream.into(),
-            data,
-        };
-        if to_host
-            .send(message(from_guest::Message::Output(output)))
-            .await
-            .is_err()
-        {
-            return;
         }
     }
 }

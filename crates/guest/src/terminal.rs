@@ -12,12 +12,13 @@ use firebuild_protocol::v1::{
     Exit, Exited, Failed, FromTerminal, Opened, Output, ToTerminal, WindowSize, from_terminal,
     output, to_terminal,
 };
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, watch};
 use tonic::Streaming;
 
 use crate::error::{Doing as _, Result};
+use crate::forwarding::forward;
 use crate::launch::{Refusal, Running, Streams, Terminal};
 
 /// How many messages may wait for the host.
@@ -98,12 +99,14 @@ pub(crate) async fn converse(
     let (typing, writing) = match end {
         End::Terminal(terminal) => {
             let typing = tokio::spawn(type_into(Arc::clone(&terminal), from_host));
-            let writing = forward_terminal(terminal, to_host.clone(), watching);
+            let said = saying(output::Stream::Stdout);
+            let writing = forward(terminal, PIECE, to_host.clone(), watching, said);
             (typing, vec![tokio::spawn(writing)])
         }
         End::Pipes { input, output } => {
             let forward = |(pipe, stream)| {
-                tokio::spawn(forward(pipe, stream, to_host.clone(), watching.clone()))
+                let (to_host, watching) = (to_host.clone(), watching.clone());
+                tokio::spawn(forward(pipe, PIECE, to_host, watching, saying(stream)))
             };
             (
                 tokio::spawn(fill(input, from_host)),
@@ -172,51 +175,10 @@ async fn fed(mut pipe: pipe::Sender, data: &[u8]) -> Option<pipe::Sender> {
     pipe.write_all(data).await.ok().map(|()| pipe)
 }
 
-/// Sends output as it comes, until its end or, when the process has ended, until there is none at
-/// the moment.
-async fn forward(
-    mut pipe: pipe::Receiver,
-    stream: output::Stream,
-    to_host: mpsc::Sender<FromTerminal>,
-    mut ended: watch::Receiver<bool>,
-) {
-    let mut buffer = vec![0; PIECE];
-    loop {
-        let read = tokio::select! {
-            biased;
-            read = pipe.read(&mut buffer) => read.unwrap_or(0),
-            _ = ended.wait_for(|ended| *ended) => pipe.try_read(&mut buffer).unwrap_or(0),
-        };
-        if read == 0 || !say(&to_host, stream, &buffer[..read]).await {
-            return;
-        }
+/// The message that a piece of output is.
+fn saying(stream: output::Stream) -> impl Fn(Bytes) -> FromTerminal {
+    move |data| {
+        let stream = stream.into();
+        message(from_terminal::Message::Output(Output { stream, data }))
     }
-}
-
-async fn forward_terminal(
-    terminal: Arc<Terminal>,
-    to_host: mpsc::Sender<FromTerminal>,
-    mut ended: watch::Receiver<bool>,
-) {
-    let mut buffer = vec![0; PIECE];
-    loop {
-        let read = tokio::select! {
-            biased;
-            read = terminal.read(&mut buffer) => read.unwrap_or(0),
-            _ = ended.wait_for(|ended| *ended) => terminal.try_read(&mut buffer).unwrap_or(0),
-        };
-        if read == 0 || !say(&to_host, output::Stream::Stdout, &buffer[..read]).await {
-            return;
-        }
-    }
-}
-
-/// False if the host is gone.
-async fn say(to_host: &mpsc::Sender<FromTerminal>, stream: output::Stream, data: &[u8]) -> bool {
-    let output = Output {
-        stream: stream.into(),
-        data: Bytes::copy_from_slice(data),
-    };
-    let output = message(from_terminal::Message::Output(output));
-    to_host.send(output).await.is_ok()
 }
