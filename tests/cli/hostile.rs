@@ -3,10 +3,10 @@
 
 use std::process::Command;
 
-use crate::contexts::{git_server, repository};
 use crate::server::{Answer, Server};
 use crate::session as fresh;
 use crate::session::{Session, output_of};
+use crate::sources::{git_server, repository};
 
 /// Instructions that must fail, what is said, and the column of what is marked.
 fn refused(session: &Session, cases: &[(&str, &str, u32)]) {

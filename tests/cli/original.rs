@@ -1,10 +1,10 @@
 //! `rootfs --dockerfile`, the original tool's word, with all addresses that it takes.
 
-use crate::contexts::{git_server, repository};
 use crate::copies::listing;
 use crate::server::{Answer, Server};
 use crate::session as fresh;
 use crate::session::Outcome;
+use crate::sources::{git_server, repository};
 
 fn web() -> Server {
     Server::start(|asked| match asked.path.as_str() {
