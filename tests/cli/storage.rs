@@ -52,8 +52,44 @@ fn base(session: &Session) {
     ]);
 }
 
+/// Names and digests of what `images` lists.
+fn names(session: &Session, storage: &Session) -> Vec<(Value, Value)> {
+    let mut images = with(session, storage, &["images", "--format", "json"]);
+    let images = Outcome::of(&mut images).success().stdout;
+    let images: Value = serde_json::from_str(&images).unwrap();
+    let images = images.as_array().unwrap().iter();
+    images
+        .map(|image| (image["Name"].clone(), image["Digest"].clone()))
+        .collect()
+}
+
+/// `org/app:1.0` on a base of another host's storage.
+fn build_on(session: &Session, storage: &Session) -> Outcome {
+    session.write("app/file", "more");
+    session.write(
+        "app/Dockerfile",
+        "FROM os:1\nARG TOKEN\nARG version\nCOPY file /more\nENTRYPOINT [\"/more\"]\nEXPOSE 80\nVOLUME /data\n",
+    );
+    let words = [
+        "build",
+        "-t",
+        "org/app:1.0",
+        "--build-arg=version=7",
+        "--build-arg=TOKEN=hidden",
+        "--filesystem-size-mbs=40",
+        "app",
+    ];
+    Outcome::of(&mut with(session, storage, &words)).success()
+}
+
+const FILES: [&str; 3] = [
+    "drwxr-xr-x 5/6 dir/",
+    "-rw-r--r-- 5/6 dir/file",
+    "-rw-r--r-- 0/0 more",
+];
+
 #[test]
-fn what_is_built_is_kept_and_used_by_others() {
+fn what_is_built_is_kept() {
     let (session, _root) = fresh();
     base(&session);
     let rootfs = session.path("storage/_/os/1/rootfs");
@@ -68,62 +104,34 @@ fn what_is_built_is_kept_and_used_by_others() {
         json!({"Org": "_", "Image": "os", "Version": "1"})
     );
     assert_eq!(told["Labels"], json!({"x": "y"}));
-    // Another host has only the storage.
-    let (other, _other_root) = fresh();
-    let names = |session: &Session, storage: &Session| -> Vec<(Value, Value)> {
-        let mut images = with(session, storage, &["images", "--format", "json"]);
-        let images = Outcome::of(&mut images).success().stdout;
-        let images: Value = serde_json::from_str(&images).unwrap();
-        let images = images.as_array().unwrap().iter();
-        images
-            .map(|image| (image["Name"].clone(), image["Digest"].clone()))
-            .collect()
-    };
-    let digest = session.json(&["image", "inspect", "os:1"])["Digest"].clone();
-    assert_eq!(names(&other, &session), [(json!("os:1"), digest.clone())]);
-    assert_eq!(other.json(&["images", "--format", "json"]), json!([]));
-    other.write("app/file", "more");
-    other.write(
-        "app/Dockerfile",
-        "FROM os:1\nARG TOKEN\nARG version\nCOPY file /more\nENTRYPOINT [\"/more\"]\nEXPOSE 80\nVOLUME /data\n",
-    );
-    let words = [
-        "build",
-        "-t",
-        "org/app:1.0",
-        "--build-arg=version=7",
-        "--build-arg=TOKEN=hidden",
-        "--filesystem-size-mbs=40",
-        "app",
-    ];
-    let built = Outcome::of(&mut with(&other, &session, &words)).success();
-    assert!(
-        built.stderr.contains("took `os:1` from its storage\n"),
-        "{built}"
-    );
+    let built = build_on(&session, &session);
     assert!(built.stderr.contains("kept `org/app:1.0` in `"), "{built}");
-    let files = listing(&other, "org/app:1.0");
-    let expected = [
-        "drwxr-xr-x 5/6 dir/",
-        "-rw-r--r-- 5/6 dir/file",
-        "-rw-r--r-- 0/0 more",
-    ];
-    assert_eq!(files, expected);
-    let again = Outcome::of(&mut with(&other, &session, &words)).success();
-    assert!(!again.stderr.contains("took"), "{again}");
     let told = metadata(&session, "org/app/1.0");
     let expected = json!({"version": "7", "TOKEN": ""});
     assert_eq!(told["BuildConfig"]["BuildArgs"], expected);
     assert_eq!(told["EntrypointInfo"]["Env"]["a"], "b");
     assert_eq!(told["Parent"]["Image"]["Image"], "os");
-    assert_eq!(
-        (&told["Ports"], &told["Volumes"]),
-        (&json!(["80/tcp"]), &json!(["/data"]))
-    );
-    let size = fs_err::metadata(session.path("storage/org/app/1.0/rootfs"))
-        .unwrap()
-        .len();
-    assert_eq!(size, 40 << 20);
+    assert_eq!(told["Ports"], json!(["80/tcp"]));
+    assert_eq!(told["Volumes"], json!(["/data"]));
+    let rootfs = fs_err::metadata(session.path("storage/org/app/1.0/rootfs"));
+    assert_eq!(rootfs.unwrap().len(), 40 << 20);
+}
+
+#[test]
+fn what_is_kept_is_used_by_others() {
+    let (session, _root) = fresh();
+    base(&session);
+    // Another host has only the storage.
+    let (other, _other_root) = fresh();
+    let digest = session.json(&["image", "inspect", "os:1"])["Digest"].clone();
+    assert_eq!(names(&other, &session), [(json!("os:1"), digest)]);
+    assert_eq!(other.json(&["images", "--format", "json"]), json!([]));
+    let built = build_on(&other, &session);
+    let took = "took `os:1` from its storage\n";
+    assert!(built.stderr.contains(took), "{built}");
+    assert_eq!(listing(&other, "org/app:1.0"), FILES);
+    let again = build_on(&other, &session);
+    assert!(!again.stderr.contains("took"), "{again}");
     assert_eq!(names(&session, &session).len(), 2);
     // Whatever becomes of the store, the storage has both.
     session.ok(&["rmi", "os:1"]);
@@ -136,12 +144,10 @@ fn what_is_built_is_kept_and_used_by_others() {
         "org/two:1",
     ];
     Outcome::of(&mut with(&session, &session, &adopted)).success();
-    assert_eq!(listing(&session, "org/two:1"), files);
+    assert_eq!(listing(&session, "org/two:1"), FILES);
     let inspected = session.json(&["image", "inspect", "org/two:1"]);
-    assert_eq!(
-        inspected["Config"]["config"]["Entrypoint"],
-        json!(["/more"])
-    );
+    let entrypoint = &inspected["Config"]["config"]["Entrypoint"];
+    assert_eq!(entrypoint, &json!(["/more"]));
 }
 
 /// A base that took the name of what it was made from is not what it is made from again, even where
