@@ -4,8 +4,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use firebuild_builder::rootfs::Ext4;
-use firebuild_core::Digest;
+use firebuild_builder::rootfs::{self, Ext4};
+use firebuild_core::{Digest, Reference};
 use firebuild_oci::import_oci_dir;
 use firebuild_store::Store;
 use serde_json::{Value, json};
@@ -29,19 +29,34 @@ impl Unpacked {
             .zip(layers)
             .map(|(bytes, layer)| compressed(bytes, layer.compression))
             .collect();
-        let [ours, first, theirs] = ["packed", "plain", "theirs"].map(|name| scratch.join(name));
+        let [ours, theirs] = ["packed", "theirs"].map(|name| scratch.join(name));
         layout(&ours, &plain, &packed);
-        layout(&first, &plain, &plain);
+        let before = before(number, &plain, scratch);
         // umoci knows neither zstd nor bzip2 nor xz, nor the oldest form of sparse files.
         let plain: Vec<Vec<u8>> = layers.iter().map(|layer| archive(layer, false)).collect();
         layout(&theirs, &plain, &plain);
-        // Every other image comes to a store that has its layers in another form.
-        let first = (number.is_multiple_of(2)).then_some(first.as_path());
         Self {
-            ours: by_us(&ours, None, first, scratch),
+            ours: by_us(&ours, None, &before, scratch),
             umoci: by_umoci(&format!("{}:x", theirs.display()), scratch),
         }
     }
+}
+
+/// The images that come to the store first: none, one with the same layers in another form, or one with
+/// the lowest layer, one with the lowest two, and so on, so that the last lies on all the others.
+fn before(number: u64, plain: &[Vec<u8>], scratch: &Path) -> Vec<PathBuf> {
+    let counts = match number % 3 {
+        0 => 0..0,
+        1 => plain.len()..plain.len() + 1,
+        _ => 1..plain.len(),
+    };
+    counts
+        .map(|count| {
+            let path = scratch.join(format!("before-{count}"));
+            layout(&path, &plain[..count], &plain[..count]);
+            path
+        })
+        .collect()
 }
 
 fn compressed(bytes: &[u8], program: &str) -> Vec<u8> {
@@ -110,37 +125,50 @@ fn layout(directory: &Path, plain: &[Vec<u8>], packed: &[Vec<u8>]) {
     fs_err::write(directory.join("index.json"), index.to_string()).unwrap();
 }
 
-/// What the kernel shows of the file system that we make of an image.
-fn by_us(layout: &Path, name: Option<&str>, first: Option<&Path>, scratch: &Path) -> Listing {
+/// What the kernel shows of the file system that we make of an image, after others came.
+fn by_us(layout: &Path, name: Option<&str>, before: &[PathBuf], scratch: &Path) -> Listing {
     let store = Store::open(&scratch.join("store")).unwrap();
-    if let Some(first) = first {
-        import_oci_dir(&store, (first, None), &Ext4, &[]).unwrap();
+    for layout in before {
+        import_oci_dir(&store, (layout, None), &Ext4, &["before".parse().unwrap()]).unwrap();
     }
-    let image = import_oci_dir(&store, (layout, name), &Ext4, &["x".parse().unwrap()]).unwrap();
-    assert_eq!(image.layers.len(), image.diff_ids().len());
-    let image = rootfs(&store);
-    let checked = Command::new("e2fsck")
-        .arg("-fn")
-        .arg(&image)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&checked.stdout);
-    assert!(checked.status.success(), "{said}");
-    let mounted = Mounted::new("ext4", &image, "loop,ro", &scratch.join("ours"));
-    let mut ours = listing(&mounted.0);
+    let tag: Reference = "x".parse().unwrap();
+    import_oci_dir(&store, (layout, name), &Ext4, std::slice::from_ref(&tag)).unwrap();
+    let images = rootfs::of_image(&store, &tag).unwrap().images;
+    let paths: Vec<PathBuf> = images.iter().map(|key| store.rootfs_path(key)).collect();
+    let mounts: Vec<Mounted> = (0..)
+        .zip(&paths)
+        .map(|(n, path)| mounted(n, path, scratch))
+        .collect();
+    let lower: Vec<String> = mounts
+        .iter()
+        .rev()
+        .map(|mount| mount.0.to_str().unwrap().to_owned())
+        .collect();
+    let mut ours = if let [only] = mounts.as_slice() {
+        listing(&only.0)
+    } else {
+        let (at, options) = (
+            scratch.join("ours"),
+            format!("lowerdir={}", lower.join(":")),
+        );
+        listing(&Mounted::new("overlay", Path::new("overlay"), &options, &at).0)
+    };
     // Every ext4 has it.
     ours.remove(b"lost+found".as_slice());
     ours
 }
 
-fn rootfs(store: &Store) -> PathBuf {
-    let directory = fs_err::read_dir(store.path().join("rootfs")).unwrap();
-    let mut images: Vec<PathBuf> = directory
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|name| name == "img"))
-        .collect();
-    assert_eq!(images.len(), 1, "{images:?}");
-    images.remove(0)
+fn mounted(number: usize, image: &Path, scratch: &Path) -> Mounted {
+    let mut check = Command::new("e2fsck");
+    let checked = check.arg("-fn").arg(image).output().unwrap();
+    let said = String::from_utf8_lossy(&checked.stdout);
+    assert!(checked.status.success(), "{said}");
+    Mounted::new(
+        "ext4",
+        image,
+        "loop,ro",
+        &scratch.join(format!("image-{number}")),
+    )
 }
 
 fn by_umoci(image: &str, scratch: &Path) -> Listing {
@@ -156,7 +184,7 @@ fn by_umoci(image: &str, scratch: &Path) -> Listing {
 /// An image of an OCI image layout, `DIRECTORY:NAME`, as we unpack it and as umoci does.
 pub(crate) fn of_layout(image: &str, scratch: &Path) -> (Listing, Listing) {
     let (directory, name) = image.rsplit_once(':').unwrap();
-    let ours = by_us(Path::new(directory), Some(name), None, scratch);
+    let ours = by_us(Path::new(directory), Some(name), &[], scratch);
     (ours, by_umoci(image, scratch))
 }
 

@@ -1,5 +1,6 @@
-//! From layers to a file system that the kernel mounts, against what two others make of the same
-//! layers: `umoci raw unpack`, and an overlay mount of the layers, each unpacked on its own. Needs root.
+//! From layers to file systems that the kernel mounts, one or several over each other, against what two
+//! others make of the same layers: `umoci raw unpack`, and an overlay mount of the layers, each unpacked
+//! on its own. Needs root.
 //!
 //! A case is a number, and the same layers each time. `FIREBUILD_TEST_CASES=1000..4000` tries others
 //! than the few that every run tries; `FIREBUILD_TEST_LAYOUT=DIRECTORY:NAME` compares the image `NAME`
