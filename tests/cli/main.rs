@@ -4,6 +4,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::print_stdout,
     reason = "a test's helpers may fail it"
 )]
 
@@ -28,6 +29,7 @@ mod downloads;
 mod from_image;
 mod full_disk;
 mod hostile;
+mod hostile_layers;
 mod images;
 mod language;
 mod lies;

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use firebuild_core::printable;
+
 use crate::terminal;
 
 /// The exit status of firebuild's own failures, as Docker has it.
@@ -95,7 +97,8 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     } else {
         ("", "", "")
     };
-    let mut causes = error.chain().map(ToString::to_string);
+    // Whatever an error quotes, a terminal is not to obey it.
+    let mut causes = error.chain().map(|cause| quoted(&cause.to_string()));
     terminal::say(format_args!(
         "{red}error:{plain} {}",
         causes.next().unwrap_or_default()
@@ -107,6 +110,15 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         terminal::say(format_args!("{bold}hint:{plain} {hint}"));
     }
     ExitCode::from(status_of(error))
+}
+
+/// Text without control characters, apart from the ends of lines.
+fn quoted(text: &str) -> String {
+    let lines: Vec<String> = text
+        .split('\n')
+        .map(|line| printable(line, usize::MAX))
+        .collect();
+    lines.join("\n")
 }
 
 /// 126 or 127 where a program cannot be executed or found in a VM, else firebuild's own.

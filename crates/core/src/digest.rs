@@ -7,6 +7,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Digest as _;
 
+use crate::printable;
+
 /// The SHA-256 of some bytes, written `sha256:` and 64 lower-case hexadecimal digits.
 ///
 /// The form follows "Digests" of the OCI image specification's `descriptor.md`. Other algorithms
@@ -79,7 +81,7 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let error = || ParseDigestError {
-            text: text.chars().take(100).collect(),
+            text: printable(text, 100),
         };
         let hex = text.strip_prefix("sha256:").ok_or_else(error)?.as_bytes();
         if hex.len() != 64 {

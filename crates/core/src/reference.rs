@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Digest;
+use crate::{Digest, printable};
 
 const DEFAULT_REGISTRY: &str = "docker.io";
 const LONGEST_REPOSITORY: usize = 255;
@@ -88,7 +88,7 @@ impl FromStr for Reference {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         parse(text).map_err(|reason| ParseReferenceError {
-            text: text.chars().take(300).collect(),
+            text: printable(text, 300),
             reason,
         })
     }

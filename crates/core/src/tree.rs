@@ -10,11 +10,17 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::printable;
+
 /// The longest name that Linux file systems hold, in bytes.
 pub const LONGEST_NAME: usize = 255;
 
 /// The most links that a path may lead through before it counts as a loop, as in Linux.
 pub const MOST_LINKS: usize = 40;
+
+/// The most nodes of a tree, reachable or not: a path of a few bytes may make many directories, and
+/// each takes memory.
+pub const MOST_NODES: usize = 4_000_000;
 
 /// Names a node of one [`Tree`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -221,22 +227,41 @@ pub enum TreeError {
     /// A path led through too many symbolic links.
     #[error("`{0}` leads through more than 40 symbolic links")]
     Loop(String),
+    /// Many paths together led through too much.
+    #[error("`{0}` and other paths together lead too far through symbolic links")]
+    TooFar(String),
     /// A directory was to get a second name.
     #[error("`{0}` is a directory, which can have only one name")]
     LinkToDirectory(String),
-    /// More nodes than an id can count.
-    #[error("the tree has more than 4 billion entries")]
+    /// More nodes than [`MOST_NODES`].
+    #[error("the tree has more than 4 million entries")]
     Full,
+}
+
+/// How many parts of paths may still be walked. A path of a few bytes may lead through forty links of
+/// thousands of parts each.
+#[derive(Debug, Clone, Copy)]
+pub struct Steps(pub u64);
+
+impl Steps {
+    /// Takes one, for `path`.
+    ///
+    /// # Errors
+    /// [`TreeError::TooFar`] if none is left.
+    pub fn take(&mut self, path: &[u8]) -> Result<(), TreeError> {
+        let left = self.0.checked_sub(1);
+        self.0 = left.ok_or_else(|| TreeError::TooFar(shown(path)))?;
+        Ok(())
+    }
 }
 
 /// Text for an error message from a path's bytes.
 #[must_use]
 pub fn shown(path: &[u8]) -> String {
-    let mut text: String = String::from_utf8_lossy(path).chars().take(300).collect();
-    if text.is_empty() {
-        text.push('/');
+    if path.is_empty() {
+        return "/".to_owned();
     }
-    text
+    printable(&String::from_utf8_lossy(path), 300)
 }
 
 /// The parts of a path, without empty ones and `.`; `..` is kept.
@@ -323,7 +348,11 @@ impl Tree {
     pub fn insert(&mut self, parent: NodeId, name: &[u8], node: Node) -> Result<NodeId, TreeError> {
         debug_assert!(!matches!(&node.kind, Kind::Directory(entries) if !entries.is_empty()));
         let name = Name::new(name)?;
-        let id = NodeId(u32::try_from(self.nodes.len()).map_err(|_| TreeError::Full)?);
+        let number = u32::try_from(self.nodes.len()).map_err(|_| TreeError::Full)?;
+        if self.nodes.len() >= MOST_NODES {
+            return Err(TreeError::Full);
+        }
+        let id = NodeId(number);
         self.entries_mut(parent, name.as_bytes())?.insert(name, id);
         self.nodes.push(node);
         Ok(id)
@@ -371,10 +400,24 @@ impl Tree {
     /// # Errors
     /// [`TreeError::NotFound`], [`TreeError::NotDirectory`], [`TreeError::Loop`].
     pub fn resolve(&self, path: &[u8], follow_last: bool) -> Result<NodeId, TreeError> {
+        self.resolve_within(path, follow_last, &mut Steps(u64::MAX))
+    }
+
+    /// The same, for many paths that may be made to lead far: what each takes is taken of `steps`.
+    ///
+    /// # Errors
+    /// Those of [`Tree::resolve`]; [`TreeError::TooFar`].
+    pub fn resolve_within(
+        &self,
+        path: &[u8],
+        follow_last: bool,
+        steps: &mut Steps,
+    ) -> Result<NodeId, TreeError> {
         let mut todo: Vec<&[u8]> = components(path).rev().collect();
         let mut at = vec![self.root()];
         let mut links = 0;
         while let Some(part) = todo.pop() {
+            steps.take(path)?;
             let here = at.last().copied().unwrap_or(self.root());
             if part == b".." {
                 if at.len() > 1 {

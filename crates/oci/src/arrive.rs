@@ -10,7 +10,7 @@ use std::hash::Hash;
 use std::ops::Range;
 
 use firebuild_core::tree::Tree;
-use firebuild_core::{Digest, ImageConfig, Reference};
+use firebuild_core::{Digest, ImageConfig, Reference, printable};
 use firebuild_store::layout::{Descriptor, Manifest};
 use firebuild_store::{Blob, LayerRecord, Lease, PlacedLayer, StagedBlob, Store};
 
@@ -220,7 +220,7 @@ fn check(manifest: &Manifest, config: &ImageConfig, limits: &ImportLimits) -> Re
         });
     }
     if config.platform.os != "linux" {
-        let os: String = config.platform.os.chars().take(100).collect();
+        let os = printable(&config.platform.os, 100);
         let reason = format!("is for `{os}`, not for linux");
         return Err(Error::invalid(what(), reason));
     }

@@ -22,6 +22,8 @@ pub struct ImportLimits {
     pub layers: usize,
     /// Bytes of a layer, uncompressed.
     pub layer: u64,
+    /// Bytes of headers of all layers of one image: 512 for an entry, and more for long names.
+    pub headers: u64,
     /// What a layer may hold.
     pub entries: Limits,
 }
@@ -32,6 +34,7 @@ impl Default for ImportLimits {
             document: 4 << 20,
             layers: 1000,
             layer: 1 << 36,
+            headers: 1 << 31,
             entries: Limits::default(),
         }
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::Path;
 
-use firebuild_core::{Digest, Hasher, ImageConfig, Reference};
+use firebuild_core::{Digest, Hasher, ImageConfig, Reference, printable};
 use firebuild_store::Store;
 use firebuild_store::layout::{self, Descriptor, Manifest};
 use serde::Deserialize;
@@ -211,7 +211,7 @@ impl Saved<'_> {
     }
 
     fn open(&self, name: &str) -> Result<crate::members::Member<'_>> {
-        let shown: String = name.chars().take(200).collect();
+        let shown = printable(name, 200);
         let opened = self.archive.open(name);
         opened.map_err(|error| Error::io(error, || format!("read `{shown}`")))
     }

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use firebuild_core::{Digest, Platform, Reference};
+use firebuild_core::{Digest, Platform, Reference, printable};
 use firebuild_store::Store;
 use firebuild_store::layout::{Descriptor, FULL_NAME, Index, Manifest, REF_NAME};
 use serde::de::DeserializeOwned;
@@ -128,7 +128,7 @@ impl Layout<'_> {
             })?;
         }
         let what = format!("blob `{}`", entry.digest);
-        let media_type: String = entry.media_type.chars().take(200).collect();
+        let media_type = printable(&entry.media_type, 200);
         let reason = format!("is a `{media_type}`, which is no image");
         Err(Error::invalid(what, reason))
     }
@@ -214,7 +214,7 @@ fn wrong_size(what: &str, actual: u64, expected: u64) -> Error {
 
 fn shown_name(entry: &Descriptor) -> Option<String> {
     let name = entry.annotations.get(REF_NAME)?;
-    Some(name.chars().take(200).collect())
+    Some(printable(name, 200))
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T> {

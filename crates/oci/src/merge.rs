@@ -18,7 +18,7 @@ use std::collections::HashSet;
 
 use firebuild_core::layer::{Item, LayerEntry};
 use firebuild_core::tree::{
-    Kind, MOST_LINKS, Metadata, Node, NodeId, Tree, TreeError, components, shown,
+    Kind, MOST_LINKS, Metadata, Node, NodeId, Steps, Tree, TreeError, components, shown,
 };
 
 use crate::LayerIndex;
@@ -30,27 +30,32 @@ const UNLISTED_MODE: u16 = 0o755;
 /// The mode of every symbolic link in Linux, whatever an archive says.
 const SYMLINK_MODE: u16 = 0o777;
 
+/// How far all paths of a layer may lead through symbolic links, in parts of paths. A distribution with
+/// `/lib` as a link to `/usr/lib` needs some hundred thousand.
+const MOST_STEPS: u64 = 20_000_000;
+
 /// Lays `layer` on `tree`. After an error the tree is of no use.
 ///
 /// # Errors
 /// [`Error::Entry`] for an entry that cannot be there: a hard link to nothing or to a directory, a
-/// root that is no directory, a path through too many symbolic links.
+/// root that is no directory, a path through too many symbolic links, more than a tree can hold.
 pub fn apply(tree: &mut Tree, layer: LayerIndex) -> Result<()> {
-    hide(tree, &layer);
+    let mut steps = Steps(MOST_STEPS);
+    hide(tree, &layer, &mut steps)?;
     for mut entry in layer.into_entries() {
         let path = std::mem::take(&mut entry.path);
-        put(tree, &path, entry).map_err(|source| Error::entry(&path, source))?;
+        put(tree, &path, entry, &mut steps).map_err(|source| Error::entry(&path, source))?;
     }
     Ok(())
 }
 
 /// Takes away what the layer hides. All paths are looked up before the first is taken away, so
 /// that their order does not matter.
-fn hide(tree: &mut Tree, layer: &LayerIndex) {
+fn hide(tree: &mut Tree, layer: &LayerIndex, steps: &mut Steps) -> Result<()> {
     let hidden = |entry: &&LayerEntry| matches!(entry.item, Item::Whiteout | Item::Opaque);
     let mut hiding = layer.entries().iter().filter(hidden).peekable();
     if hiding.peek().is_none() {
-        return;
+        return Ok(());
     }
     let listed: HashSet<&[u8]> = layer
         .entries()
@@ -61,12 +66,15 @@ fn hide(tree: &mut Tree, layer: &LayerIndex) {
     let mut removed = Vec::new();
     let mut cleared = Vec::new();
     for entry in hiding {
+        let mut lower = |path| {
+            let directory = lower_directory(tree, path, &listed, steps);
+            directory.map_err(|source| Error::entry(path, source))
+        };
         if entry.item == Item::Opaque {
-            cleared.extend(lower_directory(tree, &entry.path, &listed));
+            cleared.extend(lower(&entry.path)?);
         } else {
             let (parent, name) = split(&entry.path);
-            let parent = lower_directory(tree, parent, &listed);
-            removed.extend(parent.map(|parent| (parent, name)));
+            removed.extend(lower(parent)?.map(|parent| (parent, name)));
         }
     }
     for (parent, name) in removed {
@@ -75,35 +83,50 @@ fn hide(tree: &mut Tree, layer: &LayerIndex) {
     for directory in cleared {
         tree.clear(directory);
     }
+    Ok(())
 }
 
 /// The lower directory that a path of this layer means, if there is one.
-fn lower_directory(tree: &Tree, path: &[u8], listed: &HashSet<&[u8]>) -> Option<NodeId> {
+fn lower_directory(
+    tree: &Tree,
+    path: &[u8],
+    listed: &HashSet<&[u8]>,
+    steps: &mut Steps,
+) -> Result<Option<NodeId>, TreeError> {
     let mut at = tree.root();
     let mut end = 0;
     for part in components(path) {
-        let child = tree.child(at, part)?;
+        let Some(child) = tree.child(at, part) else {
+            return Ok(None);
+        };
         end += part.len() + usize::from(end > 0);
         at = match &tree.node(child).kind {
             Kind::Directory(_) => child,
-            // The layer has something else in the link's place.
-            Kind::Symlink(_) if listed.contains(&path[..end]) => return None,
-            Kind::Symlink(_) => {
-                let resolved = tree.resolve(&path[..end], true).ok()?;
-                Some(resolved).filter(|id| tree.node(*id).is_directory())?
+            // Unless the layer has something else in the link's place.
+            Kind::Symlink(_) if !listed.contains(&path[..end]) => {
+                match tree.resolve_within(&path[..end], true, steps) {
+                    Ok(resolved) if tree.node(resolved).is_directory() => resolved,
+                    Err(error @ TreeError::TooFar(_)) => return Err(error),
+                    _ => return Ok(None),
+                }
             }
-            _ => return None,
+            _ => return Ok(None),
         };
     }
-    Some(at)
+    Ok(Some(at))
 }
 
-fn put(tree: &mut Tree, path: &[u8], entry: LayerEntry) -> Result<(), TreeError> {
+fn put(
+    tree: &mut Tree,
+    path: &[u8],
+    entry: LayerEntry,
+    steps: &mut Steps,
+) -> Result<(), TreeError> {
     let mut metadata = entry.metadata;
     let kind = match entry.item {
         Item::Whiteout | Item::Opaque => return Ok(()),
-        Item::Directory => return put_directory(tree, path, metadata),
-        Item::HardLink(target) => return put_link(tree, path, &target),
+        Item::Directory => return put_directory(tree, path, metadata, steps),
+        Item::HardLink(target) => return put_link(tree, path, &target, steps),
         Item::File(content) => Kind::File(content),
         Item::Symlink(target) => Kind::Symlink(target),
         Item::CharacterDevice(device) => Kind::CharacterDevice(device),
@@ -111,7 +134,7 @@ fn put(tree: &mut Tree, path: &[u8], entry: LayerEntry) -> Result<(), TreeError>
         Item::Fifo => Kind::Fifo,
     };
     let (parent, name) = split(path);
-    let parent = directory(tree, parent)?;
+    let parent = directory(tree, parent, steps)?;
     if let Kind::Symlink(_) = kind {
         metadata.mode = SYMLINK_MODE;
     }
@@ -119,14 +142,19 @@ fn put(tree: &mut Tree, path: &[u8], entry: LayerEntry) -> Result<(), TreeError>
     Ok(())
 }
 
-fn put_directory(tree: &mut Tree, path: &[u8], metadata: Metadata) -> Result<(), TreeError> {
+fn put_directory(
+    tree: &mut Tree,
+    path: &[u8],
+    metadata: Metadata,
+    steps: &mut Steps,
+) -> Result<(), TreeError> {
     if path.is_empty() {
         let root = tree.root();
         *tree.metadata_mut(root) = metadata;
         return Ok(());
     }
     let (parent, name) = split(path);
-    let parent = directory(tree, parent)?;
+    let parent = directory(tree, parent, steps)?;
     match tree.child(parent, name) {
         Some(old) if tree.node(old).is_directory() => *tree.metadata_mut(old) = metadata,
         _ => {
@@ -136,10 +164,18 @@ fn put_directory(tree: &mut Tree, path: &[u8], metadata: Metadata) -> Result<(),
     Ok(())
 }
 
-fn put_link(tree: &mut Tree, path: &[u8], target: &[u8]) -> Result<(), TreeError> {
-    let target = tree.resolve(target, false)?;
+fn put_link(
+    tree: &mut Tree,
+    path: &[u8],
+    target: &[u8],
+    steps: &mut Steps,
+) -> Result<(), TreeError> {
+    let target = match tree.lookup(target) {
+        Some(target) => target,
+        None => tree.resolve_within(target, false, steps)?,
+    };
     let (parent, name) = split(path);
-    let parent = directory(tree, parent)?;
+    let parent = directory(tree, parent, steps)?;
     if tree.child(parent, name) != Some(target) {
         tree.link(parent, name, target)?;
     }
@@ -147,23 +183,24 @@ fn put_link(tree: &mut Tree, path: &[u8], target: &[u8]) -> Result<(), TreeError
 }
 
 /// The directory of `path`, made where it is missing.
-fn directory(tree: &mut Tree, path: &[u8]) -> Result<NodeId, TreeError> {
+fn directory(tree: &mut Tree, path: &[u8], steps: &mut Steps) -> Result<NodeId, TreeError> {
     let mut at = tree.root();
     for part in components(path) {
         match tree.child(at, part) {
             Some(child) if tree.node(child).is_directory() => at = child,
             // Rare: what follows a link, or has to be made.
-            _ => return make_directory(tree, path),
+            _ => return make_directory(tree, path, steps),
         }
     }
     Ok(at)
 }
 
-fn make_directory(tree: &mut Tree, path: &[u8]) -> Result<NodeId, TreeError> {
+fn make_directory(tree: &mut Tree, path: &[u8], steps: &mut Steps) -> Result<NodeId, TreeError> {
     let mut todo: Vec<Box<[u8]>> = components(path).rev().map(Into::into).collect();
     let mut at = vec![tree.root()];
     let mut links = 0;
     while let Some(part) = todo.pop() {
+        steps.take(path)?;
         let here = at.last().copied().unwrap_or(tree.root());
         if part.as_ref() == b".." {
             at.truncate(at.len().saturating_sub(1).max(1));

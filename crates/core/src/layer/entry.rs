@@ -10,6 +10,9 @@ use super::reader::{Item, LayerEntry, LayerReader};
 use super::sparse::{self, PaxMap};
 use crate::tree::{Content, Device, Metadata, Segment, Timestamp};
 
+/// What an attribute takes besides its name and value, about: a layer may have many that are tiny.
+const OVERHEAD: usize = 64;
+
 /// What headers before an entry's own say of it.
 #[derive(Debug)]
 pub(super) struct Pending {
@@ -184,7 +187,10 @@ impl<R: Read> LayerReader<R> {
             _ => 0,
         };
         let xattrs = &entry.metadata.xattrs;
-        let attributes: usize = xattrs.iter().map(|(n, v)| n.len() + v.len()).sum();
+        let attributes = xattrs
+            .iter()
+            .map(|(name, value)| name.len() + value.len() + OVERHEAD);
+        let attributes: usize = attributes.sum();
         let names = entry.path.len() + target + attributes;
         self.used.names(names as u64, &self.limits)
     }

@@ -27,6 +27,8 @@ pub(super) struct Extended {
     pub(super) device_major: Option<u32>,
     pub(super) device_minor: Option<u32>,
     pub(super) xattrs: Xattrs,
+    /// Bytes of their names and values.
+    xattr_bytes: usize,
     pub(super) sparse: SparseRecords,
 }
 
@@ -39,6 +41,13 @@ impl Extended {
             records = rest;
         }
         Ok(())
+    }
+
+    /// Bytes of memory, about.
+    pub(super) fn size(&self) -> usize {
+        let texts = [&self.path, &self.link].into_iter().flatten();
+        let texts: usize = texts.map(Vec::len).sum();
+        texts + self.xattr_bytes + self.sparse.size()
     }
 
     fn record(&mut self, key: &[u8], value: &[u8], limits: &Limits) -> Result<(), Fault> {
@@ -76,9 +85,11 @@ impl Extended {
         if name.starts_with(OVERLAY) {
             return Ok(());
         }
-        self.xattrs.insert(name.into(), value.into());
-        let total: usize = self.xattrs.iter().map(|(n, v)| n.len() + v.len()).sum();
-        if total > limits.xattrs {
+        self.xattr_bytes += name.len() + value.len();
+        if let Some(old) = self.xattrs.insert(name.into(), value.into()) {
+            self.xattr_bytes -= name.len() + old.len();
+        }
+        if self.xattr_bytes > limits.xattrs {
             return Err(Fault::Limit(
                 "bytes of extended attributes",
                 limits.xattrs as u64,

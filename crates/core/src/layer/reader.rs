@@ -192,7 +192,7 @@ impl<R: Read> LayerReader<R> {
     }
 
     fn advance(&mut self) -> Result<Option<LayerEntry>, LayerError> {
-        let mut pending = self.pending();
+        let mut pending = self.pending()?;
         loop {
             self.finish_entry()?;
             let offset = self.position;
@@ -206,19 +206,24 @@ impl<R: Read> LayerReader<R> {
             let path = pending.path(&header);
             self.last.clone_from(&path);
             let entry = self.entry(path, &header, &pending, offset)?;
-            pending = self.pending();
+            pending = self.pending()?;
             if entry.is_some() {
                 return Ok(entry);
             }
         }
     }
 
-    fn pending(&self) -> Pending {
-        Pending {
+    /// What global headers say of the next entry. They are counted for each entry that they are about,
+    /// because they are copied for it.
+    fn pending(&mut self) -> Result<Pending, LayerError> {
+        let bytes = self.globals.size() as u64;
+        let counted = self.used.names(bytes, &self.limits);
+        counted.map_err(|fault| fault.at(&self.last, self.position))?;
+        Ok(Pending {
             extended: self.globals.clone(),
             name: None,
             link: None,
-        }
+        })
     }
 
     /// Skips what the caller did not read of the current entry.

@@ -36,6 +36,11 @@ pub(super) enum PaxMap {
 }
 
 impl SparseRecords {
+    /// Bytes of memory, about.
+    pub(super) fn size(&self) -> usize {
+        self.name.as_ref().map_or(0, Vec::len) + self.map.len() * size_of::<u64>()
+    }
+
     pub(super) fn record(
         &mut self,
         key: &[u8],

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use firebuild_core::{Digest, Platform, Reference};
+use firebuild_core::{Digest, Platform, Reference, printable};
 use firebuild_store::layout::{DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, INDEX, Index, MANIFEST};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode};
@@ -125,7 +125,7 @@ impl Registry {
                 .named(&repository, &name, &what, Some(&entry.digest))
                 .await?;
         }
-        let media_type: String = document.media_type.chars().take(200).collect();
+        let media_type = printable(&document.media_type, 200);
         Err(RegistryError::Invalid {
             what,
             reason: format!("is a `{media_type}`, which is no image"),
@@ -372,7 +372,7 @@ fn select(index: Index, platform: &Platform, what: &str) -> Result<Descriptor, R
             .into_iter()
             .filter(|name| !name.starts_with("unknown/"))
             .collect();
-        let found: String = names.join(", ").chars().take(LONGEST_MESSAGE).collect();
+        let found = printable(&names.join(", "), LONGEST_MESSAGE);
         RegistryError::NoPlatform {
             what: what.to_owned(),
             platform: platform.clone(),

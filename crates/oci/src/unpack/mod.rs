@@ -14,6 +14,7 @@ mod place;
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::Scope;
 
@@ -116,6 +117,7 @@ pub fn unpack(
         first,
         output,
         limits,
+        headers: &AtomicU64::new(0),
     };
     let results: Vec<_> = std::thread::scope(|scope| {
         let lanes = 0..lanes.count();
@@ -155,6 +157,8 @@ struct Work<'w, 'a> {
     first: u32,
     output: &'w File,
     limits: &'w ImportLimits,
+    /// Bytes of headers so far, of all layers.
+    headers: &'w AtomicU64,
 }
 
 /// Stops the others unless it is told that all went well.
@@ -240,6 +244,8 @@ impl<'w> Work<'w, '_> {
             stream: Stream::default(),
             entries: Vec::new(),
             headers: headers_encoder().map_err(unreadable)?,
+            taken: self.headers,
+            most: self.limits.headers,
         };
         let placed = placing.all(placer, piece);
         let read = match placed {
@@ -288,12 +294,15 @@ fn headers_encoder() -> io::Result<zstd::Encoder<'static, Vec<u8>>> {
 }
 
 /// A layer whose entries are being read.
-struct Placing<R: Read> {
+struct Placing<'w, R: Read> {
     number: u32,
     reader: LayerReader<R>,
     stream: Stream,
     entries: Vec<LayerEntry>,
     headers: zstd::Encoder<'static, Vec<u8>>,
+    /// Bytes of headers so far, of all layers, and how many there may be.
+    taken: &'w AtomicU64,
+    most: u64,
 }
 
 /// Why not all entries were read.
@@ -312,7 +321,7 @@ fn writing() -> String {
     "write the image".to_owned()
 }
 
-impl<R: Read> Placing<R> {
+impl<R: Read> Placing<'_, R> {
     fn all(
         &mut self,
         placer: &mut Placer<'_>,
@@ -321,6 +330,7 @@ impl<R: Read> Placing<R> {
         loop {
             let entry = self.reader.next_entry()?;
             let headers = self.reader.take_headers();
+            self.count(headers.len() as u64)?;
             let kept = self.headers.write_all(&headers);
             kept.map_err(|error| Place::Failed(Error::io(error, writing).into()))?;
             let Some(mut entry) = entry else {
@@ -334,6 +344,19 @@ impl<R: Read> Placing<R> {
             }
             self.entries.push(entry);
         }
+    }
+
+    /// One image may have many layers, each within its limits, and all are in memory at once.
+    fn count(&self, headers: u64) -> Result<(), Place> {
+        let taken = self.taken.fetch_add(headers, Ordering::Relaxed);
+        if taken.saturating_add(headers) <= self.most {
+            return Ok(());
+        }
+        let error = Error::TooLarge {
+            what: "what all layers list together".to_owned(),
+            limit: self.most,
+        };
+        Err(Place::Failed(error.into()))
     }
 
     fn failed(&self, entry: &[u8], error: PlaceError<Failure>) -> Place {

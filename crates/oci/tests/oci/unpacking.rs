@@ -364,6 +364,21 @@ fn a_reader_that_fails_is_named_and_ends_all() {
 }
 
 #[test]
+fn many_layers_may_not_list_more_than_one() {
+    let small = layer(&[(0, 0), (0, 0), (0, 0)], 1);
+    let many = |count| -> Vec<_> { (0..count).map(|_| arriving("a layer", &small)).collect() };
+    let limits = ImportLimits {
+        headers: 20 * 512,
+        ..ImportLimits::default()
+    };
+    let file = tempfile::tempfile().unwrap();
+    let run = |layers| unpack(layers, 0, &mut Gaps(0), &file, &limits);
+    assert!(run(many(3)).is_ok());
+    let error = run(many(30)).unwrap_err();
+    assert!(matches!(error, Error::TooLarge { .. }), "{error}");
+}
+
+#[test]
 fn no_more_room() {
     let large = layer(&[(9, 9_000_000)], 1);
     let layers = (0..6).map(|_| arriving("a layer", &large)).collect();
