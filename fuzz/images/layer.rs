@@ -9,13 +9,16 @@
     reason = "a finding is a panic; and tests include this as a module of their own"
 )]
 
-use std::io::Cursor;
+use std::fs::File;
+use std::io::{Cursor, Write as _};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
 use firebuild_core::layer::{Item, LayerReader, Limits};
 use firebuild_core::tree::{Content, Tree};
-use firebuild_oci::{Arriving, ImportLimits, LayerIndex, Room, apply, unpack};
+use firebuild_oci::{Arriving, Error, ImportLimits, LayerIndex, Room, Unpacked, apply, unpack};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
 const BLOCK: u64 = 4096;
 
@@ -31,7 +34,9 @@ fn limits() -> Limits {
 /// The invariants; it panics where they do not hold.
 pub fn layer(data: &[u8]) {
     check(data);
-    check(&with_checksums(data));
+    let data = with_checksums(data);
+    check(&data);
+    check_compressed(&data);
 }
 
 /// The same bytes with what looks like a header made one: a fuzzer does not find checksums.
@@ -61,7 +66,11 @@ fn check(data: &[u8]) {
             }
         }
         let mut tree = Tree::default();
-        if apply(&mut tree, index.clone()).is_ok() {
+        let applied = apply(&mut tree, index.clone());
+        if let Err(error) = &applied {
+            check_error(error);
+        }
+        if applied.is_ok() {
             let mut names = 0;
             tree.walk(&mut |path, _| {
                 check_path(path);
@@ -124,8 +133,30 @@ impl Room for Counting {
     }
 }
 
-/// Unpacks the bytes. If they are a layer as they are, `index` is what it holds.
-fn unpacked(data: &[u8], index: Option<&LayerIndex>) {
+/// However a layer is compressed, it is the same one, and lies at the same places.
+fn check_compressed(data: &[u8]) {
+    let is_compressed = |magic: &[u8]| data.starts_with(magic);
+    let known: [&[u8]; 4] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\0"];
+    if known.into_iter().any(is_compressed) {
+        return;
+    }
+    let plain = unpack_one(data).0;
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(data).unwrap();
+    for packed in [gzip.finish().unwrap(), zstd::encode_all(data, 1).unwrap()] {
+        let (unpacked, _) = unpack_one(&packed);
+        match (&plain, unpacked) {
+            (Ok(one), Ok(other)) => assert_eq!(
+                (&one.index, &one.blocks, &one.headers, one.layer),
+                (&other.index, &other.blocks, &other.headers, other.layer)
+            ),
+            (Err(_), Err(_)) => {}
+            (one, other) => panic!("{one:?}, but compressed {other:?}"),
+        }
+    }
+}
+
+fn unpack_one(data: &[u8]) -> (Result<Unpacked, Error>, File) {
     let file = tempfile::tempfile().unwrap();
     let limits = ImportLimits {
         layer: 1 << 24,
@@ -139,14 +170,33 @@ fn unpacked(data: &[u8], index: Option<&LayerIndex>) {
         diff_id: None,
         trusted: false,
     };
-    let Ok(unpacked) = unpack(vec![arriving], 0, &mut Counting(0), &file, &limits) else {
-        return;
-    };
-    let [layer] = unpacked.as_slice() else {
-        panic!("one layer became {}", unpacked.len());
+    let unpacked = unpack(vec![arriving], 0, &mut Counting(0), &file, &limits);
+    let one = unpacked.map(|mut layers| {
+        assert_eq!(layers.len(), 1);
+        layers.remove(0)
+    });
+    (one, file)
+}
+
+/// An error is one line, and cannot do anything to a terminal.
+fn check_error(error: &dyn std::error::Error) {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let text = error.to_string();
+        assert!(!text.contains(char::is_control), "{text:?}");
+        assert!(text.len() <= 2000, "{}", text.len());
+        cause = error.source();
+    }
+}
+
+/// Unpacks the bytes. If they are a layer as they are, `index` is what it holds.
+fn unpacked(data: &[u8], index: Option<&LayerIndex>) {
+    let (layer, file) = match unpack_one(data) {
+        (Ok(layer), file) => (layer, file),
+        (Err(error), _) => return check_error(&error),
     };
     let headers = layer.headers.as_slice();
-    let again = LayerIndex::of_headers(headers, 0, limits.entries).unwrap();
+    let again = LayerIndex::of_headers(headers, 0, limits()).unwrap();
     assert_eq!(again, layer.index);
     let Some(index) = index.filter(|_| layer.layer == layer.blob) else {
         return;
@@ -171,7 +221,7 @@ fn unpacked(data: &[u8], index: Option<&LayerIndex>) {
 
 /// What a file has from `start` on, where its content is in blocks.
 fn placed(
-    image: &std::fs::File,
+    image: &File,
     blocks: &[Range<u64>],
     content: &Content,
     start: u64,
