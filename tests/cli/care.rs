@@ -405,6 +405,7 @@ fn many_at_once_leave_what_is_whole() {
             "purge".to_owned(),
             "build cache prune".to_owned(),
             format!("history in:{number}"),
+            format!("image export in:{number} --type oci-archive -o out-{number}.tar"),
             "system prune".to_owned(),
             "system verify".to_owned(),
         ];

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use firebuild_core::layer::LayerError;
 use firebuild_core::tree::{TreeError, shown};
 use firebuild_core::{Digest, Reference};
+use firebuild_store::Store;
 
 /// The result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -137,6 +138,23 @@ impl Error {
         Some(text.to_owned())
     }
 
+    /// If this came of a file of the store that could not be written because the disk is full, an error
+    /// that says how much is free; else this.
+    #[must_use]
+    pub fn on_full_disk(self, store: &Store, doing: &str) -> Self {
+        if matches!(self, Self::Store(_)) {
+            return self;
+        }
+        let first: Option<&(dyn std::error::Error + 'static)> = Some(&self);
+        let kind = std::iter::successors(first, |error| error.source())
+            .filter_map(|error| Some(error.downcast_ref::<io::Error>()?.kind()))
+            .find(|kind| is_full(*kind));
+        match kind {
+            Some(kind) => Self::io(store.write_error(kind.into(), doing), || doing.to_owned()),
+            None => self,
+        }
+    }
+
     pub(crate) fn entry(path: &[u8], source: TreeError) -> Self {
         Self::Entry {
             entry: shown(path),
@@ -161,4 +179,11 @@ impl Error {
             },
         }
     }
+}
+
+fn is_full(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }

@@ -90,7 +90,7 @@ impl Destination for Ext4 {
         }
         let below = stack::below(store, diff_ids, known);
         let key = stack::key(diff_ids, below);
-        store.rootfs(&key, |output| {
+        let mut make = |output: &File| {
             let mut room = Free(ext4::Room::new());
             let merged = fill(below, &mut room, output)?;
             let options = ext4::Options {
@@ -106,6 +106,9 @@ impl Destination for Ext4 {
             ext4::finish(&tree, &content, &room.0, output, &options)
                 .map_err(|error| firebuild_oci::Error::RootFs(error.into()))?;
             Ok::<(), firebuild_oci::Error>(())
+        };
+        store.rootfs(&key, |output| {
+            make(output).map_err(|error| error.on_full_disk(store, "write a root file system"))
         })?;
         Ok(key)
     }

@@ -101,7 +101,7 @@ impl Upper<'_> {
                 continue;
             }
             let lower = join(self.lower, path);
-            let is_there = !self.layer.hides(path) && lower.is_dir() && !lower.is_symlink();
+            let is_there = !self.layer.hides(path) && is_directory(self.lower, path);
             let metadata = if is_there {
                 metadata_of(&lower)
             } else {
@@ -217,6 +217,15 @@ impl Upper<'_> {
 
 fn join(directory: &Path, path: &[u8]) -> PathBuf {
     directory.join(OsStr::from_bytes(path))
+}
+
+/// Whether a path is a directory without leading through a link.
+fn is_directory(root: &Path, path: &[u8]) -> bool {
+    let mut all = above(path).into_iter().chain([path]);
+    all.all(|path| {
+        let metadata = join(root, path).symlink_metadata();
+        metadata.is_ok_and(|metadata| metadata.is_dir())
+    })
 }
 
 fn exists(path: &Path) -> bool {

@@ -265,7 +265,12 @@ impl<'w> Work<'w, '_> {
             io::copy(&mut plain, &mut io::sink()).map_err(unreadable)?;
         }
         let (diff_id, size) = plain.seen();
-        let blob = expected.blob(came(plain).map_err(unreadable)?)?;
+        let (came, read) = match (came(plain), read) {
+            // The input failed before, and that says why.
+            (Err(_), Err(LayerError::Read { source, .. })) => return Err(unreadable(source).into()),
+            (came, read) => (came.map_err(unreadable)?, read),
+        };
+        let blob = expected.blob(came)?;
         read.map_err(|source| expected.layer(source))?;
         if size > self.limits.layer {
             return Err(Error::TooLarge {

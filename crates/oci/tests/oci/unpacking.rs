@@ -356,6 +356,18 @@ fn a_reader_that_fails_is_named_and_ends_all() {
             Err(std::io::Error::other("the line is dead"))
         }
     }
+    let bytes = layer(&[(9, 1_000_000)], 1);
+    for good in [600, 50_000, 400_000] {
+        let input = Cursor::new(bytes.clone()).take(good).chain(Fails);
+        let text = refused(|layer| {
+            layer.blob = None;
+            layer.open = opening(input);
+        });
+        assert!(
+            text.contains("read the layer") && text.contains("the line is dead"),
+            "{good}: {text}"
+        );
+    }
     let text = refused(|layer| layer.open = opening(Fails));
     assert!(
         text.contains("read the layer") && text.contains("the line is dead"),
