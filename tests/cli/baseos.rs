@@ -55,6 +55,21 @@ fn a_base_is_called_after_what_it_was_made_from() {
         .success();
     assert_eq!(listing(&session, "app:1").len(), 3);
     assert_eq!(listing(&session, "new"), files);
+    session.ok(&["tag", "os:1", "copy:1"]);
+    session.write("copy/Dockerfile", "FROM copy:1\nCOPY Dockerfile /third\n");
+    session.ok(&[
+        "baseos",
+        "--dockerfile",
+        "copy/Dockerfile",
+        "-t",
+        "copied:1",
+    ]);
+    assert_eq!(listing(&session, "copied:1").len(), 3);
+    // Without that, it is not made from itself.
+    session.ok(&["tag", &pinned, "aside:1"]);
+    session.ok(&["rmi", &pinned, "aside:1"]);
+    let said = session.run(&words).failure();
+    assert!(said.contains("is not in the store"), "{said}");
     // Another image of that name is one that bases begin with.
     session.ok(&["tag", "app:1", "os:1"]);
     session.ok(&words);

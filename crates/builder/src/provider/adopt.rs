@@ -7,8 +7,9 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use firebuild_core::Reference;
+use firebuild_core::layer::Limits;
 use firebuild_disk::ext4;
-use firebuild_oci::{Changes, Identity, Sources};
+use firebuild_oci::{Changes, Identity, LayerIndex, Sources};
 use firebuild_store::Store;
 
 use super::Brought;
@@ -56,7 +57,14 @@ impl Found {
         sources.add_file(self.file.try_clone().doing(|| self.reading())?);
         let lease = store.lease()?;
         let writer = Changes::whole(tree).write(&sources, lease.blob_writer()?);
-        let layer = writer.map_err(not_made)?.commit(None)?;
+        let staged = writer.map_err(not_made)?.finish()?;
+        // A tree may have what no layer may.
+        let read = LayerIndex::of_file(staged.file(), 0, Limits::default());
+        read.map_err(|source| {
+            let layer = self.path.display().to_string();
+            not_made(firebuild_oci::Error::Layer { layer, source })
+        })?;
+        let layer = staged.commit()?;
         let after = self.identity()?;
         if (after.size, after.mtime) != (before.size, before.mtime) {
             return Err(ProviderError::Changed(self.path.clone()));

@@ -116,6 +116,7 @@ impl Baseos {
         let digest = firebuild_builder::base::bootstrap(&store, &wanted, &tags, &Notes)?;
         let names: Vec<String> = tags.iter().map(Reference::familiar).collect();
         terminal::say(format_args!("made `{}`", names.join("`, `")));
+        self.image.keep_base(&store, tags)?;
         terminal::print(format_args!("{digest}\n"))
     }
 }

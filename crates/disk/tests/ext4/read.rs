@@ -242,6 +242,32 @@ fn any_damage_ends_well() {
     }
 }
 
+/// As many directories in each other as there are would be too deep for whoever walks the tree.
+#[test]
+fn what_no_layer_may_have_is_refused() {
+    let mut sample = Sample::default();
+    let mut at = sample.root();
+    for _ in 0..3000 {
+        at = sample.directory(at, "d");
+    }
+    let image = Image::of(&sample.tree, &sample.bytes, &Options::default());
+    let found = ext4::read(&open(&image), 0);
+    let expected = "it has a path of more than 4096 bytes, more than an image can have";
+    assert_eq!(found.unwrap_err().to_string(), expected);
+    // A directory of the size of the file system, which is a hole.
+    let image = Image::of(&Sample::default().tree, &sample.bytes, &Options::default());
+    let said = image.debugfs("imap <2>");
+    let (_, place) = said.trim().rsplit_once("at block ").unwrap();
+    let (block, offset) = place.split_once(", offset 0x").unwrap();
+    let block: u64 = block.parse().unwrap();
+    let inode = block * 4096 + u64::from_str_radix(offset, 16).unwrap();
+    to_change(&image)
+        .write_all_at(&[0xff; 4], inode + 4)
+        .unwrap();
+    let found = ext4::read(&open(&image), 0);
+    assert!(matches!(found, Err(ReadError::TooMuch(_))), "{found:?}");
+}
+
 /// Files with the same blocks would let a small image be a large tree.
 #[test]
 fn a_tree_is_no_larger_than_its_image() {
@@ -268,5 +294,5 @@ fn a_tree_is_no_larger_than_its_image() {
         file.write_all_at(&inode, place).unwrap();
     }
     let found = ext4::read(&file, 0);
-    assert!(matches!(found, Err(ReadError::Damaged(_))), "{found:?}");
+    assert!(matches!(found, Err(ReadError::TooMuch(_))), "{found:?}");
 }

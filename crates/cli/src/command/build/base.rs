@@ -13,8 +13,8 @@ use firebuild_store::{Lease, Store};
 use crate::command::pulling::Pulling;
 use crate::error::hinted;
 
-/// The annotation of a base's entry in the store's index that is the digest of what it was made from
-/// and named after.
+/// The annotation of a base's entry in the store's index that is what it was made from and named after:
+/// its name with that image's digest.
 const BELOW: &str = "io.firebuild.below";
 
 /// The images that a base is made from.
@@ -34,15 +34,14 @@ impl Below<'_> {
     fn original(&self, image: &Reference) -> Result<Reference, firebuild_store::Error> {
         let tags = self.store.tags();
         let entry = tags.get(image)?;
-        let below = entry.and_then(|entry| entry.annotations.get(BELOW)?.parse::<Digest>().ok());
-        let Some(pinned) = below.and_then(|digest| pinned(image, &digest)) else {
-            return Ok(image.clone());
+        let below = entry.and_then(|entry| entry.annotations.get(BELOW)?.parse().ok());
+        // Under a name that the base was given later, it is the base that is meant.
+        let is_of = |below: &Reference| {
+            let digest = below.digest();
+            digest.is_some_and(|digest| pinned(image, digest).as_ref() == Some(below))
         };
-        // Who removed it wants it from elsewhere.
-        Ok(match tags.get(&pinned)? {
-            Some(_) => pinned,
-            None => image.clone(),
-        })
+        // If it was removed, it may still come from where it came from; never is it the base itself.
+        Ok(below.filter(is_of).unwrap_or_else(|| image.clone()))
     }
 
     /// Lets a plan begin with the originals. The result is what the target begins with.
@@ -114,7 +113,8 @@ impl Beginning {
         }
         self.entry.annotations.remove(BELOW);
         names.set(&pinned, self.entry)?;
-        made.annotations.insert(BELOW.to_owned(), below.to_string());
+        made.annotations
+            .insert(BELOW.to_owned(), pinned.to_string());
         Ok(names.set(&self.name, made)?)
     }
 }

@@ -8,6 +8,10 @@ use firebuild_store::Store;
 use crate::command::storage::StorageArguments;
 use crate::terminal;
 
+/// What is said to whom a size does nothing for.
+const SIZE_UNUSED: &str = "note: `--filesystem-size-mbs` is for `--storage-provider directory` only; \
+    `run --disk-size` says how much a VM can write";
+
 /// The original tool's size of a file system, in MiB.
 const USUAL_SIZE: u64 = 500;
 
@@ -48,9 +52,16 @@ impl KeepArguments {
                     size: ByteSize::mib(self.filesystem_size_mbs.unwrap_or(USUAL_SIZE)),
                 },
             )?;
-            if let Kept::At(place) = kept {
-                let name = name.familiar();
-                terminal::say(format_args!("kept `{name}` in `{place}`"));
+            match kept {
+                Kept::At(place) => {
+                    let name = name.familiar();
+                    terminal::say(format_args!("kept `{name}` in `{place}`"));
+                }
+                Kept::Already if self.filesystem_size_mbs.is_some() => {
+                    terminal::say(SIZE_UNUSED);
+                    break;
+                }
+                Kept::Already => {}
             }
         }
         Ok(())

@@ -172,6 +172,13 @@ impl ImageBuild {
         self.run(global)
     }
 
+    /// Keeps a base that was made of packages, as any other.
+    pub(crate) fn keep_base(mut self, store: &Store, tags: Vec<Reference>) -> anyhow::Result<()> {
+        self.is_base = true;
+        self.tags = tags;
+        self.keep(store, None, None)
+    }
+
     fn run(mut self, global: &Global) -> anyhow::Result<()> {
         self.debug.check(self.context.reads_input())?;
         self.from_image.check()?;

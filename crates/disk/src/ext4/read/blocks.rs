@@ -2,7 +2,7 @@
 
 use firebuild_core::tree::Segment;
 
-use super::error::{Result, damaged};
+use super::error::{ReadError, Result, damaged};
 use super::image::Image;
 use super::inode::Inode;
 use crate::ext4::fields::Fields;
@@ -14,6 +14,8 @@ const ENTRY: usize = 12;
 const DEEPEST: u16 = 5;
 /// An extent longer than this has room that was never written to.
 const LONGEST: u16 = 1 << 15;
+/// The most of a directory, which is held in memory.
+const MOST_CONTENT: u64 = 512 << 20;
 /// Blocks whose numbers stand in the inode, before those that tell of more.
 const DIRECT: usize = 12;
 
@@ -34,9 +36,8 @@ pub(super) fn segments(image: &mut Image<'_>, inode: &Inode) -> Result<Vec<Segme
 
 /// All bytes of something small, such as a directory's; holes are zeros.
 pub(super) fn content(image: &mut Image<'_>, inode: &Inode) -> Result<Vec<u8>> {
-    let most = image.blocks.saturating_mul(image.block_size);
-    if inode.size > most {
-        return Err(damaged("a directory is larger than the file system"));
+    if inode.size > MOST_CONTENT {
+        return Err(ReadError::TooMuch("a directory of more than 512 MiB"));
     }
     let segments = segments(image, inode)?;
     let mut bytes = vec![0; usize::try_from(inode.size).unwrap_or_default()];

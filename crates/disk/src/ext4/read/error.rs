@@ -24,6 +24,9 @@ pub enum ReadError {
     /// It uses something that is not understood, such as encryption.
     #[error("it has features that are not supported (incompatible features {0:#x})")]
     Features(u32),
+    /// It has more than a layer may.
+    #[error("it has {0}, more than an image can have")]
+    TooMuch(&'static str),
     /// It contradicts itself.
     #[error("it is damaged: {0}")]
     Damaged(&'static str),

@@ -46,18 +46,23 @@ pub(super) struct Budget {
 
 /// All attributes of a file system together: some hundred thousand of the usual ones.
 const MOST_ATTRIBUTES: u64 = 256 << 20;
+/// All content and directories together, in bytes. An image may be sparse, and what looks like much
+/// data be none.
+const MOST_BYTES: u64 = 1 << 36;
 
 impl Budget {
     pub(super) fn blocks(&mut self, count: u64) -> Result<()> {
         let left = self.blocks.checked_sub(count);
-        self.blocks = left.ok_or_else(|| damaged("its files have more blocks than there are"))?;
+        let much = "content of more than 64 GiB, or of more than all its blocks";
+        self.blocks = left.ok_or(ReadError::TooMuch(much))?;
         Ok(())
     }
 
     pub(super) fn attributes(&mut self, bytes: usize) -> Result<()> {
         let left = self.attributes.checked_sub(bytes as u64);
-        self.attributes =
-            left.ok_or_else(|| damaged("its extended attributes take more than 256 MiB"))?;
+        self.attributes = left.ok_or(ReadError::TooMuch(
+            "extended attributes of more than 256 MiB",
+        ))?;
         Ok(())
     }
 }
@@ -125,7 +130,7 @@ impl<'a> Image<'a> {
             // The first data block, which has the superblock, and then the descriptors.
             descriptors: u64::from(fields.u32(0x14)) + 1,
             budget: Budget {
-                blocks,
+                blocks: blocks.min(MOST_BYTES / (1024 << log)),
                 attributes: MOST_ATTRIBUTES,
             },
             values: HashMap::new(),

@@ -4,7 +4,7 @@
 //! Files' bytes stay where they are: a file's segments are places in the image. Nothing is mounted,
 //! and what is read is hostile: every number is checked before it is used. What keeps it bounded is
 //! that in a sound file system nothing has two owners: each directory is visited once, and all blocks
-//! that are read or referred to together are no more than there are (`image::Budget`). Checksums are
+//! that are read or referred to together are no more than there are (`image::Budget`), nor than a layer may have. Checksums are
 //! not looked at: whoever writes such an image can write those as well.
 //!
 //! An empty `lost+found`, which belongs to the file system and not to what is in it, is left out.
@@ -28,6 +28,11 @@ use inode::{Found, Inode};
 
 use super::inode::ROOT;
 
+/// As many as a layer may have.
+const MOST_ENTRIES: usize = 2_000_000;
+/// The longest path, in bytes; so directories are not deep either.
+const LONGEST_PATH: usize = 4096;
+
 /// What `mke2fs` makes for `e2fsck`.
 const LOST_AND_FOUND: &[u8] = b"lost+found";
 
@@ -42,6 +47,7 @@ pub fn read(image: &File, source: u32) -> Result<Tree, ReadError> {
         source,
         linked: HashMap::new(),
         visited: HashSet::from([ROOT]),
+        entries: 0,
         waiting: Vec::new(),
     };
     let root = reader.image.inode(ROOT)?;
@@ -49,9 +55,9 @@ pub fn read(image: &File, source: u32) -> Result<Tree, ReadError> {
         return Err(damaged("its root is no directory"));
     }
     let mut tree = Tree::new(reader.image.metadata(&root)?);
-    reader.waiting.push((root, tree.root()));
-    while let Some((directory, id)) = reader.waiting.pop() {
-        reader.directory(&mut tree, &directory, id)?;
+    reader.waiting.push((root, tree.root(), 0));
+    while let Some((directory, id, length)) = reader.waiting.pop() {
+        reader.directory(&mut tree, &directory, (id, length))?;
     }
     let lost = tree.child(tree.root(), LOST_AND_FOUND);
     if lost.is_some_and(|id| tree.node(id).is_directory() && tree.entries(id).next().is_none()) {
@@ -67,13 +73,28 @@ struct Reader<'a> {
     linked: HashMap<u32, NodeId>,
     /// The directories that are known.
     visited: HashSet<u32>,
-    /// Those whose entries are still to be read.
-    waiting: Vec<(Inode, NodeId)>,
+    /// How many names there are so far.
+    entries: usize,
+    /// Directories whose entries are still to be read, and how long their paths are.
+    waiting: Vec<(Inode, NodeId, usize)>,
 }
 
 impl Reader<'_> {
-    fn directory(&mut self, tree: &mut Tree, directory: &Inode, parent: NodeId) -> Result<()> {
+    fn directory(
+        &mut self,
+        tree: &mut Tree,
+        directory: &Inode,
+        (parent, length): (NodeId, usize),
+    ) -> Result<()> {
         for entry in directory::entries(&mut self.image, directory)? {
+            let length = length + 1 + entry.name.len();
+            self.entries += 1;
+            if length > LONGEST_PATH {
+                return Err(ReadError::TooMuch("a path of more than 4096 bytes"));
+            }
+            if self.entries > MOST_ENTRIES {
+                return Err(ReadError::TooMuch("more than 2000000 entries"));
+            }
             if tree.child(parent, &entry.name).is_some() {
                 return Err(damaged("a directory has a name twice"));
             }
@@ -91,7 +112,7 @@ impl Reader<'_> {
                 // Even where it says that it has one name: two names are one file all the same.
                 self.linked.insert(entry.inode, id);
             } else if self.visited.insert(entry.inode) {
-                self.waiting.push((inode, id));
+                self.waiting.push((inode, id, length));
             } else {
                 return Err(damaged("a directory is in two places"));
             }
