@@ -23,7 +23,7 @@ use firebuild_core::layer::LayerWriter;
 use firebuild_core::tree::Metadata;
 use firebuild_core::{Digest, Reference};
 use firebuild_oci::{
-    Destination, Error, Fill, Image, Result, Room, export_oci_dir, find_image, image_tree,
+    Destination, Error, Fill, Image, Lower, Result, Room, export_oci_dir, find_image, image_tree,
     import_oci_dir,
 };
 use firebuild_store::{Collected, Store};
@@ -188,7 +188,7 @@ impl Destination for Blocks {
         let all: Vec<String> = diff_ids.iter().map(Digest::hex).collect();
         let key = Digest::of(all.concat().as_bytes());
         store.rootfs(&key, |output: &File| {
-            fill(0, &mut Counting(10), output).map(drop)?;
+            fill(&Lower::default(), &mut Counting(10), output).map(drop)?;
             Ok::<(), Error>(())
         })?;
         Ok(key)

@@ -39,7 +39,7 @@ enum Task {
     Test,
     /// What is promised, measured; the figures go to docs/benchmarks.md
     Bench {
-        /// Only these parts; nothing is written then
+        /// Only these parts; the other rows stay as they are
         parts: Vec<String>,
     },
     /// Hostile input for the language: fifteen minutes for each target

@@ -15,7 +15,7 @@ use firebuild_store::layout::{Descriptor, Manifest};
 use firebuild_store::{Blob, LayerRecord, Lease, PlacedLayer, StagedBlob, Store};
 
 use crate::error::{Error, Result};
-use crate::image::{name, parse_config};
+use crate::image::{lay, name, parse_config};
 use crate::origin::Kept;
 use crate::unpack::unpack;
 use crate::{
@@ -34,12 +34,32 @@ pub struct Documents {
     pub config: Vec<u8>,
 }
 
+/// Layers of which there is a root file system, and another one's lowest are among them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lower {
+    /// Their diff ids, the lowest first.
+    pub diff_ids: Vec<Digest>,
+    /// How many of the lowest of them are the other one's, too: at most all of them.
+    pub common: usize,
+}
+
+impl Lower {
+    /// Layers that are all the other one's.
+    #[must_use]
+    pub fn all_common(diff_ids: &[Digest]) -> Self {
+        Self {
+            diff_ids: diff_ids.to_vec(),
+            common: diff_ids.len(),
+        }
+    }
+}
+
 /// What a root file system is made of.
 #[derive(Debug, Default)]
 pub struct Merged {
-    /// The files of the lowest layers, of which there is a root file system.
+    /// The files of [`Lower`].
     pub below: Tree,
-    /// Where their bytes are: those of layer `n` in source `n`.
+    /// Where their bytes are: those of layer `n` of it in source `n`.
     pub sources: Sources,
     /// The files of all layers.
     pub tree: Tree,
@@ -50,13 +70,16 @@ pub struct Merged {
 }
 
 impl Merged {
-    /// Layers that the store has, to lay others on.
-    fn over(store: &Store, diff_ids: &[Digest]) -> Result<Self> {
-        let (below, sources) = image_tree(store, diff_ids)?;
+    /// Layers that the store has, to lay others on those of them that are common.
+    fn over(store: &Store, lower: &Lower) -> Result<Self> {
+        let (common, further) = lower.diff_ids.split_at(lower.common);
+        let (tree, mut sources) = image_tree(store, common)?;
+        let mut below = tree.clone();
+        lay(store, further, &mut below, &mut sources)?;
         Ok(Self {
-            tree: below.clone(),
             below,
             sources,
+            tree,
             blocks: Vec::new(),
         })
     }
@@ -104,19 +127,19 @@ impl Distinct {
 }
 
 /// Unpacks layers that the store has to room of an image that is being made, except for the lowest
-/// `below` ones, of which only the files are told.
+/// ones that are in `lower`, of which only the files are told.
 ///
 /// # Errors
 /// [`Error::Store`] if a layer is missing, [`Error::Entry`], and those of [`unpack`].
 pub fn unpack_kept(
     store: &Store,
     diff_ids: &[Digest],
-    below: usize,
+    lower: &Lower,
     room: &mut dyn Room,
     output: &File,
 ) -> Result<Merged> {
-    let (below, above) = diff_ids.split_at(below.min(diff_ids.len()));
-    let mut merged = Merged::over(store, below)?;
+    let above = diff_ids.get(lower.common..).unwrap_or_default();
+    let mut merged = Merged::over(store, lower)?;
     let distinct = Distinct::of(above);
     let firsts = distinct.firsts.iter();
     let layers = firsts.map(|place| kept_layer(store, &above[*place]));
@@ -132,15 +155,15 @@ pub fn unpack_kept(
     Ok(merged)
 }
 
-/// Unpacks layers to room of an image that is being made, except for as many of the lowest as it is
-/// told, of which there is a root file system.
-pub type Fill<'f> = dyn FnMut(usize, &mut dyn Room, &File) -> Result<Merged> + 'f;
+/// Unpacks layers to room of an image that is being made, except for the lowest that are in the
+/// layers that it is told, of which there is a root file system.
+pub type Fill<'f> = dyn FnMut(&Lower, &mut dyn Room, &File) -> Result<Merged> + 'f;
 
 /// Makes root file systems.
 pub trait Destination {
     /// Makes the root file system of the layers with these diff ids, if there is none, of what `fill`
-    /// puts into it. What it makes may lie on a root file system of the lowest layers, of which the
-    /// store has `known`. The result is its name in the store: see [`Store::rootfs`].
+    /// puts into it. What it makes may lie on another root file system, which has the lowest of these
+    /// layers, of which the store has `known`. The result is its name in the store: see [`Store::rootfs`].
     ///
     /// # Errors
     /// Those of `fill`; [`Error::RootFs`].
@@ -181,12 +204,13 @@ pub fn take_in(
     };
     let known = intake.known()?;
     let fill =
-        &mut |below: usize, room: &mut dyn Room, output: &File| intake.fill(below, room, output);
+        &mut |lower: &Lower, room: &mut dyn Room, output: &File| intake.fill(lower, room, output);
     let rootfs = destination.make(store, &config.rootfs.diff_ids, known, fill)?;
     if intake.arrived.is_empty() && known < manifest.layers.len() {
         // There is such a root file system, but not these layers: they are only looked at.
         let scratch = store.temporary_file()?;
-        intake.fill(known, &mut Endless(0), scratch.file())?;
+        let lower = Lower::all_common(&config.rootfs.diff_ids[..known]);
+        intake.fill(&lower, &mut Endless(0), scratch.file())?;
         intake
             .arrived
             .iter_mut()
@@ -285,10 +309,10 @@ impl Intake<'_> {
         Ok(known && store.has_whole_blob(&blob)?)
     }
 
-    fn fill(&mut self, below: usize, room: &mut dyn Room, output: &File) -> Result<Merged> {
-        let mut merged = Merged::over(self.lease.store(), &self.diff_ids[..below])?;
+    fn fill(&mut self, lower: &Lower, room: &mut dyn Room, output: &File) -> Result<Merged> {
+        let mut merged = Merged::over(self.lease.store(), lower)?;
         let listed = self.manifest.layers.iter().zip(self.diff_ids);
-        let listed: Vec<_> = listed.skip(below).collect();
+        let listed: Vec<_> = listed.skip(lower.common).collect();
         let same =
             |(layer, diff_id): &(&Descriptor, &Digest)| (layer.digest, layer.size, **diff_id);
         let distinct = Distinct::of(listed.iter().map(same));

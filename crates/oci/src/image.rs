@@ -116,14 +116,25 @@ pub fn image_tree<'a>(
     store: &Store,
     layers: impl IntoIterator<Item = &'a Digest>,
 ) -> Result<(Tree, Sources)> {
-    let lease = store.lease()?;
     let mut tree = Tree::default();
     let mut sources = Sources::new();
-    for diff_id in layers {
-        let index = layer_index(&lease, diff_id, &mut sources)?;
-        apply(&mut tree, index)?;
-    }
+    lay(store, layers, &mut tree, &mut sources)?;
     Ok((tree, sources))
+}
+
+/// Lays layers in the store on a tree. Each becomes one more source.
+pub(crate) fn lay<'a>(
+    store: &Store,
+    layers: impl IntoIterator<Item = &'a Digest>,
+    tree: &mut Tree,
+    sources: &mut Sources,
+) -> Result<()> {
+    let lease = store.lease()?;
+    for diff_id in layers {
+        let index = layer_index(&lease, diff_id, sources)?;
+        apply(tree, index)?;
+    }
+    Ok(())
 }
 
 impl Image {

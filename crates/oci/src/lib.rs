@@ -78,7 +78,7 @@ mod transfer;
 mod trust;
 mod unpack;
 
-pub use arrive::{Destination, Documents, Fill, Merged, take_in, unpack_kept};
+pub use arrive::{Destination, Documents, Fill, Lower, Merged, take_in, unpack_kept};
 pub use build_cache::{Exported, Obtained, RECORDS, Records, export_cache, push_cache};
 pub use cause::Cause;
 pub use changes::Changes;

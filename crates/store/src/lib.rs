@@ -16,7 +16,7 @@
 //!   layers/HEX.json           layers that came compressed, by diff id; HEX.headers: what they hold
 //!   cache-mounts/HEX-N.img     disk N of a cache mount, by its id's digest; HEX-N.json tells the id
 //!   partial/HEX                downloads that broke off, by the digest that the blob will have
-//!   rootfs/HEX.img             finished root file system images, by key
+//!   rootfs/HEX.img             finished root file system images, by key; HEX.json: several that are one
 //!   kernels/ID/                a kernel and what belongs to it
 //!   machines/ID/               identity.json, record.json, lock, and what the machine has
 //!   locks/NAME                 empty files to lock

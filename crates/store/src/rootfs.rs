@@ -41,17 +41,66 @@ impl Store {
         directory.join(format!("{}.img", key.hex()))
     }
 
+    /// Notes that several images together are the root file system that the one of `key` would be. The
+    /// note goes with any of them.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::NoSpace`].
+    pub fn note_rootfs(&self, key: &Digest, images: &[Digest]) -> Result<()> {
+        self.write_json(&self.rootfs_note(key), &images)
+    }
+
+    /// The images of [`Store::note_rootfs`], whether they are there or not; none if nothing was noted.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Damaged`].
+    pub fn noted_rootfs(&self, key: &Digest) -> Result<Option<Vec<Digest>>> {
+        let path = self.rootfs_note(key);
+        match fs_err::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            other => {
+                let bytes = other.doing(|| format!("read `{}`", path.display()))?;
+                let images = serde_json::from_slice(&bytes);
+                images
+                    .map(Some)
+                    .map_err(|source| Error::Damaged { path, source })
+            }
+        }
+    }
+
+    fn rootfs_note(&self, key: &Digest) -> PathBuf {
+        self.rootfs_path(key).with_extension("json")
+    }
+
     /// The keys of all images that are there, in no order.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn rootfs_list(&self) -> Result<Vec<Digest>> {
+        self.rootfs_files(".img")
+    }
+
+    /// Removes the notes that tell of the image of `key`.
+    fn remove_rootfs_notes(&self, key: &Digest) -> Result<()> {
+        for noted in self.rootfs_files(".json")? {
+            // One that cannot be read is of no use to anybody.
+            let images = self.noted_rootfs(&noted).ok().flatten();
+            if images.is_none_or(|images| images.contains(key)) {
+                let note = self.rootfs_note(&noted);
+                fs_err::remove_file(&note).doing(|| format!("remove `{}`", note.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The keys in the names of files that end so.
+    fn rootfs_files(&self, ending: &str) -> Result<Vec<Digest>> {
         let directory = self.path().join("rootfs");
         let doing = || format!("read the directory `{}`", directory.display());
         let mut keys = Vec::new();
         for entry in fs_err::read_dir(&directory).doing(doing)? {
             let name = entry.doing(doing)?.file_name();
-            let hex = name.to_str().and_then(|name| name.strip_suffix(".img"));
+            let hex = name.to_str().and_then(|name| name.strip_suffix(ending));
             keys.extend(hex.and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok()));
         }
         Ok(keys)
@@ -83,6 +132,7 @@ impl Store {
                 true
             }
         };
+        self.remove_rootfs_notes(key)?;
         // Who waits for the lock finds that its file has lost its name, and makes another.
         fs_err::remove_file(&lock).doing(|| format!("remove `{}`", lock.display()))?;
         Ok(removed)

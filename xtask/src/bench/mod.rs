@@ -26,8 +26,8 @@ use report::Row;
 const BASE: &str = "debian:bookworm-slim";
 const KERNEL: &str = "debian:bookworm";
 
-/// Prepares what is needed, measures every row, and prints the table. It is written to the file when
-/// every part was measured; `parts` are words of [`MEASUREMENTS`], all if there are none.
+/// Prepares what is needed, measures, and prints the table and writes it to the file. `parts` are words
+/// of [`MEASUREMENTS`], all if there are none; the file's other rows stay then.
 ///
 /// # Errors
 ///
@@ -57,12 +57,7 @@ pub(crate) fn run(root: &Path, parts: &[String]) -> anyhow::Result<()> {
         rows.extend(measured);
     }
     host.clean()?;
-    let table = report::table(&rows);
-    if !parts.is_empty() {
-        return Ok(());
-    }
-    shell::say(&table);
-    report::update(root, &table)
+    report::update(root, &rows, parts.is_empty())
 }
 
 /// The word for it on the command line, what it is, and how it is done.

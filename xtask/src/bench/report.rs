@@ -1,6 +1,5 @@
 //! The table, and the file that it is written to.
 
-use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -58,41 +57,72 @@ impl Bound {
     }
 }
 
-/// A table in Markdown, which people can read as it is.
-pub(super) fn table(rows: &[Row]) -> String {
-    let mut text = "| what | figure | bound | | seen |\n|---|---|---|---|---|\n".to_owned();
-    for Row {
-        what,
-        figure,
-        bound,
-        note,
-    } in rows
-    {
+/// The head of the table.
+const HEAD: &str = "| what | figure | bound | | seen |\n|---|---|---|---|---|\n";
+
+impl Row {
+    fn line(&self) -> String {
+        let Self {
+            what,
+            figure,
+            bound,
+            note,
+        } = self;
         let verdict = if *figure <= bound.limit {
             "met"
         } else {
             "**missed**"
         };
-        let _ = writeln!(
-            text,
-            "| {what} | {} | {} | {verdict} | {note} |",
+        format!(
+            "| {what} | {} | {} | {verdict} | {note} |\n",
             bound.show(*figure),
             bound.show(bound.limit),
-        );
+        )
     }
-    text
+
+    /// How its line begins, whatever was measured.
+    fn key(&self) -> String {
+        format!("| {} |", self.what)
+    }
 }
 
-/// Puts the table and a description of the machine into the document, and leaves the rest of it.
-pub(super) fn update(root: &Path, table: &str) -> anyhow::Result<()> {
+/// A table in Markdown, which people can read as it is.
+pub(super) fn table(rows: &[Row]) -> String {
+    let lines: String = rows.iter().map(Row::line).collect();
+    format!("{HEAD}{lines}")
+}
+
+/// The rows of `old` with these in their places, new ones behind them.
+fn merged(old: &str, rows: &[Row]) -> String {
+    let begin = old.find(HEAD).map_or(old.len(), |at| at + HEAD.len());
+    let mut lines: Vec<String> = old[begin..]
+        .lines()
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    for row in rows {
+        let known = lines.iter_mut().find(|line| line.starts_with(&row.key()));
+        match known {
+            Some(line) => *line = row.line(),
+            None => lines.push(row.line()),
+        }
+    }
+    format!("{HEAD}{}", lines.concat())
+}
+
+/// Puts the table and a description of the machine into the document, and leaves the rest of it. Where
+/// these are not all rows, the others stay.
+pub(super) fn update(root: &Path, rows: &[Row], all: bool) -> anyhow::Result<()> {
     let path = root.join(FILE);
     let text = fs::read_to_string(&path)?;
     let (before, rest) = text
         .split_once(BEGIN)
         .with_context(|| format!("`{FILE}` has lost its mark"))?;
-    let (_, after) = rest
+    let (old, after) = rest
         .split_once(END)
         .with_context(|| format!("`{FILE}` has lost its second mark"))?;
+    let table = if all { table(rows) } else { merged(old, rows) };
+    shell::say(&table);
     let machine = machine()?;
     fs::write(
         &path,
@@ -136,15 +166,29 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_missed_bound_shows() {
-        let row = |figure| Row {
-            what: "a",
+    fn row(what: &'static str, figure: f64) -> Row {
+        Row {
+            what,
             figure,
             bound: Bound::times(1.25),
             note: String::new(),
-        };
-        let text = table(&[row(1.2), row(1.3)]);
+        }
+    }
+
+    #[test]
+    fn rows_that_were_measured_replace_theirs() {
+        let old = format!(
+            "\n{}\nMachine: one\n",
+            table(&[row("a", 1.0), row("ab", 1.1)])
+        );
+        let expected = table(&[row("a", 1.2), row("ab", 1.1), row("c", 1.3)]);
+        assert_eq!(merged(&old, &[row("c", 1.3), row("a", 1.2)]), expected);
+        assert_eq!(merged("\n", &[row("a", 1.0)]), table(&[row("a", 1.0)]));
+    }
+
+    #[test]
+    fn a_missed_bound_shows() {
+        let text = table(&[row("a", 1.2), row("a", 1.3)]);
         let lines: Vec<&str> = text.lines().skip(2).collect();
         assert_eq!(
             lines,

@@ -102,9 +102,9 @@ impl<'a> Detached<'a> {
         Ok(line.split_terminator('\0').map(str::to_owned).collect())
     }
 
-    /// The key of its root file system, in hexadecimal digits.
+    /// The key of the lowest image of its root file system, in hexadecimal digits.
     pub(super) fn root(&self) -> Option<String> {
-        let digest = self.record["Spec"]["Rootfs"].as_str()?;
+        let digest = self.record["Spec"]["Rootfs"][0].as_str()?;
         digest.strip_prefix("sha256:").map(str::to_owned)
     }
 

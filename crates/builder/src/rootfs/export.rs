@@ -6,6 +6,7 @@ use firebuild_core::ByteSize;
 use firebuild_disk::ext4;
 use firebuild_disk::verity;
 pub use firebuild_disk::verity::Verity;
+use firebuild_oci::Lower;
 use firebuild_store::Store;
 
 use super::{Free, Placed, key_of};
@@ -23,7 +24,13 @@ pub fn export(
     output: &File,
 ) -> Result<ext4::Summary, Error> {
     let mut room = Free(ext4::Room::new());
-    let merged = firebuild_oci::unpack_kept(store, image.diff_ids(), 0, &mut room, output)?;
+    let merged = firebuild_oci::unpack_kept(
+        store,
+        image.diff_ids(),
+        &Lower::default(),
+        &mut room,
+        output,
+    )?;
     let options = ext4::Options {
         identity: key_of(image.diff_ids()).bytes().to_vec(),
         minimum_size: size,

@@ -2,8 +2,7 @@
 //!
 //! Layers that lie on a root file system that is there already become one more image, which holds
 //! [what they change](difference) and is mounted over it, so that a second image on a known base
-//! costs what it adds. A root file system is a list of images, the lowest first, and which those are
-//! follows from the layers and from what is there ([`stack`]); nothing else records it.
+//! costs what it adds. A root file system is a list of images, the lowest first; [`stack`] knows which.
 
 mod difference;
 mod export;
@@ -14,7 +13,7 @@ use std::ops::Range;
 
 use firebuild_core::Digest;
 use firebuild_disk::{ContentSource, ext4};
-use firebuild_oci::{Destination, Fill, Room, Sources};
+use firebuild_oci::{Destination, Fill, Lower, Room, Sources};
 use firebuild_plan::key::Chain;
 use firebuild_store::Store;
 
@@ -61,8 +60,8 @@ pub(crate) fn of_layers(store: &Store, layers: &[Layer]) -> Result<RootFs, Error
     let diff_ids = diff_ids(layers);
     // Nothing of it may go before somebody says that it is needed.
     let _lease = store.lease()?;
-    let fill = &mut |below: usize, room: &mut dyn Room, output: &File| {
-        firebuild_oci::unpack_kept(store, &diff_ids, below, room, output)
+    let fill = &mut |lower: &Lower, room: &mut dyn Room, output: &File| {
+        firebuild_oci::unpack_kept(store, &diff_ids, lower, room, output)
     };
     let top = Ext4.make(store, &diff_ids, diff_ids.len(), fill)?;
     // What was there a moment ago is there still, so this is found.
@@ -88,16 +87,16 @@ impl Destination for Ext4 {
         {
             return Ok(top);
         }
-        let below = stack::below(store, diff_ids, known);
-        let key = stack::key(diff_ids, below);
+        let lower = stack::lower(store, diff_ids, known)?;
+        let key = stack::key(diff_ids, &lower);
         let mut make = |output: &File| {
             let mut room = Free(ext4::Room::new());
-            let merged = fill(below, &mut room, output)?;
+            let merged = fill(&lower, &mut room, output)?;
             let options = ext4::Options {
                 identity: key.bytes().to_vec(),
                 ..ext4::Options::default()
             };
-            let tree = match below {
+            let tree = match lower.common {
                 0 => merged.tree,
                 _ => difference::difference(&merged.below, &merged.tree)
                     .map_err(|error| firebuild_oci::Error::RootFs(error.into()))?,

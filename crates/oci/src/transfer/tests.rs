@@ -13,7 +13,7 @@ use firebuild_store::layout::{CONFIG, Descriptor, LAYER, MANIFEST, Manifest};
 use super::{Motion, Pulled, Watcher, pull};
 use crate::registry::tests::client;
 use crate::registry::tests::server::{Answer, Server};
-use crate::{Destination, Error, Fill, Room};
+use crate::{Destination, Error, Fill, Lower, Room};
 
 /// Root file systems that are no file systems.
 #[derive(Clone)]
@@ -59,7 +59,7 @@ impl Destination for Blocks {
         let text: Vec<String> = ids.iter().map(Digest::hex).collect();
         let key = Digest::of(text.concat().as_bytes());
         store.rootfs(&key, |output: &std::fs::File| {
-            fill(0, &mut Counting(10), output).map(drop)?;
+            fill(&Lower::default(), &mut Counting(10), output).map(drop)?;
             Ok::<(), Error>(())
         })?;
         Ok(key)

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::ops::Range;
 
 use firebuild_core::Digest;
-use firebuild_oci::{Destination, Error, Fill, Result, Room};
+use firebuild_oci::{Destination, Error, Fill, Lower, Result, Room};
 use firebuild_store::Store;
 
 /// One block after the other.
@@ -36,7 +36,7 @@ impl Destination for Blocks {
     ) -> Result<Digest> {
         let key = key(diff_ids);
         store.rootfs(&key, |output: &File| {
-            fill(0, &mut Counting(10), output).map(drop)?;
+            fill(&Lower::default(), &mut Counting(10), output).map(drop)?;
             Ok::<(), Error>(())
         })?;
         Ok(key)
