@@ -57,17 +57,17 @@ pub(super) fn measure(host: &Host) -> anyhow::Result<Vec<Row>> {
 
 fn gzip_row(sample: &Sample) -> &'static str {
     match sample.name {
-        "debian" => "Debian base, gzip, to root file system, against `igzip -dc | sha256sum`",
-        "modules" => "60,000 small files, gzip, against `igzip -dc | sha256sum`",
-        _ => "six layers of 800 MB, gzip, against `igzip -dc | sha256sum`",
+        "debian" => "Debian base, gzip, to root file system, against `igzip -dc` into `sha256sum`",
+        "modules" => "60,000 small files, gzip, against `igzip -dc` into `sha256sum`",
+        _ => "six layers of 800 MB, gzip, against `igzip -dc` into `sha256sum`",
     }
 }
 
 fn zstd_row(sample: &Sample) -> &'static str {
     match sample.name {
-        "debian" => "Debian base, zstd, to root file system, against `zstd -dc | sha256sum`",
-        "modules" => "60,000 small files, zstd, against `zstd -dc | sha256sum`",
-        _ => "six layers of 800 MB, zstd, against `zstd -dc | sha256sum`",
+        "debian" => "Debian base, zstd, to root file system, against `zstd -dc` into `sha256sum`",
+        "modules" => "60,000 small files, zstd, against `zstd -dc` into `sha256sum`",
+        _ => "six layers of 800 MB, zstd, against `zstd -dc` into `sha256sum`",
     }
 }
 
