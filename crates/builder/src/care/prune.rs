@@ -105,8 +105,9 @@ pub fn prune_everything(store: &Store, all: bool, dry_run: bool) -> Result<Optio
 }
 
 /// Removes what nothing needs any more: layers that no image and no record of the cache has, and
-/// root file systems of layers that are no image's and that no VM runs from. None if somebody is at
-/// work: then nothing is removed.
+/// root file systems of layers that are no image's and that no VM runs from. They can be made again from
+/// layers, so those of a build's stages go as well. None if somebody is at work: then nothing is removed,
+/// and the next time will do it.
 ///
 /// # Errors
 /// Those of the store.

@@ -20,8 +20,8 @@ use firebuild_store::Store;
 pub use export::{Verity, export, protect};
 pub(crate) use stack::of_diff_ids as images_of;
 
+use crate::Error;
 use crate::stage::Layer;
-use crate::{Error, care};
 
 /// Counts up when the writer's output changes.
 const VERSION: u32 = 3;
@@ -130,19 +130,6 @@ pub(crate) fn ready(store: &Store, layers: &[Layer]) -> usize {
         }
     }
     layers.len()
-}
-
-/// Removes what nothing needs any more: layers that no image and no record of the cache has, and
-/// root file systems of layers that are no image's and that no VM runs from. Root file systems can
-/// be made again from layers, so those of a build's stages go as well.
-///
-/// While something is being written, nothing is removed: the next time will do it.
-///
-/// # Errors
-/// Those of the store.
-pub fn collect(store: &Store) -> Result<(), Error> {
-    care::unneeded(store)?;
-    Ok(())
 }
 
 /// The file system's free blocks in the words of who unpacks layers.

@@ -21,7 +21,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use firebuild_builder::rootfs;
+use firebuild_builder::{care, rootfs};
 use firebuild_core::{Digest, ImageConfig, Platform};
 use firebuild_oci::{ImportLimits, image_tree, import_layer, write_image};
 use firebuild_store::Store;
@@ -207,7 +207,7 @@ fn an_image_lies_on_another_with_the_same_base() {
     // What lies below stays for as long as anything lies on it.
     let remove = |name: &str| {
         tried.store.tags().remove(&name.parse().unwrap()).unwrap();
-        rootfs::collect(&tried.store).unwrap();
+        care::unneeded(&tried.store).unwrap().unwrap();
     };
     remove("one:1");
     remove("large:1");

@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use clap::Args;
-use firebuild_builder::rootfs;
+use firebuild_builder::care;
 use firebuild_dockerfile::signal::Signal;
 use firebuild_machine::output::{Entry, Stream};
 use firebuild_machine::{Host, Record, client, reconcile, supervisor};
@@ -255,7 +255,8 @@ impl Purge {
         for id in &purged.machines {
             terminal::print(format_args!("{id}\n"))?;
         }
-        Ok(rootfs::collect(&host.store)?)
+        care::unneeded(&host.store)?;
+        Ok(())
     }
 }
 

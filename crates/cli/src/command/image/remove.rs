@@ -33,7 +33,7 @@ impl Rm {
                 Err(error) => first_error = first_error.or(Some(error)),
             }
         }
-        firebuild_builder::rootfs::collect(&store)?;
+        firebuild_builder::care::unneeded(&store)?;
         if let Some(error) = first_error {
             return Err(error);
         }
