@@ -51,7 +51,7 @@ fn names_the_entry() {
         (symlink(b"a\0b"), "symbolic link `d/x` has 3 bytes"),
         (device(4096, 0), "device `d/x` has the number 4096:0"),
         (device(0, 1 << 20), "device `d/x` has the number 0:1048576"),
-        (Kind::File(long), "`d/x` is 17.0 TiB long"),
+        (Kind::File(long), "`d/x` is 18691697672192 bytes long"),
     ];
     for (kind, expected) in cases {
         let text = refused_kind(kind);
