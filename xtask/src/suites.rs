@@ -17,8 +17,12 @@ pub(crate) fn test() -> anyhow::Result<()> {
         "generate",
         "--check",
     ])?;
-    shell::cargo(&["test", "--workspace", "--exclude", "firebuild"])?;
-    shell::cargo(&["test", "--package", "firebuild", "--", "--test-threads=1"])
+    // One run tells all that fails.
+    let all = ["test", "--no-fail-fast"];
+    let parts = shell::cargo(&[&all[..], &["--workspace", "--exclude", "firebuild"]].concat());
+    let one = ["--package", "firebuild", "--", "--test-threads=1"];
+    let whole = shell::cargo(&[&all[..], &one].concat());
+    parts.and(whole)
 }
 
 /// What a change has to pass before its tests are run.

@@ -44,7 +44,7 @@ fn values() {
 #[test]
 fn every_target_is_here() {
     let wanted: BTreeSet<&str> = [
-        "parser", "expander", "ignore", "glob", "values", "layer", "ext4",
+        "parser", "expander", "ignore", "glob", "values", "layer", "ext4", "manifest",
     ]
     .into();
     let names = |path: &str| -> BTreeSet<String> {
