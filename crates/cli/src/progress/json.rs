@@ -356,20 +356,32 @@ mod tests {
         ]
     }
 
-    fn fetches() -> [Event<'static>; 2] {
+    fn motions() -> [Event<'static>; 4] {
         let source = "text";
         let (bytes, size) = (1, Some(2));
-        let fetching = Event::Fetching {
-            source,
-            bytes,
-            size,
-        };
-        let fetched = Event::Fetched {
-            source,
-            bytes: size,
-            duration: Duration::from_secs(1),
-        };
-        [fetching, fetched]
+        let duration = Duration::from_secs(1);
+        [
+            Event::Fetching {
+                source,
+                bytes,
+                size,
+            },
+            Event::Fetched {
+                source,
+                bytes: size,
+                duration,
+            },
+            Event::Sending {
+                source,
+                bytes,
+                size,
+            },
+            Event::Sent {
+                source,
+                bytes: size,
+                duration,
+            },
+        ]
     }
 
     /// What docs/progress.md says: `| event | fields | …`.
@@ -402,7 +414,7 @@ mod tests {
             keys: Default::default(),
             own_keys: Default::default(),
         };
-        let records = every().into_iter().chain(fetches()).map(Record::of);
+        let records = every().into_iter().chain(motions()).map(Record::of);
         for record in records.chain([Record::of_built(&built)]) {
             let record = serde_json::to_value(record).unwrap();
             let name = record["event"].as_str().unwrap();
