@@ -120,23 +120,16 @@ impl<'a> BuildVm<'a> {
         } = ground;
         let started = Instant::now();
         let store = lease.store();
+        let kernel = options.kernel.make(store, progress)?;
         let spec = MachineSpec {
-            purpose: Purpose::Build,
-            name: None,
-            image: None,
-            rootfs: root.images,
-            verity: None,
-            kernel: options.kernel.make(store, progress)?,
-            kernel_arguments: Vec::new(),
             cpus: options.cpus,
             memory: options.memory,
             disk: options.disk,
             hostname: Some("buildkitsandbox".to_owned()),
-            address: None,
-            ports: Vec::new(),
             connect_time: options.connect_time,
             remove: true,
             certificates: options.certificates.clone(),
+            ..MachineSpec::new(Purpose::Build, root.images, kernel)
         };
         let (service, conversation) = bootstrap::conversation(lease.clone(), options.disk.0);
         let server = BootstrapServer::new(service)

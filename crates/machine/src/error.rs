@@ -63,6 +63,14 @@ pub enum Error {
         /// The program.
         program: String,
     },
+    /// The VMM that runs the VM has no such thing.
+    #[error("`{vmm}` does not offer {what}")]
+    NotOffered {
+        /// The VMM.
+        vmm: String,
+        /// What was asked for, such as `pausing`.
+        what: &'static str,
+    },
     /// The VMM ended before the guest had started.
     #[error("{vmm} {exit} while it started VM `{id}`{}", lines(said))]
     VmmFailed {

@@ -14,7 +14,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::time::{Duration, SystemTime};
 
 use firebuild_core::MachineId;
-use firebuild_network::{Attachment, Mac, Namespace, Request};
+use firebuild_network::{Attachment, Namespace, Request};
 use firebuild_protocol::boot::BootArguments;
 use firebuild_protocol::metadata::{Credentials, Metadata, Network};
 use firebuild_protocol::{HOST_ADDRESS, METADATA_ADDRESS};
@@ -30,7 +30,7 @@ use crate::paths::Directories;
 use crate::record::{self, NetworkInterface, Record, State};
 use crate::spec::{CONNECT_TIME, MachineSpec, Purpose};
 use crate::vmm::ids::Ids;
-use crate::vmm::{Acceleration, AttachedDisk, Launch, Running, Vmm, VmmExit};
+use crate::vmm::{Acceleration, AttachedDisk, GuestInterface, Launch, Running, Vmm, VmmExit};
 use crate::{Error, Host, disk, metadata, reconcile};
 
 /// How often the guest is to be heard, in milliseconds.
@@ -187,7 +187,7 @@ impl Machine {
         self.make_runtime()?;
         self.attach(vmm.as_ref())?;
         let document = self.serve(vmm.as_ref(), &sides, service)?;
-        let (namespace, tap, mac) = self.tap()?;
+        let (namespace, interface) = self.interface()?;
         let address = self.record.address().map(Ids::of);
         let ids = address.filter(|ids| ids.are_possible());
         let launch = Launch {
@@ -202,8 +202,7 @@ impl Machine {
             disk,
             attached: std::mem::take(&mut self.attached),
             namespace,
-            tap,
-            mac,
+            interfaces: vec![interface],
             ids,
             runtime: self.record.directories.runtime.clone(),
             console: self.record.directories.console.clone(),
@@ -496,7 +495,7 @@ impl Machine {
         Ok(line)
     }
 
-    fn tap(&self) -> Result<(Namespace, OwnedFd, Mac), Error> {
+    fn interface(&self) -> Result<(Namespace, GuestInterface), Error> {
         let doing = || format!("pass on the tap device of VM `{}`", self.id());
         let attachment = self.attachment.as_ref();
         let attachment = attachment.ok_or_else(|| Error::NotRunning(self.id().clone()))?;
@@ -505,7 +504,12 @@ impl Machine {
         let tap = tap.unwrap_or_else(|| Err(missing()));
         let tap = tap.map_err(|source| Error::io(doing(), source))?;
         let interface = &attachment.interface;
-        Ok((interface.namespace.clone(), tap, interface.mac))
+        let guest = GuestInterface {
+            device: interface.tap.clone(),
+            tap,
+            mac: interface.mac,
+        };
+        Ok((interface.namespace.clone(), guest))
     }
 
     fn start_failed(&self, running: &Running, exit: VmmExit) -> Error {

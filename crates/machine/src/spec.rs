@@ -112,6 +112,29 @@ pub struct CertificateFiles {
 }
 
 impl MachineSpec {
+    /// A VM of the least that one can have: no name, one processor, 128 MiB, a disk of 10 GiB.
+    #[must_use]
+    pub fn new(purpose: Purpose, rootfs: Vec<Digest>, kernel: KernelId) -> Self {
+        Self {
+            purpose,
+            name: None,
+            image: None,
+            rootfs,
+            verity: None,
+            kernel,
+            kernel_arguments: Vec::new(),
+            cpus: 1,
+            memory: 128,
+            disk: ByteSize::mib(10 << 10),
+            hostname: None,
+            address: None,
+            ports: Vec::new(),
+            connect_time: None,
+            remove: false,
+            certificates: None,
+        }
+    }
+
     /// Checks what types alone do not say.
     ///
     /// # Errors
@@ -175,33 +198,16 @@ pub(crate) mod tests {
 
     /// A VM that runs `arguments`.
     pub(crate) fn sample(arguments: &[&str]) -> MachineSpec {
-        MachineSpec {
-            purpose: Purpose::Run {
-                workload: Workload {
-                    arguments: arguments.iter().map(|&a| a.to_owned()).collect(),
-                    environment: vec![("PATH".to_owned(), "/bin".to_owned())],
-                    run_environment: Vec::new(),
-                    workdir: "/".to_owned(),
-                    user: String::new(),
-                    volumes: Vec::new(),
-                },
-                stop_signal: 15,
+        let purpose = Purpose::Run {
+            workload: Workload {
+                environment: vec![("PATH".to_owned(), "/bin".to_owned())],
+                ..Workload::new(arguments.iter().map(|&a| a.to_owned()).collect())
             },
-            name: None,
-            image: None,
-            rootfs: vec![Digest::of(b"root")],
-            verity: None,
-            kernel: "k".parse().unwrap(),
-            kernel_arguments: Vec::new(),
-            cpus: 1,
-            memory: 128,
+            stop_signal: 15,
+        };
+        MachineSpec {
             disk: ByteSize::mib(64),
-            hostname: None,
-            address: None,
-            ports: Vec::new(),
-            connect_time: None,
-            remove: false,
-            certificates: None,
+            ..MachineSpec::new(purpose, vec![Digest::of(b"root")], "k".parse().unwrap())
         }
     }
 

@@ -23,3 +23,18 @@ pub struct Workload {
     #[serde(default)]
     pub volumes: Vec<String>,
 }
+
+impl Workload {
+    /// A program with its arguments, run by root in `/` with nothing in its environment.
+    #[must_use]
+    pub fn new(arguments: Vec<String>) -> Self {
+        Self {
+            arguments,
+            environment: Vec::new(),
+            run_environment: Vec::new(),
+            workdir: "/".to_owned(),
+            user: String::new(),
+            volumes: Vec::new(),
+        }
+    }
+}

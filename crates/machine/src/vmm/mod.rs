@@ -81,10 +81,8 @@ pub struct Launch {
     pub attached: Vec<AttachedDisk>,
     /// The network namespace to run in.
     pub namespace: Namespace,
-    /// The open tap device.
-    pub tap: OwnedFd,
-    /// The hardware address of the guest's network device.
-    pub mac: Mac,
+    /// The guest's network devices, in the order in which it finds them.
+    pub interfaces: Vec<GuestInterface>,
     /// The user to run as; none where the host does not allow it.
     pub ids: Option<ids::Ids>,
     /// An existing directory for sockets that only live as long as the VM.
@@ -93,6 +91,17 @@ pub struct Launch {
     pub console: PathBuf,
     /// The metadata, for a VMM that serves it itself.
     pub metadata: Document,
+}
+
+/// A network device of a guest.
+#[derive(Debug)]
+pub struct GuestInterface {
+    /// The tap's name in the VM's network namespace, for a VMM that opens it by name.
+    pub device: String,
+    /// The open tap, for a VMM that inherits it.
+    pub tap: OwnedFd,
+    /// The hardware address that the guest sees.
+    pub mac: Mac,
 }
 
 /// What a guest knows an image of its root file system by; 0 is the lowest.
@@ -140,6 +149,29 @@ pub trait Vmm: Send + Sync {
     /// Those of the VMM's interface.
     fn set_metadata<'a>(&'a self, _: &'a Running, _: &'a Document) -> Pending<'a, ()> {
         Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Stops the guest's processors, until [`resume`](Self::resume). Pausing a paused VM changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`Error::NotOffered`], and those of the VMM's interface.
+    fn pause<'a>(&'a self, _: &'a Running) -> Pending<'a, ()> {
+        Box::pin(std::future::ready(Err(self.offers_no("pausing"))))
+    }
+
+    /// Lets the guest's processors go on. Resuming a VM that runs changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::NotOffered`], and those of the VMM's interface.
+    fn resume<'a>(&'a self, _: &'a Running) -> Pending<'a, ()> {
+        Box::pin(std::future::ready(Err(self.offers_no("pausing"))))
+    }
+
+    /// The error for what this VMM can not do.
+    fn offers_no(&self, what: &'static str) -> Error {
+        let vmm = self.facts().name.clone();
+        Error::NotOffered { vmm, what }
     }
 }
 

@@ -88,7 +88,8 @@ struct Numbers {
     /// Of the root file system's images, the lowest first.
     roots: Vec<i32>,
     disk: i32,
-    tap: i32,
+    /// One for each network device.
+    taps: Vec<i32>,
     /// One for each attached disk.
     attached: Vec<i32>,
 }
@@ -98,7 +99,8 @@ fn prepare(launch: Launch, acceleration: Acceleration) -> io::Result<(Vec<String
     let initramfs = readable_by_all(&launch.initramfs)?;
     let disk: OwnedFd = launch.disk.try_clone()?.into();
     let roots = duplicates(launch.roots.iter())?;
-    let tap = launch.tap.try_clone()?;
+    let taps = launch.interfaces.iter().map(|it| it.tap.try_clone());
+    let taps = taps.collect::<io::Result<Vec<OwnedFd>>>()?;
     let attached = duplicates(launch.attached.iter().map(|disk| &disk.file))?;
     let raw = |fds: &[OwnedFd]| fds.iter().map(AsRawFd::as_raw_fd).collect();
     let numbers = Numbers {
@@ -106,11 +108,12 @@ fn prepare(launch: Launch, acceleration: Acceleration) -> io::Result<(Vec<String
         initramfs: initramfs.as_raw_fd(),
         roots: raw(&roots),
         disk: disk.as_raw_fd(),
-        tap: tap.as_raw_fd(),
+        taps: raw(&taps),
         attached: raw(&attached),
     };
     let arguments = arguments(&launch, acceleration, &numbers);
-    let mut kept = vec![kernel, initramfs, disk, tap];
+    let mut kept = vec![kernel, initramfs, disk];
+    kept.extend(taps);
     kept.extend(roots);
     kept.extend(attached);
     Ok((arguments, kept))
@@ -140,12 +143,8 @@ fn arguments(launch: &Launch, acceleration: Acceleration, numbers: &Numbers) -> 
         Acceleration::Tcg => ("tcg", "max,-cx16"),
     };
     let Numbers {
-        kernel,
-        initramfs,
-        tap,
-        ..
+        kernel, initramfs, ..
     } = numbers;
-    let mac = launch.mac;
     // Without it, QEMU adds the devices to the command line.
     let acpi = if launch.acpi { "on" } else { "off" };
     let mut arguments = Vec::new();
@@ -168,19 +167,33 @@ fn arguments(launch: &Launch, acceleration: Acceleration, numbers: &Numbers) -> 
         ("-kernel", format!("/proc/self/fd/{kernel}")),
         ("-initrd", format!("/proc/self/fd/{initramfs}")),
         ("-append", launch.command_line.clone()),
-        ("-netdev", format!("tap,id=net,fd={tap},vhost=off")),
-        ("-device", format!("virtio-net-device,netdev=net,mac={mac}")),
         ("-device", "virtio-rng-device".to_owned()),
         ("-chardev", "stdio,id=console,signal=off".to_owned()),
         ("-serial", "chardev:console".to_owned()),
     ] {
         arguments.extend([option.to_owned(), value]);
     }
+    arguments.extend(interfaces(launch, numbers));
     arguments.extend(drives(launch, numbers));
     for switch in ["-nodefaults", "-no-user-config", "-no-reboot"] {
         arguments.push(switch.to_owned());
     }
     arguments
+}
+
+/// The arguments of all network devices.
+fn interfaces(launch: &Launch, numbers: &Numbers) -> Vec<String> {
+    let pairs = launch.interfaces.iter().zip(&numbers.taps).enumerate();
+    let device = |(index, (interface, fd)): (usize, (&super::GuestInterface, &i32))| {
+        let mac = interface.mac;
+        [
+            "-netdev".to_owned(),
+            format!("tap,id=net{index},fd={fd},vhost=off"),
+            "-device".to_owned(),
+            format!("virtio-net-device,netdev=net{index},mac={mac}"),
+        ]
+    };
+    pairs.flat_map(device).collect()
 }
 
 /// The arguments of all drives.
@@ -249,14 +262,13 @@ mod tests {
     use firebuild_network::{Mac, Namespace};
     use firebuild_protocol::metadata::{Document, Latest};
 
-    use super::super::AttachedDisk;
+    use super::super::{AttachedDisk, GuestInterface};
     use super::*;
 
     fn launch() -> Launch {
         let id = MachineId::from_random([0; 20]);
         let null = || fs_err::File::open("/dev/null").unwrap().into_parts().0;
         Launch {
-            mac: Mac::of_machine(&id),
             cpus: 2,
             memory: 512,
             kernel: null(),
@@ -270,7 +282,11 @@ mod tests {
                 file: null(),
             }],
             namespace: Namespace::at("/run/netns/none"),
-            tap: null().into(),
+            interfaces: vec![GuestInterface {
+                device: "tap0".to_owned(),
+                tap: null().into(),
+                mac: Mac::of_machine(&id),
+            }],
             ids: None,
             runtime: "/none".into(),
             console: "/none".into(),
@@ -289,7 +305,7 @@ mod tests {
             initramfs: 11,
             roots: vec![12, 16],
             disk: 13,
-            tap: 14,
+            taps: vec![14],
             attached: vec![15],
         }
     }
@@ -304,7 +320,7 @@ mod tests {
     #[test]
     fn the_command_line_follows_from_the_launch() {
         let tcg = arguments(&launch(), Acceleration::Tcg, &numbers());
-        let mac = launch().mac;
+        let mac = launch().interfaces[0].mac;
         for (option, expected) in [
             ("-machine", vec!["microvm,accel=tcg,rtc=on,acpi=on"]),
             ("-cpu", vec!["max,-cx16"]),
@@ -317,11 +333,11 @@ mod tests {
                 "-add-fd",
                 vec!["fd=12,set=1", "fd=16,set=2", "fd=13,set=3", "fd=15,set=4"],
             ),
-            ("-netdev", vec!["tap,id=net,fd=14,vhost=off"]),
+            ("-netdev", vec!["tap,id=net0,fd=14,vhost=off"]),
             (
                 "-device",
                 vec![
-                    &format!("virtio-net-device,netdev=net,mac={mac}"),
+                    &format!("virtio-net-device,netdev=net0,mac={mac}"),
                     "virtio-rng-device",
                     "virtio-blk-device,drive=root,serial=root",
                     "virtio-blk-device,drive=root1,serial=root1",

@@ -147,33 +147,16 @@ pub(crate) fn program(role: &str, root: &Path) -> Command {
 /// A VM that runs `arguments`.
 pub(crate) fn spec(arguments: &[&str]) -> MachineSpec {
     let silent = arguments == ["never-calls"];
+    let purpose = Purpose::Run {
+        workload: Workload::new(arguments.iter().map(|&a| a.to_owned()).collect()),
+        stop_signal: 15,
+    };
     MachineSpec {
-        purpose: Purpose::Run {
-            workload: Workload {
-                arguments: arguments.iter().map(|&a| a.to_owned()).collect(),
-                environment: Vec::new(),
-                run_environment: Vec::new(),
-                workdir: "/".to_owned(),
-                user: String::new(),
-                volumes: Vec::new(),
-            },
-            stop_signal: 15,
-        },
-        name: None,
-        image: None,
-        rootfs: vec![rootfs()],
-        verity: None,
-        kernel: "none".parse().unwrap(),
         kernel_arguments: arguments.iter().map(|a| format!("test={a}")).collect(),
-        cpus: 1,
         memory: 64,
         disk: ByteSize::mib(16),
-        hostname: None,
-        address: None,
-        ports: Vec::new(),
         connect_time: silent.then_some(Duration::from_secs(1)),
-        remove: false,
-        certificates: None,
+        ..MachineSpec::new(purpose, vec![rootfs()], "none".parse().unwrap())
     }
 }
 
