@@ -337,8 +337,8 @@ mod tests {
             (
                 "-device",
                 vec![
-                    &format!("virtio-net-device,netdev=net0,mac={mac}"),
                     "virtio-rng-device",
+                    &format!("virtio-net-device,netdev=net0,mac={mac}"),
                     "virtio-blk-device,drive=root,serial=root",
                     "virtio-blk-device,drive=root1,serial=root1",
                     "virtio-blk-device,drive=disk,serial=disk",
