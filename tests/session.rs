@@ -52,6 +52,7 @@ impl Session {
             .env("FIREBUILD_ROOT", &self.root)
             // Tests talk to this host only, unless one of them says otherwise.
             .env("FIREBUILD_PULL", "never")
+            .env("FIREBUILD_PROFILE_CONF_DIR", self.root.join("profiles"))
             // Nor do they look at how this host's tools are told to talk to others.
             .env("FIREBUILD_REGISTRIES_CONF", "/dev/null")
             .current_dir(self.directory.path());

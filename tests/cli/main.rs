@@ -36,6 +36,7 @@ mod lies;
 mod mistakes;
 mod original;
 mod printed;
+mod profiles;
 mod progress;
 mod registry;
 mod repositories;

@@ -144,6 +144,9 @@ fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(hinted) = error.downcast_ref::<Hinted>() {
         return Some(hinted.hint.clone());
     }
+    if let Some(error) = error.downcast_ref::<crate::profile::ProfileError>() {
+        return error.hint();
+    }
     if let Some(error) = error.downcast_ref::<firebuild_builder::Error>() {
         return error.hint();
     }

@@ -1,6 +1,8 @@
 //! The `firebuild` command: arguments in, text or JSON out. How anything is done is the other
 //! crates' business.
 //!
+//! * [`arguments`]: what a command was given: on its command line, in the environment, in a profile.
+//! * [`profile`]: files with values for flags.
 //! * [`command`]: one file for each subcommand.
 //! * [`terminal`]: everything that is printed goes through it.
 //! * [`picture`]: errors in a Dockerfile, shown in its line.
@@ -8,9 +10,11 @@
 //! * [`timeline`]: how a build went, as a page for a browser.
 //! * [`error`]: how an error looks, which exit status it has, and what is said to do next.
 
+mod arguments;
 mod command;
 mod error;
 mod picture;
+mod profile;
 mod progress;
 mod registry;
 mod terminal;
@@ -18,20 +22,21 @@ mod timeline;
 
 use std::process::ExitCode;
 
+use arguments::Refused;
 use clap::error::ErrorKind;
-use clap::{CommandFactory as _, Parser as _};
 
 fn main() -> ExitCode {
-    match command::Cli::try_parse() {
+    match arguments::read(std::env::args_os().collect()) {
         Ok(cli) => cli.run(),
-        Err(error) => unparsed(&error),
+        Err(Refused::Arguments(error)) => unparsed(&error),
+        Err(Refused::Profile(error)) => error::report(&(*error).into()),
     }
 }
 
 /// What is said, and how it ends, when the arguments are no command: help, or what is wrong.
 fn unparsed(error: &clap::Error) -> ExitCode {
     if error.kind() == ErrorKind::MissingSubcommand {
-        terminal::say(command::Cli::command().render_help());
+        terminal::say(arguments::command().render_help());
     } else {
         // Nobody may be listening.
         let _ = error.print();

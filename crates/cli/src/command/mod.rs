@@ -7,13 +7,14 @@ mod image;
 mod kernel;
 mod lifecycle;
 mod machine;
+mod profile;
 mod pull;
 mod pulling;
 mod run;
 mod storage;
 mod system;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -22,9 +23,13 @@ use firebuild_store::Store;
 pub(crate) use build::BuildEnd;
 
 use crate::error;
+use crate::profile::ProfileName;
 
 /// Where all state is kept unless somebody says otherwise.
 const DEFAULT_ROOT: &str = "/var/lib/firebuild";
+
+/// Where profiles are unless somebody says otherwise.
+const PROFILES: &str = "/etc/firebuild/profiles";
 
 /// Build root file systems from Dockerfiles and run them as microVMs
 ///
@@ -51,11 +56,32 @@ First steps:
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
     /// Keep all state under this directory
-    #[arg(long, global = true, env = "FIREBUILD_ROOT", default_value = DEFAULT_ROOT, value_name = "DIR", help_heading = "Global options")]
+    #[arg(long, global = true, visible_alias = "run-cache", env = "FIREBUILD_ROOT", default_value = DEFAULT_ROOT, value_name = "DIR", help_heading = "Global options")]
     root: PathBuf,
+    /// Take values for flags that are not given from this profile [default: default]
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        help_heading = "Global options"
+    )]
+    profile: Option<ProfileName>,
+    /// Where profiles are
+    #[arg(long, global = true, default_value = PROFILES, value_name = "DIR", help_heading = "Global options")]
+    profile_conf_dir: PathBuf,
 }
 
 impl Global {
+    /// The profile that was asked for.
+    pub(crate) fn profile(&self) -> Option<&ProfileName> {
+        self.profile.as_ref()
+    }
+
+    /// Where profiles are.
+    pub(crate) fn profiles(&self) -> &Path {
+        &self.profile_conf_dir
+    }
+
     /// The store under the chosen root.
     pub(crate) fn store(&self) -> anyhow::Result<Store> {
         Ok(Store::open(&self.root)?)
@@ -116,6 +142,18 @@ enum Command {
     Rm(lifecycle::Rm),
     /// Remove the records of ended microVMs, and whatever dead ones and unused images left behind
     Purge(lifecycle::Purge),
+    /// Manage profiles: named values for flags
+    #[command(subcommand)]
+    Profile(profile::Commands),
+    /// The original tool's word for `profile create`
+    #[command(hide = true)]
+    ProfileCreate(Box<profile::Create>),
+    /// The original tool's word for `profile ls`
+    #[command(hide = true)]
+    ProfileLs(profile::Ls),
+    /// The original tool's word for `profile inspect`
+    #[command(hide = true)]
+    ProfileInspect(profile::Inspect),
     /// See what the store takes, check it, and make it smaller
     #[command(subcommand)]
     System(system::System),
@@ -158,6 +196,10 @@ impl Command {
             Self::Rm(command) => command.run(global),
             Self::Purge(command) => command.run(global),
             Self::System(command) => command.run(global),
+            Self::Profile(command) => command.run(global),
+            Self::ProfileCreate(command) => command.run(global),
+            Self::ProfileLs(command) => command.run(global),
+            Self::ProfileInspect(command) => command.run(global),
             Self::Run(_) | Self::Supervise(_) => Ok(()),
         }
     }

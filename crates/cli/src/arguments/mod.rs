@@ -1,0 +1,123 @@
+//! What a command was given: on its command line, in the environment, in a profile, by default; the
+//! first that has a flag has it.
+//!
+//! Nothing here knows any flag: the definitions of all commands are asked, so a flag that is added
+//! anywhere has a variable of the environment and a place in profiles. This is how it is done:
+//!
+//! 1. The command line is read alone and leniently, to see which command it is, which flags were
+//!    typed, and which profile is meant.
+//! 2. The definition of that command is changed: variables and the profile's values that a typed flag
+//!    excludes are left out, the other values of the profile become defaults.
+//! 3. The command line is read again, strictly.
+
+mod environment;
+mod sources;
+
+use std::ffi::OsString;
+
+use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
+
+use environment::described;
+use sources::Scanned;
+pub(crate) use sources::is_list;
+
+use crate::command::Cli;
+use crate::profile::directory::Profiles;
+use crate::profile::{Given, Profile, ProfileError, write};
+
+/// The commands that make the profile `default` if it is not there.
+const MAKING_DEFAULT: [&str; 4] = ["baseos", "build", "rootfs", "run"];
+
+/// Why a command line is not followed.
+pub(crate) enum Refused {
+    /// Help was asked for, or something is wrong.
+    Arguments(clap::Error),
+    /// The profile cannot be used.
+    Profile(Box<ProfileError>),
+}
+
+impl From<clap::Error> for Refused {
+    fn from(error: clap::Error) -> Self {
+        Self::Arguments(error)
+    }
+}
+
+impl From<ProfileError> for Refused {
+    fn from(error: ProfileError) -> Self {
+        Self::Profile(Box::new(error))
+    }
+}
+
+/// The definition of everything that can be typed, with the environment's variables.
+pub(crate) fn command() -> Command {
+    described(write::teach(Cli::command()))
+}
+
+/// Reads a command line, the first of which is the program's name.
+///
+/// # Errors
+/// Where it is no command with valid flags, or the profile is not a valid one.
+pub(crate) fn read(arguments: Vec<OsString>) -> Result<Cli, Refused> {
+    let command = Cli::command();
+    let Ok(scanned) = Scanned::read(&command, &arguments) else {
+        // Help, or the version.
+        let mut matches = self::command().try_get_matches_from(arguments)?;
+        return Ok(Cli::from_arg_matches_mut(&mut matches)?);
+    };
+    let profile = profile(&command, &scanned)?;
+    let command = match scanned.is_about_profiles() {
+        true => write::teach(command),
+        false => command,
+    };
+    let mut matches = resolve(command, &arguments, &scanned, profile.as_ref())?;
+    Ok(Cli::from_arg_matches_mut(&mut matches)?)
+}
+
+/// The profile that the command is to have.
+fn profile(command: &Command, scanned: &Scanned) -> Result<Option<Profile>, ProfileError> {
+    if !scanned.takes_profile(command) {
+        return Ok(None);
+    }
+    let profiles = Profiles::at(&scanned.directory);
+    let schema = scanned.schema();
+    match &scanned.profile {
+        Some(name) if !name.is_default() => profiles.read(name, schema).map(Some),
+        _ => {
+            let first = scanned.path.first();
+            let make = first.is_some_and(|first| MAKING_DEFAULT.contains(&first.as_str()));
+            profiles.default_one(schema, make)
+        }
+    }
+}
+
+/// Reads a command line with the values of the environment and of a profile.
+///
+/// # Errors
+/// What clap says about it; where the value is none of the command line's, it is said where it is
+/// from.
+fn resolve(
+    command: Command,
+    arguments: &[OsString],
+    scanned: &Scanned,
+    profile: Option<&Profile>,
+) -> Result<ArgMatches, clap::Error> {
+    let mut filled = sources::fill(described(command), scanned, profile);
+    filled
+        .try_get_matches_from_mut(arguments)
+        .map_err(|error| sources::located(error, &filled, scanned, profile))
+}
+
+/// The values that stand for a flag which is on.
+const ON: &str = "true";
+
+/// A profile's value as clap takes it; nothing where the flag is off.
+fn defaults(given: &Given) -> Option<Vec<String>> {
+    match given {
+        Given::Switch(false) => None,
+        Given::Switch(true) => Some(vec![ON.to_owned()]),
+        Given::Values(values) => Some(values.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
