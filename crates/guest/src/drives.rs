@@ -2,6 +2,7 @@
 //! the VM's own, and in a build VM those of caches, which others have before and after it.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use firebuild_protocol::boot::RootVerity;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
@@ -17,6 +18,9 @@ pub(crate) const DISK: &str = "/d";
 /// Where those of caches are, each in a directory of its own.
 const CACHES: &str = "/c";
 
+/// What the host calls the drives, in their order.
+static ORDER: OnceLock<Vec<String>> = OnceLock::new();
+
 /// Mounts the images of the root file system, of which there are `images`, and the VM's own drive.
 /// `throwaway` says that nothing on that one outlives the VM; `root` which image alone the VM may use.
 /// Returns where the images are, in the order of an overlay's lower directories: the highest first.
@@ -26,10 +30,10 @@ pub(crate) fn mount_own(
     root: Option<&RootVerity>,
 ) -> Result<Vec<PathBuf>> {
     let lowers = match root {
-        Some(root) => vec![mount_verified(&find("root", 0)?, root)?],
+        Some(root) => vec![mount_verified(&find("root")?, root)?],
         None => mount_images(images)?,
     };
-    let disk = find("disk", images)?;
+    let disk = find("disk")?;
     let options = if throwaway {
         c"nobarrier,noinit_itable"
     } else {
@@ -46,7 +50,7 @@ fn mount_images(images: u8) -> Result<Vec<PathBuf>> {
             0 => String::new(),
             number => number.to_string(),
         };
-        let drive = find(&format!("root{suffix}"), number)?;
+        let drive = find(&format!("root{suffix}"))?;
         lowers.insert(0, mount_image(&drive, format!("{IMAGE}{suffix}"))?);
     }
     Ok(lowers)
@@ -77,7 +81,7 @@ fn mount_ext4(
 
 /// Mounts a cache's drive as the VM's `number`th.
 pub(crate) fn mount_cache(serial: &str, number: usize) -> Result<PathBuf> {
-    let device = by_serial(serial)?.ok_or_else(|| GuestError::Drive(serial.to_owned()))?;
+    let device = find(serial)?;
     let target = format!("{CACHES}/{number}");
     // What is removed is given back to the host, where the kernel can tell it.
     let told = c"discard,noinit_itable";
@@ -100,29 +104,35 @@ pub(crate) fn release_caches() {
     }
 }
 
-/// The drive with a serial number; buses are enumerated in no order that could be relied on. A VMM
-/// that gives no serial numbers is trusted to have the drives in their order, where this is the one
-/// of that `number`.
-fn find(serial: &str, number: u8) -> Result<PathBuf> {
-    if let Some(device) = by_serial(serial)? {
-        return Ok(device);
-    }
-    let letter = char::from(b'a'.saturating_add(number));
-    let path = PathBuf::from(format!("/dev/vd{letter}"));
-    let serials = drives()?
-        .iter()
-        .filter(|(_, known)| !known.is_empty())
-        .count();
-    if serials < 2 && path.exists() {
-        Ok(path)
-    } else {
-        Err(GuestError::Drive(serial.to_owned()))
-    }
+/// Notes what the host calls the drives, in their order; to be called once.
+pub(crate) fn set_order(names: Vec<String>) {
+    let _ = ORDER.set(names);
 }
 
-fn by_serial(serial: &str) -> Result<Option<PathBuf>> {
-    let found = drives()?.into_iter().find(|(_, known)| known == serial);
-    Ok(found.map(|(device, _)| device))
+/// The drive of a name.
+fn find(name: &str) -> Result<PathBuf> {
+    let order = ORDER.get().map(Vec::as_slice).unwrap_or_default();
+    locate(&drives()?, order, name).ok_or_else(|| GuestError::Drive(name.to_owned()))
+}
+
+/// The drive of a name among `drives` and their serial numbers.
+///
+/// QEMU gives them their names as serial numbers, and enumerates buses in no order that could be
+/// relied on. Firecracker makes up serial numbers of its own, and has the drives in the order in
+/// which it was told of them. So if there is any serial number of the host's, those count, and else
+/// the order.
+fn locate(drives: &[(PathBuf, String)], order: &[String], name: &str) -> Option<PathBuf> {
+    if let Some((device, _)) = drives.iter().find(|(_, serial)| serial == name) {
+        return Some(device.clone());
+    }
+    if drives.iter().any(|(_, serial)| order.contains(serial)) {
+        return None;
+    }
+    let number = order.iter().position(|known| known == name)?;
+    let letter = char::from(b'a'.checked_add(u8::try_from(number).ok()?)?);
+    let path = PathBuf::from(format!("/dev/vd{letter}"));
+    let is_there = letter.is_ascii_lowercase() && drives.iter().any(|(device, _)| *device == path);
+    is_there.then_some(path)
 }
 
 /// All drives, and their serial numbers.
@@ -135,4 +145,68 @@ fn drives() -> Result<Vec<(PathBuf, String)>> {
         drives.push((Path::new("/dev").join(entry.file_name()), serial));
     }
     Ok(drives)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order() -> Vec<String> {
+        ["root", "root1", "disk", "cache0"]
+            .map(str::to_owned)
+            .into()
+    }
+
+    fn located(serials: &[(char, &str)]) -> Vec<Option<String>> {
+        let drives: Vec<(PathBuf, String)> = serials
+            .iter()
+            .map(|(letter, serial)| (format!("/dev/vd{letter}").into(), (*serial).to_owned()))
+            .collect();
+        let order = order();
+        let found = order.iter().map(|name| locate(&drives, &order, name));
+        found
+            .map(|found| found.map(|path| path.display().to_string()))
+            .collect()
+    }
+
+    #[test]
+    fn serial_numbers_of_the_hosts_count() {
+        let drives = [
+            ('a', "cache0"),
+            ('b', "disk"),
+            ('c', "root1"),
+            ('d', "root"),
+        ];
+        let expected = ["/dev/vdd", "/dev/vdc", "/dev/vdb", "/dev/vda"];
+        assert_eq!(located(&drives), expected.map(|it| Some(it.to_owned())));
+        // One that is missing is missing: the order says nothing then.
+        let found = located(&[('a', "disk"), ('b', "root")]);
+        assert_eq!(found[1], None);
+        assert_eq!(found[3], None);
+    }
+
+    #[test]
+    fn without_them_the_order_counts() {
+        let expected =
+            ["/dev/vda", "/dev/vdb", "/dev/vdc", "/dev/vdd"].map(|it| Some(it.to_owned()));
+        // Sorted as the directory has them, which is in no order.
+        assert_eq!(
+            located(&[('c', ""), ('a', ""), ('d', ""), ('b', "")]),
+            expected
+        );
+        // As Firecracker makes them of the files' devices and numbers.
+        let made = [
+            ('a', "64768012345678"),
+            ('b', "64768012345679"),
+            ('c', "64768012345680"),
+            ('d', "64768012345681"),
+        ];
+        assert_eq!(located(&made), expected);
+        assert_eq!(located(&made[..2])[2..], [None, None]);
+        assert_eq!(locate(&[], &order(), "root"), None);
+        assert_eq!(
+            locate(&[("/dev/vda".into(), String::new())], &[], "root"),
+            None
+        );
+    }
 }

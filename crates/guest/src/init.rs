@@ -63,6 +63,7 @@ async fn serve(root: Option<RootVerity>) -> Result<()> {
     let requests = Requests::listen()?;
     let metadata = metadata::read().await?;
     console::debug(|| "metadata is read".to_owned());
+    drives::set_order(metadata.drives.clone());
     set_clock(metadata.time)?;
     rustix::system::sethostname(metadata.hostname.as_bytes())
         .doing(|| "set the host name".to_owned())?;

@@ -30,7 +30,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Whatever keeps the workload from starting. Nothing is left of the VM then.
 pub fn run(host: &Host, spec: MachineSpec, supervisor: Command) -> Result<Attached, Error> {
     // Before anything is made: the commonest reasons why nothing will come of it.
-    host.vmm()?;
+    host.vmm_for(&spec)?.check(&spec)?;
     host.store.kernels().get(&spec.kernel)?;
     let machine = Machine::create(host, spec)?;
     let made = machine.record().clone();

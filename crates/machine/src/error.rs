@@ -83,6 +83,48 @@ pub enum Error {
         /// Its own last lines.
         said: Vec<String>,
     },
+    /// The VMM's program has a version that this was not made for, or is another program.
+    #[error("`{}` is no version of Firecracker that can be used; it says `{said}`", program.display())]
+    VmmVersion {
+        /// The program.
+        program: PathBuf,
+        /// The first line that it printed.
+        said: String,
+    },
+    /// The VMM refused to make a part of the VM.
+    #[error("{vmm} refused `{call}` for VM `{id}` with status {status}: {fault}")]
+    VmmRefused {
+        /// Which VMM.
+        vmm: String,
+        /// The VM.
+        id: MachineId,
+        /// The call.
+        call: String,
+        /// The answer's status.
+        status: u16,
+        /// The VMM's own words.
+        fault: String,
+    },
+    /// The VMM's interface did not answer.
+    #[error("{vmm} did not answer within {} s while it started VM `{id}`{}", after.as_secs(), lines(said))]
+    VmmSilent {
+        /// Which VMM.
+        vmm: String,
+        /// The VM.
+        id: MachineId,
+        /// How long it had.
+        after: Duration,
+        /// Its own last lines.
+        said: Vec<String>,
+    },
+    /// The VMM that was asked for cannot be used on this host.
+    #[error("`{vmm}` cannot be used on this host: {why}")]
+    VmmUnusable {
+        /// Which VMM.
+        vmm: &'static str,
+        /// Why.
+        why: String,
+    },
     /// The guest ended before it had reached the host.
     #[error(
         "the guest of VM `{id}` ended before it reached the host{}",
@@ -213,9 +255,17 @@ impl Error {
             Self::Network(error) => error.hint(),
             Self::Boot(error) => error.hint(),
             Self::Reported(report) => report.hint.clone(),
-            Self::VmmMissing { .. } => {
+            Self::VmmMissing { program } if program.contains("qemu") => {
                 Some("install QEMU: `apt-get install qemu-system-x86`".to_owned())
             }
+            Self::VmmMissing { .. } => Some(
+                "install Firecracker and its jailer, or name them with --binary-firecracker and --binary-jailer"
+                    .to_owned(),
+            ),
+            Self::VmmVersion { .. } => Some(
+                "versions 1.10 to 1.17 of Firecracker are known, and later ones of 1 are taken".to_owned(),
+            ),
+            Self::VmmUnusable { .. } => Some("`--vmm qemu` runs VMs on any host".to_owned()),
             Self::SocketPath { root, .. } => Some(format!(
                 "choose a shorter directory in place of `{}`",
                 root.display()

@@ -8,6 +8,8 @@ use firebuild_network::{Builtin, Settings};
 use firebuild_store::{KernelId, Store};
 
 use crate::boot::{self, Kernel, Needs};
+use crate::spec::MachineSpec;
+use crate::vmm::firecracker::FirecrackerOptions;
 use crate::vmm::{Vmm, detect, qemu};
 use crate::{Error, paths, sys};
 
@@ -61,7 +63,18 @@ impl Host {
     pub fn vmm(&self) -> Result<Arc<dyn Vmm>, Error> {
         match &self.vmm {
             Some(vmm) => Ok(Arc::clone(vmm)),
-            None => detect::detect(),
+            None => detect::detect(None, &FirecrackerOptions::default()),
+        }
+    }
+
+    /// The VMM for a VM like this.
+    ///
+    /// # Errors
+    /// [`Error::VmmMissing`], [`Error::VmmUnusable`], [`Error::VmmVersion`].
+    pub fn vmm_for(&self, spec: &MachineSpec) -> Result<Arc<dyn Vmm>, Error> {
+        match &self.vmm {
+            Some(vmm) => Ok(Arc::clone(vmm)),
+            None => detect::detect(spec.vmm, &spec.firecracker),
         }
     }
 }

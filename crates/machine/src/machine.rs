@@ -11,6 +11,7 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use firebuild_core::MachineId;
@@ -52,6 +53,8 @@ pub struct Machine {
     attachment: Option<Attachment>,
     services: Option<Services>,
     running: Option<Running>,
+    /// What runs it.
+    vmm: Option<Arc<dyn Vmm>>,
     patience: u32,
     /// Disks that the VM gets when it is started.
     attached: Vec<AttachedDisk>,
@@ -121,6 +124,7 @@ impl Machine {
             attachment: None,
             services: None,
             running: None,
+            vmm: None,
             patience: 1,
             attached: Vec::new(),
         }
@@ -167,7 +171,9 @@ impl Machine {
     /// # Errors
     /// The first that goes wrong; [`release`](Self::release) takes back what was done.
     pub async fn start<S: GuestService>(&mut self, service: S) -> Result<(), Error> {
-        let vmm = self.host.vmm()?;
+        let vmm = self.host.vmm_for(&self.record.spec)?;
+        vmm.check(&self.record.spec)?;
+        self.vmm = Some(Arc::clone(&vmm));
         self.patience = vmm.facts().acceleration.patience();
         self.record.state = State::Starting;
         self.record.processes.owner = Some(std::process::id());
@@ -207,14 +213,16 @@ impl Machine {
             runtime: self.record.directories.runtime.clone(),
             console: self.record.directories.console.clone(),
             metadata: document.document(),
+            firecracker: self.record.spec.firecracker.clone(),
         };
+        if let Some(attachment) = &mut self.attachment {
+            // A tap has one user at a time; the VMM's own descriptor is passed on with the launch.
+            attachment.close_tap();
+        }
         let running = vmm.start(launch).await?;
         self.record.processes.vmm = Some(running.pid());
         self.record.processes.vmm_user = ids.map(|ids| ids.uid);
         self.running = Some(running);
-        if let Some(attachment) = &mut self.attachment {
-            attachment.close_tap();
-        }
         self.save()
     }
 
@@ -240,8 +248,9 @@ impl Machine {
             }),
         }
         services.metadata.withdraw_secrets();
-        if services.listening.is_none() {
-            let vmm = self.host.vmm()?;
+        if services.listening.is_none()
+            && let Some(vmm) = &self.vmm
+        {
             let running = running.clone();
             let document = services.metadata.document();
             vmm.set_metadata(&running, &document).await?;
@@ -456,6 +465,7 @@ impl Machine {
             image_tag: spec.image.as_ref().map(|image| image.reference.clone()),
             time: now.unwrap_or_default().as_secs(),
             root_images: u8::try_from(spec.rootfs.len()).unwrap_or(u8::MAX),
+            drives: self.drives(),
             network: Network {
                 address: network.ip,
                 prefix: network.prefix,
@@ -468,6 +478,13 @@ impl Machine {
             bootstrap,
             session,
         })
+    }
+
+    /// What the drives are called, in the order in which every VMM gets them.
+    fn drives(&self) -> Vec<String> {
+        let roots = (0..self.record.spec.rootfs.len()).map(crate::vmm::root_serial);
+        let attached = self.attached.iter().map(|disk| disk.serial.clone());
+        roots.chain(["disk".to_owned()]).chain(attached).collect()
     }
 
     fn command_line(&self, vmm: &dyn Vmm) -> Result<String, Error> {
@@ -520,7 +537,9 @@ impl Machine {
             return Error::GuestFailed { id, console };
         }
         let vmm = self.record.vmm.as_ref();
-        let mut said = running.complaints(SHOWN_LINES);
+        let meaning = self.vmm.as_ref().and_then(|vmm| vmm.explain(exit));
+        let mut said: Vec<String> = meaning.into_iter().collect();
+        said.extend(running.complaints(SHOWN_LINES));
         if said.is_empty() {
             said = running.console(SHOWN_LINES);
         }

@@ -15,6 +15,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use crate::error::Report;
 use crate::record::{self, Record, State};
 use crate::spec::Purpose;
+use crate::vmm::firecracker;
 use crate::{Error, Host};
 
 /// How long the kernel may take to end a process that was killed.
@@ -136,6 +137,7 @@ fn remove_leftover(host: &Host, id: &MachineId) -> Result<bool, Error> {
 pub(crate) fn bury(host: &Host, lock: MachineLock, record: &mut Record) -> Result<(), Error> {
     let given_back = [
         kill_inside(host, &record.id),
+        firecracker::clean_up(record),
         teardown(host, &record.id),
         remove_files(record),
     ];

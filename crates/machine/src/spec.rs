@@ -12,6 +12,8 @@ use firebuild_store::KernelId;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::vmm::VmmKind;
+use crate::vmm::firecracker::FirecrackerOptions;
 
 /// How long a guest has to reach the host, without emulation.
 pub const CONNECT_TIME: Duration = Duration::from_secs(30);
@@ -67,6 +69,12 @@ pub struct MachineSpec {
     /// The user's own certificates; one-time ones if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificates: Option<CertificateFiles>,
+    /// Which VMM is to run it; the best that the host has if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vmm: Option<VmmKind>,
+    /// What is asked of Firecracker, if that is the VMM.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub firecracker: FirecrackerOptions,
 }
 
 /// What a VM is for.
@@ -111,6 +119,10 @@ pub struct CertificateFiles {
     pub server_name: String,
 }
 
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 impl MachineSpec {
     /// A VM of the least that one can have: no name, one processor, 128 MiB, a disk of 10 GiB.
     #[must_use]
@@ -132,6 +144,8 @@ impl MachineSpec {
             connect_time: None,
             remove: false,
             certificates: None,
+            vmm: None,
+            firecracker: FirecrackerOptions::default(),
         }
     }
 
@@ -162,6 +176,7 @@ impl MachineSpec {
         if let Some(name) = self.hostname.as_ref().filter(|name| !is_hostname(name)) {
             return no(format!("`{name}` cannot be a host name"));
         }
+        self.firecracker.check(self.cpus, self.memory)?;
         if let Purpose::Run {
             workload,
             stop_signal,

@@ -52,6 +52,30 @@ pub(crate) fn kvm_version(kvm: impl AsFd) -> io::Result<i32> {
     Ok(unsafe { ioctl::ioctl(kvm, KvmVersion) }?)
 }
 
+/// `TUNSETOWNER` of `linux/if_tun.h`.
+const TUNSETOWNER: ioctl::Opcode = ioctl::opcode::write::<i32>(b'T', 204);
+
+/// `TUNSETGROUP` of `linux/if_tun.h`.
+const TUNSETGROUP: ioctl::Opcode = ioctl::opcode::write::<i32>(b'T', 206);
+
+/// Makes an open tap one that the user and group of `ids` may open by its name.
+pub(crate) fn give_tap(tap: impl AsFd, ids: Ids) -> io::Result<()> {
+    // SAFETY: needed because rustix cannot know every device's requests. Both requests take a number
+    // in place of a pointer and write no memory (`tun_chr_ioctl` of Linux); a descriptor that is no
+    // tap answers with an error.
+    unsafe {
+        ioctl::ioctl(
+            &tap,
+            ioctl::IntegerSetter::<TUNSETOWNER>::new_usize(ids.uid as usize),
+        )?;
+        ioctl::ioctl(
+            &tap,
+            ioctl::IntegerSetter::<TUNSETGROUP>::new_usize(ids.gid as usize),
+        )?;
+    }
+    Ok(())
+}
+
 /// Makes the child that `command` starts give up what a VMM does not need, before it runs its
 /// program: its user and groups (if `ids` are given), the right to get others by any program,
 /// core dumps. It is killed when the thread that starts it ends, and so with this process. `kept`

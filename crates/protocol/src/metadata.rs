@@ -56,6 +56,9 @@ pub struct Metadata {
     /// drives with the serials `root`, `root1`, `root2` and so on.
     #[serde(default = "one")]
     pub root_images: u8,
+    /// What the VM's drives are called, in their order: for a guest whose VMM cannot tell it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drives: Vec<String>,
     /// The guest's network.
     pub network: Network,
     /// What to connect to in a build VM.

@@ -108,6 +108,7 @@ pub(crate) mod tests {
             image_tag: None,
             time: 7,
             root_images: 1,
+            drives: Vec::new(),
             network: Network {
                 address: [10, 0, 0, 2].into(),
                 prefix: 24,

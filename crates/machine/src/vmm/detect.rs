@@ -7,11 +7,12 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::firecracker::{self, Firecracker, FirecrackerOptions};
 use super::qemu::{self, Qemu};
-use super::{Acceleration, Vmm, VmmFacts};
+use super::{Acceleration, Vmm, VmmFacts, VmmKind};
 use crate::{Error, sys};
 
 /// KVM's device.
@@ -37,33 +38,134 @@ pub enum Kvm {
     NoFlag,
 }
 
-/// Finds the VMM for this host.
-///
-/// # Errors
-/// [`Error::VmmMissing`] if none is installed.
-pub fn detect() -> Result<Arc<dyn Vmm>, Error> {
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&paths)
-        .map(|directory| directory.join(qemu::program()))
-        .find(|program| program.is_file());
-    let facts = choose(found, &probe())?;
-    Ok(Arc::new(Qemu::new(facts)))
+/// The programs of VMMs that a host has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Programs {
+    qemu: Option<PathBuf>,
+    /// Firecracker and its jailer: one is of no use without the other.
+    firecracker: [Option<PathBuf>; 2],
 }
 
 /// What is best, of what there is.
-fn choose(qemu: Option<PathBuf>, kvm: &Kvm) -> Result<VmmFacts, Error> {
-    let program = qemu.ok_or_else(|| Error::VmmMissing {
+#[derive(Debug, PartialEq, Eq)]
+enum Choice {
+    Qemu(VmmFacts),
+    Firecracker { facts: VmmFacts, jailer: PathBuf },
+}
+
+/// Finds the VMM for this host: the one that was asked for, or else Firecracker where hardware
+/// virtualisation can be used and it is installed, or else QEMU.
+///
+/// # Errors
+/// [`Error::VmmMissing`] if none is installed, or not the one that was asked for;
+/// [`Error::VmmUnusable`], [`Error::VmmVersion`].
+pub fn detect(
+    wanted: Option<VmmKind>,
+    options: &FirecrackerOptions,
+) -> Result<Arc<dyn Vmm>, Error> {
+    let [program, jailer] = firecracker::PROGRAMS;
+    let jailer = beside(options.firecracker.as_deref(), jailer);
+    let programs = Programs {
+        qemu: installed(qemu::program()),
+        firecracker: [
+            named(options.firecracker.as_deref(), installed(program)),
+            named(options.jailer.as_deref(), jailer),
+        ],
+    };
+    let is_root = rustix::process::geteuid().is_root();
+    match choose(wanted, &programs, &probe(), is_root)? {
+        Choice::Qemu(facts) => Ok(Arc::new(Qemu::new(facts))),
+        Choice::Firecracker { facts, jailer } => match Firecracker::new(facts, jailer) {
+            Ok(vmm) => Ok(Arc::new(vmm)),
+            // One that nobody asked for need not be of use.
+            Err(error) if wanted.is_none() && programs.qemu.is_some() => {
+                let mut facts = choose_qemu(&programs, &probe(), None)?;
+                facts.reason = format!("{}; {error}", facts.reason);
+                Ok(Arc::new(Qemu::new(facts)))
+            }
+            Err(error) => Err(error),
+        },
+    }
+}
+
+fn installed(program: &str) -> Option<PathBuf> {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&paths)
+        .map(|directory| directory.join(program))
+        .find(|program| program.is_file())
+}
+
+/// A program that a person named, which has to be what they say, or else the one that was found.
+fn named(name: Option<&Path>, found: Option<PathBuf>) -> Option<PathBuf> {
+    name.map(Path::to_owned).or(found)
+}
+
+/// The jailer is looked for beside a Firecracker that was named: they are released together.
+fn beside(firecracker: Option<&Path>, jailer: &str) -> Option<PathBuf> {
+    let beside = firecracker.map(|program| program.with_file_name(jailer));
+    beside
+        .filter(|path| path.is_file())
+        .or_else(|| installed(jailer))
+}
+
+fn choose(
+    wanted: Option<VmmKind>,
+    programs: &Programs,
+    kvm: &Kvm,
+    is_root: bool,
+) -> Result<Choice, Error> {
+    let [program, jailer] = &programs.firecracker;
+    let missing = || match (program, jailer) {
+        (None, _) => Some(firecracker::PROGRAMS[0]),
+        (_, None) => Some(firecracker::PROGRAMS[1]),
+        _ => None,
+    };
+    let unusable = match kvm {
+        Kvm::Usable if is_root => None,
+        Kvm::Usable => Some("its jailer needs root".to_owned()),
+        _ => Some(kvm.to_string()),
+    };
+    match (wanted, missing(), unusable, program, jailer) {
+        (Some(VmmKind::Qemu), ..) => {
+            choose_qemu(programs, kvm, Some("it was asked for")).map(Choice::Qemu)
+        }
+        (_, None, None, Some(program), Some(jailer)) => Ok(Choice::Firecracker {
+            facts: VmmFacts {
+                name: firecracker::NAME.to_owned(),
+                program: program.clone(),
+                acceleration: Acceleration::Kvm,
+                reason: format!(
+                    "Firecracker, because {kvm} and `{}` is there",
+                    program.display()
+                ),
+            },
+            jailer: jailer.clone(),
+        }),
+        (Some(VmmKind::Firecracker), Some(program), ..) => Err(Error::VmmMissing {
+            program: program.to_owned(),
+        }),
+        (Some(VmmKind::Firecracker), _, why, ..) => Err(Error::VmmUnusable {
+            vmm: firecracker::NAME,
+            why: why.unwrap_or_default(),
+        }),
+        (None, ..) => choose_qemu(programs, kvm, None).map(Choice::Qemu),
+    }
+}
+
+fn choose_qemu(programs: &Programs, kvm: &Kvm, more: Option<&str>) -> Result<VmmFacts, Error> {
+    let program = programs.qemu.clone().ok_or_else(|| Error::VmmMissing {
         program: qemu::program().to_owned(),
     })?;
     let (acceleration, how) = match kvm {
         Kvm::Usable => (Acceleration::Kvm, "QEMU with KVM"),
         _ => (Acceleration::Tcg, "QEMU's emulation"),
     };
+    let more = more.map(|more| format!("{more} and ")).unwrap_or_default();
     Ok(VmmFacts {
         name: "qemu".to_owned(),
         program,
         acceleration,
-        reason: format!("{how}, because {kvm}"),
+        reason: format!("{how}, because {more}{kvm}"),
     })
 }
 
@@ -160,24 +262,65 @@ mod tests {
         }
     }
 
+    fn programs(qemu: bool, firecracker: bool, jailer: bool) -> Programs {
+        let program = |there: bool, name: &str| there.then(|| PathBuf::from("/usr/bin").join(name));
+        Programs {
+            qemu: program(qemu, "qemu"),
+            firecracker: [
+                program(firecracker, "firecracker"),
+                program(jailer, "jailer"),
+            ],
+        }
+    }
+
     #[test]
     fn says_which_and_why() {
-        let qemu = || Some(PathBuf::from("/usr/bin/qemu"));
-        let facts = choose(qemu(), &Kvm::NoFlag).unwrap();
-        assert_eq!(facts.acceleration, Acceleration::Tcg);
-        assert_eq!(
-            facts.reason,
-            "QEMU's emulation, because `/dev/kvm` is there, but the processor shows neither `vmx` nor `svm`"
-        );
-        let facts = choose(qemu(), &Kvm::Usable).unwrap();
-        assert_eq!(facts.acceleration, Acceleration::Kvm);
-        let missing = choose(None, &Kvm::Usable).unwrap_err();
-        assert!(
-            missing
-                .hint()
-                .unwrap()
-                .contains("apt-get install qemu-system-x86")
-        );
+        let (all, two) = (programs(true, true, true), programs(true, true, false));
+        let (kvm, none) = (Kvm::Usable, Kvm::NoFlag);
+        let no_flag =
+            "`/dev/kvm` is there, but the processor shows neither `vmx` nor `svm`".to_owned();
+        let tcg = format!("QEMU's emulation, because {no_flag}");
+        let fire =
+            "Firecracker, because `/dev/kvm` can be used and `/usr/bin/firecracker` is there";
+        let asked = "QEMU with KVM, because it was asked for and `/dev/kvm` can be used";
+        let root = "`firecracker` cannot be used on this host: its jailer needs root";
+        let unusable = format!("`firecracker` cannot be used on this host: {no_flag}");
+        let forced = Some(VmmKind::Firecracker);
+        for (wanted, programs, kvm, is_root, expected) in [
+            (None, &all, &kvm, true, fire),
+            (
+                None,
+                &all,
+                &kvm,
+                false,
+                "QEMU with KVM, because `/dev/kvm` can be used",
+            ),
+            (None, &all, &none, true, tcg.as_str()),
+            (
+                None,
+                &two,
+                &kvm,
+                true,
+                "QEMU with KVM, because `/dev/kvm` can be used",
+            ),
+            (Some(VmmKind::Qemu), &all, &kvm, true, asked),
+            (forced, &all, &kvm, true, fire),
+            (forced, &all, &none, true, unusable.as_str()),
+            (forced, &all, &kvm, false, root),
+            (forced, &two, &kvm, true, "`jailer` is not installed"),
+        ] {
+            let chosen = match choose(wanted, programs, kvm, is_root) {
+                Ok(Choice::Qemu(facts) | Choice::Firecracker { facts, .. }) => facts.reason,
+                Err(error) => {
+                    assert!(error.hint().is_some(), "{error}");
+                    error.to_string()
+                }
+            };
+            assert_eq!(chosen, expected);
+        }
+        let missing = choose(None, &programs(false, true, true), &none, true).unwrap_err();
+        let hint = missing.hint().unwrap();
+        assert!(hint.contains("apt-get install qemu-system-x86"), "{hint}");
     }
 
     #[test]

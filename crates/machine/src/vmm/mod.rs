@@ -1,7 +1,7 @@
 //! What runs a VM: the trait that every VMM implements, and the process that each of them is.
 //!
 //! * [`detect`]: which VMM and which acceleration a host has, and why.
-//! * [`qemu`]: QEMU's `microvm` machine.
+//! * [`qemu`]: QEMU's `microvm` machine. [`firecracker`]: Firecracker, under its jailer.
 //! * [`ids`]: the user that a VMM runs as.
 //! * [`process`]: the running process: its end, its console, its death by our hand.
 //! * [`console`]: the guest's console, in a file of bounded size.
@@ -12,6 +12,7 @@
 
 pub mod console;
 pub mod detect;
+pub mod firecracker;
 pub mod ids;
 pub mod process;
 pub mod qemu;
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::boot::Restart;
+use crate::spec::MachineSpec;
 pub use process::{Running, VmmExit};
 
 /// How a VMM executes the guest's instructions.
@@ -39,6 +41,16 @@ pub enum Acceleration {
     Kvm,
     /// By translation: some twenty times slower, and possible anywhere.
     Tcg,
+}
+
+/// A kind of VMM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VmmKind {
+    /// Firecracker, under its jailer.
+    Firecracker,
+    /// QEMU.
+    Qemu,
 }
 
 /// Which VMM runs a VM, and why this one.
@@ -91,6 +103,8 @@ pub struct Launch {
     pub console: PathBuf,
     /// The metadata, for a VMM that serves it itself.
     pub metadata: Document,
+    /// What is asked of Firecracker, if that is the VMM.
+    pub firecracker: firecracker::FirecrackerOptions,
 }
 
 /// A network device of a guest.
@@ -137,6 +151,19 @@ pub trait Vmm: Send + Sync {
     /// How a guest's kernel ends its VM.
     fn restart(&self) -> Restart;
 
+    /// Checks whether it could run a VM like this, before anything is made.
+    ///
+    /// # Errors
+    /// [`Error::Spec`], [`Error::SocketPath`].
+    fn check(&self, _: &MachineSpec) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// What it means that its process ended like this, for people.
+    fn explain(&self, _: VmmExit) -> Option<String> {
+        None
+    }
+
     /// Starts a VM.
     ///
     /// # Errors
@@ -175,6 +202,12 @@ pub trait Vmm: Send + Sync {
     }
 }
 
+impl std::fmt::Debug for dyn Vmm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.facts().fmt(f)
+    }
+}
+
 impl Acceleration {
     /// By how much a guest's time-outs are longer than on the processor itself.
     #[must_use]
@@ -182,6 +215,50 @@ impl Acceleration {
         match self {
             Self::Kvm => 1,
             Self::Tcg => 4,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use firebuild_network::Namespace;
+    use firebuild_protocol::metadata::Latest;
+
+    use super::*;
+
+    /// A VM with two images and an attached disk, of nothing.
+    pub(crate) fn launch() -> Launch {
+        let id = MachineId::from_random([0; 20]);
+        let null = || fs_err::File::open("/dev/null").unwrap().into_parts().0;
+        Launch {
+            cpus: 2,
+            memory: 512,
+            kernel: null(),
+            initramfs: null(),
+            command_line: "console=ttyS0 a,b=c".to_owned(),
+            acpi: true,
+            roots: vec![null(), null()],
+            disk: null(),
+            attached: vec![AttachedDisk {
+                serial: "cache0".to_owned(),
+                file: null(),
+            }],
+            namespace: Namespace::at("/run/netns/none"),
+            interfaces: vec![GuestInterface {
+                device: "tap0".to_owned(),
+                tap: null().into(),
+                mac: Mac::of_machine(&id),
+            }],
+            ids: None,
+            runtime: "/none".into(),
+            console: "/none".into(),
+            metadata: Document {
+                latest: Latest {
+                    metadata: crate::metadata::tests::sample(),
+                },
+            },
+            firecracker: crate::vmm::firecracker::FirecrackerOptions::default(),
+            id,
         }
     }
 }

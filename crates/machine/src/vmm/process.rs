@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::AsyncReadExt;
@@ -18,6 +18,7 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::sync::{oneshot, watch};
 
 use super::console::{Console, Recent};
+use super::firecracker::Api;
 use crate::Error;
 
 /// How a VMM's process ended.
@@ -44,6 +45,8 @@ struct Inner {
     handle: OwnedFd,
     console: Recent,
     complaints: Recent,
+    /// How to talk to it, if that is Firecracker's way.
+    api: OnceLock<Api>,
 }
 
 impl Drop for Inner {
@@ -89,6 +92,7 @@ impl Running {
             handle: started.handle,
             console: files.recent(),
             complaints: Recent::default(),
+            api: OnceLock::new(),
         };
         let complaints = inner.complaints.clone();
         let exit = drained(
@@ -135,6 +139,22 @@ impl Running {
     #[must_use]
     pub fn console(&self, lines: usize) -> Vec<String> {
         self.inner.console.lines(lines)
+    }
+
+    /// Where what the VMM itself says is kept.
+    pub(crate) fn recent_complaints(&self) -> Recent {
+        self.inner.complaints.clone()
+    }
+
+    /// Notes how to talk to it.
+    pub(crate) fn set_api(&self, api: Api) {
+        // It is set once, by who started it.
+        let _ = self.inner.api.set(api);
+    }
+
+    /// How to talk to it.
+    pub(crate) fn api(&self) -> Option<&Api> {
+        self.inner.api.get()
     }
 
     /// The last lines that the VMM itself printed.

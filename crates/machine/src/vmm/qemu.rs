@@ -258,46 +258,8 @@ pub fn in_memory(bytes: &[u8]) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use firebuild_core::MachineId;
-    use firebuild_network::{Mac, Namespace};
-    use firebuild_protocol::metadata::{Document, Latest};
-
-    use super::super::{AttachedDisk, GuestInterface};
+    use super::super::tests::launch;
     use super::*;
-
-    fn launch() -> Launch {
-        let id = MachineId::from_random([0; 20]);
-        let null = || fs_err::File::open("/dev/null").unwrap().into_parts().0;
-        Launch {
-            cpus: 2,
-            memory: 512,
-            kernel: null(),
-            initramfs: null(),
-            command_line: "console=ttyS0 a,b=c".to_owned(),
-            acpi: true,
-            roots: vec![null(), null()],
-            disk: null(),
-            attached: vec![AttachedDisk {
-                serial: "cache0".to_owned(),
-                file: null(),
-            }],
-            namespace: Namespace::at("/run/netns/none"),
-            interfaces: vec![GuestInterface {
-                device: "tap0".to_owned(),
-                tap: null().into(),
-                mac: Mac::of_machine(&id),
-            }],
-            ids: None,
-            runtime: "/none".into(),
-            console: "/none".into(),
-            metadata: Document {
-                latest: Latest {
-                    metadata: crate::metadata::tests::sample(),
-                },
-            },
-            id,
-        }
-    }
 
     fn numbers() -> Numbers {
         Numbers {

@@ -126,6 +126,7 @@ fn metadata(service: Service, sides: &Sides) -> Metadata {
         image_tag: None,
         time: now.as_secs(),
         root_images: 1,
+        drives: Vec::new(),
         network: Network {
             address: GUEST,
             prefix: 16,
