@@ -13,16 +13,18 @@ pub(crate) const DEMO: [&str; 4] = [
 ];
 
 /// What the tests judge by.
-pub(crate) const TEST: [&str; 17] = [
+pub(crate) const TEST: [&str; 19] = [
     "buildah",
     "bzip2",
     "chromium",
+    "containernetworking-plugins",
     "cpio",
     "cryptsetup-bin",
     "docker-registry",
     "e2fsprogs",
     "git",
     "iproute2",
+    "iptables",
     "iputils-ping",
     "openssh-client",
     "python3",

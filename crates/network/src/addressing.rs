@@ -123,6 +123,11 @@ impl Mac {
         Self::of_name(id.as_str())
     }
 
+    /// The address of six octets.
+    pub(crate) fn new(octets: [u8; 6]) -> Self {
+        Self(octets)
+    }
+
     pub(crate) fn of_name(name: &str) -> Self {
         let hex = Digest::of(name.as_bytes()).hex();
         let number = u64::from_str_radix(&hex[..12], 16).unwrap_or_default();

@@ -12,7 +12,6 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 
 use firebuild_core::MachineId;
 
@@ -308,7 +307,7 @@ impl Builtin {
         } = &self.settings;
         let mut found: BTreeSet<MachineId> = rules::machines(name)?.into_iter().collect();
         found.extend(
-            names_in(namespaces)?
+            namespace::names_in(namespaces)?
                 .iter()
                 .filter_map(|file| name.machine_of(file)),
         );
@@ -347,18 +346,4 @@ impl Builtin {
     fn lock(&self) -> Result<Leases, Error> {
         Leases::lock(&self.settings.leases.join(self.settings.name.table()))
     }
-}
-
-fn names_in(directory: &Path) -> Result<Vec<String>, Error> {
-    let entries = match fs_err::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other,
-    };
-    entries
-        .and_then(|entries| {
-            entries
-                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-                .collect()
-        })
-        .map_err(Error::system("list the network namespaces of VMs"))
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use firebuild_core::MachineId;
 use rustix::io::Errno;
 
+use crate::cni::CniError;
 use crate::{Listener, Subnet};
 
 /// Why a VM could not be attached to the network, or its attachment not be removed.
@@ -86,6 +87,9 @@ pub enum Error {
     /// A lease, or the lock of all, could not be read or written.
     #[error("cannot keep the network's address records")]
     File(#[from] io::Error),
+    /// A network by CNI could not be used.
+    #[error(transparent)]
+    Cni(#[from] CniError),
     /// The kernel refused something.
     #[error("cannot {doing}")]
     System {
@@ -112,6 +116,7 @@ impl Error {
             Self::AddressesExhausted(_) => {
                 Some("stop a VM, or run `firebuild purge` to release what ended VMs left".into())
             }
+            Self::Cni(error) => error.hint(),
             Self::NftMissing(_) => Some("install it: `apt-get install nftables`".into()),
             Self::TapMissing(_) => Some("load the kernel's driver of taps: `modprobe tun`".into()),
             Self::Attached(id) => Some(format!("`firebuild purge` removes what `{id}` left")),

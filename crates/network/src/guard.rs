@@ -7,7 +7,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::{ETHERNET, Mac, NetworkName, TAP, nft};
+use crate::{Mac, NetworkName, nft};
 
 /// The addresses of the services that firebuild offers to the one VM of a namespace.
 const SERVICES: &str = "169.254.169.252/30";
@@ -15,29 +15,44 @@ const SERVICES: &str = "169.254.169.252/30";
 /// What must not be routed (RFC 3927, 2.7).
 const LINK_LOCAL: &str = "169.254.0.0/16";
 
+/// The two devices of a namespace between which frames are carried.
+#[derive(Clone, Copy)]
+pub(crate) struct Devices<'a> {
+    /// The VM's tap.
+    pub(crate) tap: &'a str,
+    /// The way to the world.
+    pub(crate) cable: &'a str,
+}
+
 /// Puts the rules into the calling thread's namespace, which has both devices.
-pub(crate) fn install(name: &NetworkName, mac: Mac, address: Ipv4Addr) -> Result<(), crate::Error> {
+pub(crate) fn install(
+    name: &NetworkName,
+    devices: Devices<'_>,
+    mac: Mac,
+    address: Ipv4Addr,
+) -> Result<(), crate::Error> {
     nft::run(
         "set the rules of a VM's namespace",
-        &script(name, mac, address),
+        &script(name, devices, mac, address),
     )
 }
 
 /// `netdev` chains see a frame as it comes from the device, before any other part of the kernel,
 /// and `fwd` sends it out of another device as it is: unsegmented, its checksum still to be made.
-fn script(name: &NetworkName, mac: Mac, address: Ipv4Addr) -> String {
+fn script(name: &NetworkName, devices: Devices<'_>, mac: Mac, address: Ipv4Addr) -> String {
     let table = name.table();
+    let Devices { tap, cable } = devices;
     format!(
         r#"table netdev {table} {{
     chain from_guest {{
-        type filter hook ingress device "{TAP}" priority 0; policy drop;
+        type filter hook ingress device "{tap}" priority 0; policy drop;
         ether saddr != {mac} drop
         ether type arp goto arp_from_guest
         ether type != ip drop
         ip saddr != {address} drop
         ip daddr {SERVICES} accept
         ip daddr {LINK_LOCAL} drop
-        fwd to "{ETHERNET}"
+        fwd to "{cable}"
     }}
     chain arp_from_guest {{
         arp htype != 1 drop
@@ -47,17 +62,17 @@ fn script(name: &NetworkName, mac: Mac, address: Ipv4Addr) -> String {
         arp saddr ether != {mac} drop
         arp saddr ip != {address} drop
         arp daddr ip {SERVICES} accept
-        fwd to "{ETHERNET}"
+        fwd to "{cable}"
     }}
     chain to_guest {{
-        type filter hook ingress device "{ETHERNET}" priority 0; policy drop;
+        type filter hook ingress device "{cable}" priority 0; policy drop;
         ether saddr {mac} ether daddr != {mac} drop
         ether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 ether daddr != {mac} drop
         ether type arp goto arp_to_guest
         ether type != ip drop
         ip saddr {LINK_LOCAL} drop
         ip daddr {LINK_LOCAL} drop
-        fwd to "{TAP}"
+        fwd to "{tap}"
     }}
     chain arp_to_guest {{
         arp htype != 1 drop
@@ -66,7 +81,7 @@ fn script(name: &NetworkName, mac: Mac, address: Ipv4Addr) -> String {
         arp plen != 4 drop
         arp daddr ip != {address} drop
         arp saddr ip {LINK_LOCAL} drop
-        fwd to "{TAP}"
+        fwd to "{tap}"
     }}
 }}
 "#

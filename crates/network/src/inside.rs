@@ -35,7 +35,11 @@ pub(crate) fn furnish(
     let doing = || Error::system(format!("make the tap device `{TAP}`"));
     sys::make_tap(&tap, TAP, request.vmm_uid, request.vmm_gid).map_err(doing())?;
     // Rules before the devices are up: no frame ever finds them without.
-    guard::install(name, lease.mac, lease.address)?;
+    let devices = guard::Devices {
+        tap: TAP,
+        cable: ETHERNET,
+    };
+    guard::install(name, devices, lease.mac, lease.address)?;
     let mut netlink = Netlink::of_thread()?;
     let link = netlink
         .link(TAP)

@@ -11,6 +11,7 @@
 mod addressing;
 mod attachment;
 mod builtin;
+pub mod cni;
 mod conntrack;
 mod error;
 mod firewall;

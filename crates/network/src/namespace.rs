@@ -187,6 +187,21 @@ pub(crate) fn prepare_directory(directory: &Path) -> Result<(), Error> {
     .map_err(|errno| Error::system(doing())(errno.into()))
 }
 
+/// The names of the namespaces that a directory has.
+pub(crate) fn names_in(directory: &Path) -> Result<Vec<String>, Error> {
+    let entries = match fs_err::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other,
+    };
+    entries
+        .and_then(|entries| {
+            entries
+                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+                .collect()
+        })
+        .map_err(Error::system("list the network namespaces of VMs"))
+}
+
 fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
     thread::scope(|scope| {
         let thread = thread::Builder::new()

@@ -20,8 +20,10 @@ use netlink_packet_route::link::{
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
+use netlink_packet_route::tc::{TcHandle, TcMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::{self, RecvFlags};
 
 use crate::transport::{Transport, open_socket};
@@ -43,7 +45,14 @@ pub(crate) struct Link {
     pub(crate) is_bridge: bool,
     /// Whether frames pass.
     pub(crate) is_up: bool,
+    /// The hardware address, of an Ethernet device.
+    pub(crate) mac: Option<Mac>,
+    /// The largest packet, in bytes.
+    pub(crate) mtu: u32,
 }
+
+/// The table of what is the namespace's own (`RT_TABLE_LOCAL`).
+const LOCAL_TABLE: u8 = 255;
 
 /// `RTMGRP_LINK`: changes of devices.
 const LINK_EVENTS: u32 = 1;
@@ -145,6 +154,51 @@ impl Netlink {
         message.header.change_mask = LinkFlags::Up;
         message.attributes = vec![LinkAttribute::IfName(name.to_owned())];
         self.change(RouteNetlinkMessage::SetLink(message), 0)
+    }
+
+    /// Sets the largest packet of a device, in bytes.
+    pub(crate) fn set_mtu(&mut self, name: &str, mtu: u32) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::Mtu(mtu),
+        ];
+        self.change(RouteNetlinkMessage::SetLink(message), 0)
+    }
+
+    /// Removes the filters that see what comes in by a device, if it has any.
+    pub(crate) fn remove_ingress(&mut self, link: u32) -> io::Result<()> {
+        let mut message = TcMessage::default();
+        message.header.index = link.cast_signed();
+        message.header.parent = TcHandle::INGRESS;
+        message.header.handle = TcHandle::from(u32::from(TcHandle::INGRESS) & 0xffff_0000);
+        let request = RouteNetlinkMessage::DelQueueDiscipline(message);
+        match self.change(request, 0) {
+            // "Cannot find specified qdisc on specified device", in either of its forms.
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    || error.kind() == io::ErrorKind::InvalidInput =>
+            {
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Has the namespace not take what is sent to an address of its own for its own: the address
+    /// stays, and is reached as routes say.
+    pub(crate) fn forget_local(&mut self, address: Ipv4Addr) -> io::Result<()> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        message.header.destination_prefix_length = 32;
+        message.header.table = LOCAL_TABLE;
+        message.header.scope = RouteScope::NoWhere;
+        message.header.kind = RouteType::Local;
+        message.attributes = vec![RouteAttribute::Destination(RouteAddress::Inet(address))];
+        match self.change(RouteNetlinkMessage::DelRoute(message), 0) {
+            Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Ok(()),
+            other => other,
+        }
     }
 
     /// Waits until frames pass a device, or for [`MOST_WAIT`]: then they may do so later.
@@ -321,12 +375,16 @@ fn told_link(answer: RouteNetlinkMessage) -> Option<Link> {
         bridge: None,
         is_bridge: false,
         is_up: false,
+        mac: None,
+        mtu: 0,
     };
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
             LinkAttribute::Controller(index) => link.bridge = Some(index),
+            LinkAttribute::Address(octets) => link.mac = octets.try_into().ok().map(Mac::new),
+            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::OperState(state) => link.is_up = state == State::Up,
             LinkAttribute::LinkInfo(infos) => {
                 link.is_bridge = infos.contains(&LinkInfo::Kind(InfoKind::Bridge));

@@ -61,6 +61,14 @@ impl Resolver {
         matches!(self, Self::Direct(servers) if servers.iter().any(|s| subnet.contains(*s)))
     }
 
+    /// The servers that any network with a way out leads to.
+    pub(crate) fn direct(self) -> Vec<IpAddr> {
+        match self {
+            Self::Direct(servers) => servers.into_iter().map(IpAddr::V4).collect(),
+            Self::ByGateway(_) | Self::None => Vec::new(),
+        }
+    }
+
     /// What the guest's own `resolv.conf` is to name.
     pub(crate) fn for_guest(&self, gateway: Ipv4Addr) -> Vec<Ipv4Addr> {
         match self {

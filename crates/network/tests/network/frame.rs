@@ -1,7 +1,7 @@
 //! Ethernet frames, byte by byte: what a guest can send that no honest kernel would.
 
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use firebuild_network::{Attachment, Mac};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -20,7 +20,12 @@ pub(crate) struct Port {
 
 impl Port {
     pub(crate) fn of(attachment: &Attachment) -> Self {
-        let tap = attachment.tap().unwrap().try_clone_to_owned().unwrap();
+        Self::on(attachment.tap().unwrap())
+    }
+
+    /// The guest's end of any tap.
+    pub(crate) fn on(tap: BorrowedFd<'_>) -> Self {
+        let tap = tap.try_clone_to_owned().unwrap();
         Self { tap }
     }
 

@@ -1,4 +1,4 @@
-//! The built-in network on real namespaces. Every test has a host of its own.
+//! The networks on real namespaces. Every test has a host of its own.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,6 +12,7 @@ mod tap;
 
 mod addresses;
 mod attachment;
+mod cni;
 mod dns;
 mod inside;
 mod isolation;

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use firebuild_core::MachineId;
-use firebuild_network::{Attachment, Builtin, Request, Settings};
+use firebuild_network::{Attachment, Builtin, Mac, Request, Settings};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -363,22 +363,35 @@ impl Drop for Guest {
 
 impl Guest {
     pub(crate) fn boot(attachment: &Attachment) -> Self {
-        let net = Net::new();
         let interface = &attachment.interface;
-        let outer = attachment.tap().unwrap().try_clone_to_owned().unwrap();
+        Self::wired(
+            attachment.tap().unwrap(),
+            interface.mac,
+            (interface.address, interface.subnet.prefix()),
+            Some(interface.gateway),
+        )
+    }
+
+    /// A guest behind any tap.
+    pub(crate) fn wired(
+        tap: BorrowedFd<'_>,
+        mac: Mac,
+        (address, prefix): (Ipv4Addr, u8),
+        gateway: Option<Ipv4Addr>,
+    ) -> Self {
+        let net = Net::new();
+        let outer = tap.try_clone_to_owned().unwrap();
         tap::offer_offloads(&outer);
         let inner = net.run(|| {
             let inner = tap::open("eth0");
             tap::offer_offloads(&inner);
             ip("link set lo up");
-            ip(&format!("link set eth0 address {} up", interface.mac));
-            ip(&format!(
-                "address add {}/{} dev eth0",
-                interface.address,
-                interface.subnet.prefix()
-            ));
+            ip(&format!("link set eth0 address {mac} up"));
+            ip(&format!("address add {address}/{prefix} dev eth0"));
             ip("route add 169.254.169.252/30 dev eth0");
-            ip(&format!("route add default via {}", interface.gateway));
+            if let Some(gateway) = gateway {
+                ip(&format!("route add default via {gateway}"));
+            }
             inner
         });
         let (stopped, stop) = rustix::pipe::pipe().unwrap();
