@@ -25,6 +25,7 @@ mod checks;
 mod compressed;
 mod contexts;
 mod copies;
+mod doctor;
 mod downloads;
 mod from_image;
 mod full_disk;

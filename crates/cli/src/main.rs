@@ -4,6 +4,7 @@
 //! * [`arguments`]: what a command was given: on its command line, in the environment, in a profile.
 //! * [`profile`]: files with values for flags.
 //! * [`command`]: one file for each subcommand.
+//! * [`doctor`]: what this host has and lacks.
 //! * [`terminal`]: everything that is printed goes through it.
 //! * [`picture`]: errors in a Dockerfile, shown in its line.
 //! * [`progress`]: how a build's progress looks.
@@ -12,6 +13,7 @@
 
 mod arguments;
 mod command;
+mod doctor;
 mod error;
 mod picture;
 mod profile;

@@ -3,6 +3,7 @@
 mod baseos;
 mod build;
 mod check;
+mod doctor;
 mod image;
 mod kernel;
 mod lifecycle;
@@ -72,6 +73,11 @@ pub(crate) struct Global {
 }
 
 impl Global {
+    /// Where all state is kept.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The profile that was asked for.
     pub(crate) fn profile(&self) -> Option<&ProfileName> {
         self.profile.as_ref()
@@ -154,6 +160,10 @@ enum Command {
     /// The original tool's word for `profile inspect`
     #[command(hide = true)]
     ProfileInspect(profile::Inspect),
+    /// Tell what this host has and lacks for firebuild, and how to mend it
+    ///
+    /// The exit status is 0 if firebuild works here, and 1 if something is missing that it needs.
+    Doctor(doctor::Doctor),
     /// See what the store takes, check it, and make it smaller
     #[command(subcommand)]
     System(system::System),
@@ -196,6 +206,7 @@ impl Command {
             Self::Rm(command) => command.run(global),
             Self::Purge(command) => command.run(global),
             Self::System(command) => command.run(global),
+            Self::Doctor(command) => command.run(global),
             Self::Profile(command) => command.run(global),
             Self::ProfileCreate(command) => command.run(global),
             Self::ProfileLs(command) => command.run(global),
