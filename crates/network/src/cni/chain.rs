@@ -9,6 +9,7 @@ use super::configuration::{NetworkList, Plugin};
 use super::error::CniError;
 use super::plugin::{self, Sandbox, Verb};
 use super::result::Outcome;
+use super::stand_in;
 
 /// The plugin that is built in.
 pub(crate) const REDIRECT: &str = "tc-redirect-tap";
@@ -69,15 +70,33 @@ pub(crate) fn check(entry: &Entry, sandbox: &Sandbox<'_>) -> Result<(), CniError
 
 /// Deletes, last plugin first. Goes on after an error, and returns all of them.
 pub(crate) fn delete(entry: &Entry, sandbox: &Sandbox<'_>) -> Vec<CniError> {
-    let list = &entry.list;
-    let outcome = entry.outcome.as_ref();
-    let outcome = outcome.filter(|_| list.version.has_check());
-    let plugins = others(list).collect::<Vec<_>>();
+    let plugins = others(&entry.list).collect::<Vec<_>>();
     let asked = plugins.into_iter().rev().map(|plugin| {
-        let previous = plugin::previous(outcome, list.version);
-        plugin::ask(list, plugin, Verb::Delete, sandbox, previous)
+        let first = delete_one(entry, plugin, sandbox);
+        match first {
+            // Something was missing, often, and is no more missed the second time: rules that
+            // somebody else has flushed.
+            Err(CniError::Refused { .. } | CniError::Failed { .. }) => {
+                delete_one(entry, plugin, sandbox).or(first)
+            }
+            other => other,
+        }
     });
     asked.filter_map(Result::err).collect()
+}
+
+/// Deletes once more what plugins masquerade, as far as there is anything.
+pub(crate) fn delete_masquerading(entry: &Entry, sandbox: &Sandbox<'_>) {
+    for plugin in others(&entry.list).filter(|plugin| stand_in::masquerades(plugin)) {
+        let _ = delete_one(entry, plugin, sandbox);
+    }
+}
+
+fn delete_one(entry: &Entry, plugin: &Plugin, sandbox: &Sandbox<'_>) -> Result<(), CniError> {
+    let Entry { list, outcome, .. } = entry;
+    let outcome = outcome.as_ref().filter(|_| list.version.has_check());
+    let previous = plugin::previous(outcome, list.version);
+    plugin::ask(list, plugin, Verb::Delete, sandbox, previous).map(drop)
 }
 
 /// Has a list's plugins remove what they have for anybody but `attachments`, if they can.

@@ -15,7 +15,7 @@ use super::redirect::{self, Facts, Redirected};
 use super::result::Outcome;
 use super::search::{self, Configured};
 use super::ways::Ways;
-use super::{capabilities, chain, orphan};
+use super::{capabilities, chain, orphan, stand_in};
 use crate::error::Trouble;
 use crate::netlink::Netlink;
 use crate::resolver::Resolver;
@@ -119,6 +119,9 @@ impl Cni {
     /// All that went wrong. The VM stays in [`known`](Self::known) until a teardown succeeds.
     pub fn teardown(&self, id: &MachineId) -> Result<(), Errors> {
         let mut trouble = Trouble::default();
+        if trouble.note(self.has(id)) == Some(false) {
+            return Ok(());
+        }
         trouble.note(
             orphan::end(id, self.settings.plugin_time).map_err(Error::system(format!(
                 "wait for the CNI plugins that are at work for VM `{id}`"
@@ -128,8 +131,12 @@ impl Cni {
             let Some((cache, entry)) = trouble.note(found) else {
                 continue;
             };
+            let lacks_device = stand_in::is_wanted(&entry);
             let here = self.namespace_is_there(&entry);
             let refused = chain::delete(&entry, &self.sandbox(&entry, here));
+            if lacks_device && stand_in::make(&entry).is_ok() {
+                chain::delete_masquerading(&entry, &self.sandbox(&entry, true));
+            }
             if refused.is_empty() {
                 trouble.note(cache.remove(&entry).map_err(Error::from));
             }
@@ -348,6 +355,12 @@ impl Cni {
             entries.extend(found.map(|entry| Ok((cache.clone(), entry?))));
         }
         Ok(entries)
+    }
+
+    /// Whether there is anything of a VM: many VMs have never been in a network by CNI.
+    fn has(&self, id: &MachineId) -> Result<bool, Error> {
+        let has = self.lock()?.has(id) || fs_err::exists(self.namespace(id).path())?;
+        Ok(has || !self.cache().of_machine(id)?.is_empty())
     }
 
     fn namespace_is_there(&self, entry: &Entry) -> bool {

@@ -25,6 +25,7 @@ mod process;
 mod redirect;
 mod result;
 mod search;
+mod stand_in;
 mod version;
 mod ways;
 

@@ -117,6 +117,9 @@ struct OldAddress {
 impl Outcome {
     /// Reads a result. One that names no version is of `version`, in which the plugin was asked.
     pub(crate) fn read(value: Value, version: Version) -> Result<Self, String> {
+        if !value.is_object() {
+            return Err("it is no JSON object".to_owned());
+        }
         let version = match value.get("cniVersion") {
             None => version,
             Some(Value::String(named)) if named.is_empty() => version,
@@ -288,3 +291,6 @@ impl From<Cidr> for String {
         cidr.to_string()
     }
 }
+
+#[cfg(test)]
+mod tests;
