@@ -12,6 +12,7 @@ mod ready;
 #[path = "../session.rs"]
 mod session;
 
+mod again;
 mod arrived;
 mod change;
 mod commands;

@@ -13,7 +13,8 @@ const LAST_WORDS: Timespec = Timespec {
     tv_nsec: 0,
 };
 
-/// Everything on the host that belongs to VM `id`, but for its record and its logs.
+/// Everything on the host that belongs to VM `id`, but for its record, its logs, and the disk that goes
+/// with them.
 pub(crate) fn traces(session: &Session, id: &str) -> Vec<String> {
     let mut found = Vec::new();
     // A device's name holds 15 bytes.
@@ -27,8 +28,10 @@ pub(crate) fn traces(session: &Session, id: &str) -> Vec<String> {
     for directory in ["/run/netns", "/run/firebuild"] {
         paths(Path::new(directory), id, &mut found);
     }
-    let disk = session.root().join("v1/machines").join(id).join("disk.img");
-    if disk.exists() {
+    let directory = session.root().join("v1/machines").join(id);
+    let disk = directory.join("disk.img");
+    // The disk of a VM that can be started again stays for as long as its record does.
+    if disk.exists() && !directory.join("record.json").exists() {
         found.push(disk.display().to_string());
     }
     found.extend(processes(id).map(|process| format!("process {process:?}")));

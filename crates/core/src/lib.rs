@@ -5,7 +5,7 @@
 //!
 //! * [`digest`]: content addresses.
 //! * [`reference`]: names of images, normalised as Docker does.
-//! * [`platform`], [`size`], [`id`]: small parsed values.
+//! * [`platform`], [`size`], [`mod@duration`], [`id`]: small parsed values.
 //! * [`config`]: what an image says about the process that runs from it.
 //! * [`user`]: users and groups as an image has them.
 //! * [`tree`]: a file tree with all its metadata, the common form of layers and file systems.
@@ -13,6 +13,7 @@
 
 pub mod config;
 pub mod digest;
+pub mod duration;
 pub mod id;
 pub mod layer;
 pub mod platform;

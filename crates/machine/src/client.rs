@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use firebuild_core::MachineId;
 
+pub use crate::control::Stop;
 use crate::control::{Answer, Request};
 use crate::output::{Entry, Reader};
 use crate::record::{self, Record, State};
@@ -55,6 +56,44 @@ pub fn run(host: &Host, spec: MachineSpec, supervisor: Command) -> Result<Attach
         },
         record,
     })
+}
+
+/// Starts a VM that has ended, with its disk as it was, and waits until its workload has started. One
+/// that runs is left alone, and so is one that is about to be started by its restart policy.
+///
+/// # Errors
+/// [`Error::Store`]; whatever keeps the workload from starting, and then the VM is as it was, with
+/// that as its end.
+pub fn start(host: &Host, id: &MachineId, supervisor: Command) -> Result<(), Error> {
+    reconcile::reconcile_one(host, id)?;
+    let Some(lock) = host.store.machines().lock(id)? else {
+        return Ok(());
+    };
+    let record = record::read(&host.store, id)?;
+    host.vmm_for(&record.spec)?.check(&record.spec)?;
+    host.store.kernels().get(&record.spec.kernel)?;
+    let machine = Machine::begin_again(host, lock)?;
+    let started = supervisor::spawn(supervisor, machine).map(drop);
+    started.inspect_err(|_| {
+        // A supervisor has done it, unless it died.
+        let _ = reconcile::reconcile_one(host, id);
+    })
+}
+
+/// Stops the processors of a VM's guest.
+///
+/// # Errors
+/// [`Error::NotRunning`], [`Error::Reported`], [`Error::Store`], [`Error::Io`].
+pub fn pause(host: &Host, id: &MachineId) -> Result<(), Error> {
+    tell(host, id, Request::Pause)
+}
+
+/// Lets the processors of a VM's guest go on.
+///
+/// # Errors
+/// [`Error::NotRunning`], [`Error::Reported`], [`Error::Store`], [`Error::Io`].
+pub fn unpause(host: &Host, id: &MachineId) -> Result<(), Error> {
+    tell(host, id, Request::Resume)
 }
 
 /// A VM that was just started, and everything that becomes of it: an iterator over what its
@@ -125,12 +164,20 @@ pub fn list(host: &Host) -> Result<Vec<Record>, Error> {
     Ok(records)
 }
 
+/// The id of the VM with that name, id, or beginning of an id.
+///
+/// # Errors
+/// [`Error::Store`] if there is none or more than one.
+pub fn find(host: &Host, name: &str) -> Result<MachineId, Error> {
+    Ok(host.store.machines().find(name)?.id)
+}
+
 /// The record of the VM with that name, id, or beginning of an id.
 ///
 /// # Errors
 /// [`Error::Store`] if there is none or more than one; [`Error::Io`].
 pub fn inspect(host: &Host, name: &str) -> Result<Record, Error> {
-    let id = host.store.machines().find(name)?.id;
+    let id = find(host, name)?;
     record::read(&host.store, &id)
 }
 
@@ -142,13 +189,13 @@ pub fn wait(host: &Host, id: &MachineId) -> Result<Record, Error> {
     ask(host, id, Request::Wait)
 }
 
-/// Asks a VM's workload to end, kills it after `grace`, and waits until everything is given back.
+/// Asks a VM's workload to end, kills it after a while, and waits until everything is given back.
 /// One that has ended is left alone.
 ///
 /// # Errors
 /// [`Error::Store`], [`Error::Io`].
-pub fn stop(host: &Host, id: &MachineId, grace: Duration) -> Result<Record, Error> {
-    ask(host, id, Request::Stop(grace))
+pub fn stop(host: &Host, id: &MachineId, stop: Stop) -> Result<Record, Error> {
+    ask(host, id, Request::Stop(stop))
 }
 
 /// Ends a VM at once, and waits until everything is given back. One that has ended is left alone.
@@ -168,11 +215,16 @@ pub fn signal(host: &Host, id: &MachineId, number: u8) -> Result<(), Error> {
     if !(1..=64).contains(&number) {
         return Err(Error::Spec(format!("signals are 1 to 64, not {number}")));
     }
+    tell(host, id, Request::Signal(number))
+}
+
+/// Asks a supervisor for something that it answers at once.
+fn tell(host: &Host, id: &MachineId, request: Request) -> Result<(), Error> {
     let record = record::read(&host.store, id)?;
-    let mut connection =
-        connect(&record, Request::Signal(number))?.ok_or_else(|| Error::NotRunning(id.clone()))?;
+    let mut connection = connect(&record, request)?.ok_or_else(|| Error::NotRunning(id.clone()))?;
     match next(&mut connection) {
         Some(Answer::Done) => Ok(()),
+        Some(Answer::Refused(report)) => Err(Error::Reported(report)),
         _ => Err(Error::NotRunning(id.clone())),
     }
 }

@@ -10,8 +10,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::Report;
 use crate::record::Record;
 
 /// How many bytes a request may have.
@@ -32,10 +33,34 @@ pub(crate) enum Request {
     Follow,
     /// Send the workload a signal.
     Signal(u8),
-    /// Ask the workload to end, and kill it after this time. Answered as `Wait`.
-    Stop(Duration),
+    /// Ask the workload to end, and kill it after a time. Answered as `Wait`.
+    Stop(Stop),
     /// End the VM at once. Answered as `Wait`.
     Kill,
+    /// Stop the guest's processors.
+    Pause,
+    /// Let the guest's processors go on.
+    Resume,
+}
+
+/// How a workload is asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Stop {
+    /// How long it may take; what the VM's own time is, if none.
+    pub grace: Option<Duration>,
+    /// The number of the signal, 1 to 64; the VM's own, if none.
+    pub signal: Option<u8>,
+}
+
+impl Stop {
+    /// With the VM's own signal, and this much time.
+    #[must_use]
+    pub fn within(grace: Duration) -> Self {
+        Self {
+            grace: Some(grace),
+            signal: None,
+        }
+    }
 }
 
 /// What a supervisor answers.
@@ -43,12 +68,23 @@ pub(crate) enum Request {
 pub(crate) enum Answer {
     /// It is done, as far as the supervisor can tell.
     Done,
+    /// It cannot be done.
+    Refused(Report),
     /// There is more output.
     Grown,
     /// There will be no more output.
     Last,
     /// The VM has ended, everything is given back, and this is its last record.
     Ended(Box<Record>),
+}
+
+/// A request on its way to the task that has the VM in hand.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// What is asked.
+    pub(crate) request: Request,
+    /// Where the answer goes, for what is answered at once.
+    pub(crate) answer: Option<oneshot::Sender<Answer>>,
 }
 
 /// What a supervisor publishes to those who wait.
@@ -90,7 +126,7 @@ impl Published {
 /// Returns when the last connection is done, once the VM has ended.
 pub(crate) async fn serve(
     listener: UnixListener,
-    requests: mpsc::Sender<Request>,
+    requests: mpsc::Sender<Asked>,
     published: Published,
 ) {
     let mut connections = tokio::task::JoinSet::new();
@@ -119,7 +155,7 @@ pub(crate) async fn serve(
 
 async fn connection(
     mut stream: UnixStream,
-    requests: mpsc::Sender<Request>,
+    requests: mpsc::Sender<Asked>,
     published: Published,
 ) -> io::Result<()> {
     let (reader, mut writer) = stream.split();
@@ -139,11 +175,19 @@ async fn connection(
             let _ = tokio::time::timeout(LAST_READ, reader.read(&mut rest)).await;
             return Ok(());
         }
-        Request::Signal(_) => {
-            requests.send(request).await.map_err(|_| gone())?;
-            return say(&mut writer, &Answer::Done).await;
+        Request::Signal(_) | Request::Pause | Request::Resume => {
+            let (answer, answered) = oneshot::channel();
+            let answer = Some(answer);
+            let asked = Asked { request, answer };
+            requests.send(asked).await.map_err(|_| gone())?;
+            let answer = answered.await.map_err(|_| gone())?;
+            return say(&mut writer, &answer).await;
         }
-        Request::Stop(_) | Request::Kill => requests.send(request).await.map_err(|_| gone())?,
+        Request::Stop(_) | Request::Kill => {
+            let answer = None;
+            let asked = Asked { request, answer };
+            requests.send(asked).await.map_err(|_| gone())?;
+        }
         Request::Wait => {}
     }
     let mut ended = published.ended.subscribe();

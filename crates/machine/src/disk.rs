@@ -9,18 +9,34 @@ use firebuild_store::Store;
 use crate::Error;
 use crate::record::Record;
 
-/// Makes the VM's own disk: an empty file system, of which only what the guest writes takes room.
+/// Opens the VM's own disk. If it is not there yet, it is made: an empty file system, of which only
+/// what the guest writes takes room.
 ///
-/// It has no journal: the disk ends with the VM, so there is never anything to recover.
-pub(crate) fn create(record: &Record) -> Result<File, Error> {
+/// It has a journal, so that it can be mounted again however the VM ended. A file of its name is always
+/// a whole file system.
+pub(crate) fn open(record: &Record) -> Result<File, Error> {
     let path = &record.directories.disk;
+    let doing = || format!("open the disk of VM `{}`", record.id);
+    let existing = fs_err::OpenOptions::new().read(true).write(true).open(path);
+    match existing {
+        Ok(file) => Ok(file.into_parts().0),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => create(record),
+        Err(source) => Err(Error::io(doing(), source)),
+    }
+}
+
+fn create(record: &Record) -> Result<File, Error> {
+    let path = &record.directories.disk;
+    let new = path.with_extension("new");
+    let doing = || format!("make the disk of VM `{}`", record.id);
     let file = fs_err::OpenOptions::new()
         .read(true)
         .write(true)
-        .create_new(true)
+        .create(true)
+        .truncate(true)
         .mode(0o600)
-        .open(path)
-        .map_err(|source| Error::io(format!("make the disk of VM `{}`", record.id), source))?
+        .open(&new)
+        .map_err(|source| Error::io(doing(), source))?
         .into_parts()
         .0;
     let options = Options {
@@ -31,6 +47,7 @@ pub(crate) fn create(record: &Record) -> Result<File, Error> {
         id: record.id.clone(),
         source,
     })?;
+    fs_err::rename(new, path).map_err(|source| Error::io(doing(), source))?;
     Ok(file)
 }
 

@@ -2,6 +2,7 @@
 //! purge.
 //!
 //! * [`spec`]: what a VM is to be. [`record`]: what became of it, and the states of its life.
+//! * [`limits`]: what a VM may take of its host.
 //! * [`host`]: what a host offers. [`vmm`]: what runs a VM. [`paths`]: where its files are.
 //! * [`boot`]: the kernel, the initramfs, the command line.
 //! * [`machine`]: a VM in the hands of its owner: a supervisor, or a build.
@@ -9,7 +10,7 @@
 //! * [`metadata`], [`agent`]: the services in a VM's own network namespace.
 //! * [`supervisor`]: the process that owns a VM which runs a workload. [`client`]: what commands do
 //!   with VMs. [`output`]: what workloads wrote.
-//! * [`reconcile`]: cleaning up after owners that died.
+//! * [`reconcile`]: cleaning up after owners that died. [`restart`]: who is started again, and when.
 
 pub mod agent;
 pub mod boot;
@@ -18,12 +19,14 @@ mod control;
 mod disk;
 pub mod error;
 pub mod host;
+pub mod limits;
 pub mod machine;
 pub mod metadata;
 pub mod output;
 pub mod paths;
 pub mod reconcile;
 pub mod record;
+pub mod restart;
 mod session;
 pub mod spec;
 pub mod supervisor;

@@ -116,6 +116,22 @@ impl Machine {
         Ok(Self::new(host.clone(), record, lock))
     }
 
+    /// Takes a VM that has ended, to begin once more: it is [`State::Starting`] from now on.
+    ///
+    /// # Errors
+    /// [`Error::Store`]; [`Error::Io`] if the record cannot be understood; [`Error::Spec`] if the VM is
+    /// one that is not kept.
+    pub fn begin_again(host: &Host, lock: MachineLock) -> Result<Self, Error> {
+        let mut machine = Self::adopt(host, lock)?;
+        if !machine.record.lasts() {
+            let text = format!("VM `{}` is not one that can be started again", machine.id());
+            return Err(Error::Spec(text));
+        }
+        machine.record.begin_again();
+        machine.save()?;
+        Ok(machine)
+    }
+
     fn new(host: Host, record: Record, lock: MachineLock) -> Self {
         Self {
             host,
@@ -179,6 +195,7 @@ impl Machine {
         self.record.processes.owner = Some(std::process::id());
         self.record.vmm = Some(vmm.facts().clone());
         self.save()?;
+        self.make_runtime()?;
         let spec = &self.record.spec;
         let needs = Needs {
             verity: spec.verity.is_some(),
@@ -188,9 +205,8 @@ impl Machine {
             Some(files) => Sides::read(files)?,
             None => Sides::generate(self.id())?,
         };
-        let disk = disk::create(&self.record)?;
+        let disk = disk::open(&self.record)?;
         let roots = disk::open_roots(&self.host.store, &self.record)?;
-        self.make_runtime()?;
         self.attach(vmm.as_ref())?;
         let document = self.serve(vmm.as_ref(), &sides, service)?;
         let (namespace, interface) = self.interface()?;
@@ -206,6 +222,8 @@ impl Machine {
             acpi: boot.acpi,
             roots,
             disk,
+            disk_lasts: self.record.lasts(),
+            limits: self.record.spec.limits,
             attached: std::mem::take(&mut self.attached),
             namespace,
             interfaces: vec![interface],
@@ -335,6 +353,64 @@ impl Machine {
         }
     }
 
+    /// Ends the VM if it runs, and gives back everything but its lock, its disk and its directory of
+    /// sockets: it will be started again.
+    ///
+    /// # Errors
+    /// What could not be given back; [`Error::Store`].
+    pub async fn rest(&mut self) -> Result<(), Error> {
+        self.end().await;
+        self.running = None;
+        self.services = None;
+        self.attachment = None;
+        self.record.processes.vmm = None;
+        let cleared = reconcile::clear(&self.host, &self.record.id);
+        self.record.state = State::Restarting;
+        self.record.restart_count = self.record.restart_count.saturating_add(1);
+        self.save().and(cleared)
+    }
+
+    /// Stops the guest's processors.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`]; those of the VMM.
+    pub async fn pause(&mut self) -> Result<(), Error> {
+        self.switch(true).await
+    }
+
+    /// Lets the guest's processors go on.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`]; those of the VMM.
+    pub async fn resume(&mut self) -> Result<(), Error> {
+        self.switch(false).await
+    }
+
+    async fn switch(&mut self, to_paused: bool) -> Result<(), Error> {
+        let (from, to) = match to_paused {
+            true => (State::Running, State::Paused),
+            false => (State::Paused, State::Running),
+        };
+        if self.record.state == to {
+            return Ok(());
+        }
+        let running = self.running.clone().filter(|_| self.record.state == from);
+        let (running, vmm) = running
+            .zip(self.vmm.clone())
+            .ok_or_else(|| Error::NotRunning(self.id().clone()))?;
+        match to_paused {
+            true => vmm.pause(&running).await?,
+            false => vmm.resume(&running).await?,
+        }
+        self.record.state = to;
+        self.save()
+    }
+
+    /// Notes that somebody wanted the VM to be down.
+    pub fn note_stopped(&mut self) {
+        self.record.was_stopped = true;
+    }
+
     /// Makes the record go with the VM.
     pub fn forget_at_end(&mut self) {
         self.record.spec.remove = true;
@@ -358,7 +434,12 @@ impl Machine {
         }
     }
 
-    fn make_runtime(&self) -> Result<(), Error> {
+    /// Makes the directory of the VM's sockets. [`start`](Self::start) does it, for whoever needs none
+    /// before.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(crate) fn make_runtime(&self) -> Result<(), Error> {
         let runtime = &self.record.directories.runtime;
         std::fs::DirBuilder::new()
             .recursive(true)
@@ -368,15 +449,28 @@ impl Machine {
     }
 
     fn attach(&mut self, vmm: &dyn Vmm) -> Result<(), Error> {
-        let attachment = self.host.network.setup(&Request {
+        let wanted = self.record.spec.address;
+        let mut request = Request {
             id: self.record.id.clone(),
             // The tap is passed on as it is; nobody else may open it.
             vmm_uid: 0,
             vmm_gid: 0,
-            address: self.record.spec.address,
+            // What it had before, if it is started again.
+            address: wanted.or_else(|| self.record.address()),
             ports: self.record.spec.ports.clone(),
             metadata_address: !vmm.serves_metadata(),
-        })?;
+        };
+        let attachment = match self.host.network.setup(&request) {
+            // Another VM has it by now, or the network is another.
+            Err(
+                firebuild_network::Error::AddressTaken { .. }
+                | firebuild_network::Error::AddressOutside { .. },
+            ) if request.address != wanted => {
+                request.address = wanted;
+                self.host.network.setup(&request)
+            }
+            other => other,
+        }?;
         self.record.network_interfaces = vec![NetworkInterface::from(&attachment.interface)];
         self.attachment = Some(attachment);
         Ok(())

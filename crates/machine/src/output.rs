@@ -62,20 +62,30 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Begins the records of a VM in its `directory`.
+    /// Begins the records of a VM in its `directory`, or goes on with those that are there, behind
+    /// the last that is whole.
     ///
     /// # Errors
-    /// The first segment cannot be made.
-    pub fn create(directory: &Path) -> io::Result<Self> {
+    /// The segment cannot be made or read.
+    pub fn open(directory: &Path) -> io::Result<Self> {
         Self::with_segment(directory, SEGMENT)
     }
 
     fn with_segment(directory: &Path, segment: u64) -> io::Result<Self> {
+        let number = numbers(directory)?.into_iter().max().unwrap_or_default();
+        let path = path(directory, number);
+        let file = File::options()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(&path)?;
+        let written = whole(&file)?;
+        file.set_len(written)?;
         Ok(Self {
             directory: directory.to_owned(),
-            number: 0,
-            file: File::create(path(directory, 0))?,
-            written: 0,
+            number,
+            file,
+            written,
             segment,
         })
     }
@@ -123,6 +133,40 @@ impl Writer {
             None => Ok(()),
         }
     }
+}
+
+/// How many bytes of a segment are whole records; what comes behind a damaged one is none.
+fn whole(file: &File) -> io::Result<u64> {
+    let mut segment = Segment {
+        number: 0,
+        file: File::from_parts(file.file().try_clone()?, file.path()),
+        offset: 0,
+    };
+    let mut entries = VecDeque::new();
+    loop {
+        let before = segment.offset;
+        entries.clear();
+        match segment.read(&mut entries) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+            other => other?,
+        }
+        if segment.offset == before {
+            return Ok(before);
+        }
+    }
+}
+
+/// The numbers of the segments in `directory`.
+fn numbers(directory: &Path) -> io::Result<Vec<u64>> {
+    let entries = match fs_err::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut numbers = Vec::new();
+    for entry in entries {
+        numbers.extend(entry?.file_name().to_str().and_then(number_of));
+    }
+    Ok(numbers)
 }
 
 fn path(directory: &Path, number: u64) -> PathBuf {
@@ -195,17 +239,8 @@ impl Reader {
 
     /// The oldest segment from `least` on.
     fn oldest(&self, least: u64) -> io::Result<Option<Segment>> {
-        let entries = match fs_err::read_dir(&self.directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other?,
-        };
-        let mut numbers = Vec::new();
-        for entry in entries {
-            let name = entry?.file_name();
-            let number = name.to_str().and_then(number_of);
-            numbers.extend(number.filter(|number| *number >= least));
-        }
-        let Some(number) = numbers.into_iter().min() else {
+        let numbers = numbers(&self.directory)?.into_iter();
+        let Some(number) = numbers.filter(|number| *number >= least).min() else {
             return Ok(None);
         };
         match File::open(path(&self.directory, number)) {
@@ -308,7 +343,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut reader = Reader::new(directory.path());
         assert_eq!(all(&mut reader), []);
-        let mut writer = Writer::create(directory.path()).unwrap();
+        let mut writer = Writer::open(directory.path()).unwrap();
         assert_eq!(all(&mut reader), []);
         let now = Timestamp::now();
         writer.write(now, Stream::Stdout, b"a\nb").unwrap();
@@ -351,6 +386,34 @@ mod tests {
         );
         let late = all(&mut Reader::new(directory.path()));
         assert!(followed.ends_with(&late) && late.len() > 6);
+    }
+
+    #[test]
+    fn a_writer_goes_on_behind_the_last_whole_record() {
+        let directory = tempfile::tempdir().unwrap();
+        let now = Timestamp::now();
+        let open = || Writer::with_segment(directory.path(), 1000).unwrap();
+        let mut writer = open();
+        for _ in 0..30 {
+            writer.write(now, Stream::Stdout, &[b'x'; 100]).unwrap();
+        }
+        let last = path(directory.path(), writer.number());
+        let before = all(&mut Reader::new(directory.path())).len();
+        // A supervisor was killed while it wrote.
+        let mut file = fs_err::OpenOptions::new().append(true).open(&last).unwrap();
+        file.write_all(b"2026-01-01T00:00:00Z stdout 300\nabc")
+            .unwrap();
+        let mut writer = open();
+        writer.write(now, Stream::Stderr, b"again").unwrap();
+        let seen = all(&mut Reader::new(directory.path()));
+        assert_eq!(seen.len(), before + 1);
+        assert_eq!(seen.last().unwrap(), &(Stream::Stderr, b"again".to_vec()));
+        // Nonsense is no reason not to start.
+        fs_err::write(&last, [b'?'; 200]).unwrap();
+        open().write(now, Stream::Stdout, b"y").unwrap();
+        assert!(
+            all(&mut Reader::new(directory.path())).ends_with(&[(Stream::Stdout, b"y".to_vec())])
+        );
     }
 
     #[test]

@@ -141,7 +141,7 @@ pub(crate) fn bury(host: &Host, lock: MachineLock, record: &mut Record) -> Resul
         teardown(host, &record.id),
         remove_files(record),
     ];
-    let goes = record.spec.remove || matches!(record.spec.purpose, Purpose::Build);
+    let goes = !record.lasts();
     let given_back = given_back.into_iter().collect::<Result<(), Error>>();
     if goes && given_back.is_ok() {
         host.store.machines().remove(lock)?;
@@ -149,6 +149,15 @@ pub(crate) fn bury(host: &Host, lock: MachineLock, record: &mut Record) -> Resul
         record::write(&host.store, &lock, record)?;
     }
     given_back
+}
+
+/// Gives back what a VM had in its namespace and on the network, and keeps the rest: it will be
+/// started again in a moment.
+///
+/// # Errors
+/// The first thing that could not be given back.
+pub(crate) fn clear(host: &Host, id: &MachineId) -> Result<(), Error> {
+    kill_inside(host, id).and(teardown(host, id))
 }
 
 fn teardown(host: &Host, id: &MachineId) -> Result<(), Error> {
@@ -164,8 +173,13 @@ fn remove_files(record: &Record) -> Result<(), Error> {
         _ => Ok(()),
     };
     let directories = &record.directories;
+    // The disk of a VM that lasts is what it is started with again.
+    let disk = match record.lasts() {
+        true => directories.disk.with_extension("new"),
+        false => directories.disk.clone(),
+    };
     gone(fs_err::remove_dir_all(&directories.runtime))
-        .and_then(|()| gone(fs_err::remove_file(&directories.disk)))
+        .and_then(|()| gone(fs_err::remove_file(disk)))
         .map_err(|source| Error::io(format!("remove the files of VM `{}`", record.id), source))
 }
 

@@ -3,27 +3,42 @@
 //! # The life of a VM
 //!
 //! ```text
-//!            1          2          3           4
-//!  (nothing) -> Created -> Starting -> Running -> Stopping
-//!                  |5         |5          |6  \6      |6
-//!                  v          v           v    v      v
-//!                Failed     Failed     Stopped  Failed   (and 7: the record is gone)
+//!  (nothing) --1--> Created --2--> Starting --3--> Running <--4--> Paused
+//!                      |              |  ^            |  \           |
+//!                      |5             |5 |8           |6  \6         |6
+//!                      v              v  |            v    v         v
+//!                   Failed     Failed or |        Stopped  Stopping -> Stopped
+//!                              Restarting+<--7--- (or Failed)          (or Failed)
+//!
+//!  Stopped or Failed --9--> Starting        Stopped or Failed --10--> (nothing)
 //! ```
 //!
 //! 1. `run` or a build writes the record, and holds the VM's lock from then on; `run` hands the
 //!    lock to the supervisor, so that there is no moment at which nobody has it.
 //! 2. The supervisor (or the build) sets up network and disk and starts the VMM.
 //! 3. The workload runs (or the build's agent is connected).
-//! 4. Somebody asked for the end: the workload gets its signal and some time.
-//! 5. Something of 2 failed, or the guest did not reach the host: the reason stays in the record.
-//! 6. The VMM has ended. `Stopped` if the workload's exit is known; `Failed` if it is not: the guest
-//!    rebooted, the VMM crashed or was killed, the supervisor was killed (then the next command
-//!    writes it).
-//! 7. With `--rm`, or for a build, the record goes once everything else is gone.
+//! 4. `pause` stops the guest's processors, `unpause` lets them go on.
+//! 5. Something of 2 failed, or the guest did not reach the host. A VM that never ran goes, with its
+//!    record; of another the reason stays in the record.
+//! 6. Somebody asked for the end (`Stopping`), or it came: the VMM has ended. `Stopped` if the
+//!    workload's exit is known; `Failed` if it is not: the guest rebooted, the VMM crashed or was
+//!    killed, the supervisor was killed (then the next command writes it).
+//! 7. Its restart policy wants it to be started again, and nobody has asked for its end. Everything
+//!    but lock, disk and control socket is released; the supervisor waits for the delay.
+//! 8. The delay is over. If somebody asked for the end instead, it is `Stopped` or `Failed` as it
+//!    was before 7.
+//! 9. `start`, `restart`, or the host's start: who does it takes the lock, writes `Starting`, and
+//!    hands the lock to a new supervisor. Id, name, disk, address (if it is free) are what they were.
+//! 10. `rm`, `purge`; with `--rm`, and for a build, it comes by itself once everything else is gone.
 //!
-//! Before `Stopped` or `Failed` is written everything that the VM had is released. A VM runs
-//! exactly when its lock is held: a record that says `Running` while nobody holds the lock is that
-//! of a supervisor that died. Process ids are here for people; nothing is done by them.
+//! Every arrow can be interrupted, by a signal or by the host's end: whoever dies leaves a lock that
+//! is free and a record that says less than the end, and the next command makes that `Failed` and
+//! releases what is left. The disk stays through all but 10; it has a journal, so a guest mounts it
+//! however it ended.
+//!
+//! Before `Stopped`, `Failed` or `Restarting` is written everything else that the VM had is released.
+//! A VM runs exactly when its lock is held: a record that says `Running` while nobody holds the lock
+//! is that of a supervisor that died. Process ids are here for people; nothing is done by them.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -37,7 +52,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::error::Report;
 use crate::paths::Directories;
-use crate::spec::MachineSpec;
+use crate::spec::{MachineSpec, Purpose};
 use crate::vmm::VmmFacts;
 
 /// A VM's record.
@@ -67,6 +82,13 @@ pub struct Record {
     /// Its network interfaces: one.
     #[serde(default)]
     pub network_interfaces: Vec<NetworkInterface>,
+    /// How often it was started again by its restart policy since somebody started it.
+    #[serde(default)]
+    pub restart_count: u32,
+    /// Whether it is down because somebody wanted that: then it stays down when the host starts,
+    /// with the policy `unless-stopped`.
+    #[serde(default)]
+    pub was_stopped: bool,
     /// Where its files are.
     pub directories: Directories,
 }
@@ -81,8 +103,12 @@ pub enum State {
     Starting,
     /// Its workload runs.
     Running,
+    /// Its processors stand still, because somebody wanted that.
+    Paused,
     /// It was asked to end.
     Stopping,
+    /// It has ended, and will be started again in a moment.
+    Restarting,
     /// Its workload has ended, and everything is released.
     Stopped {
         /// How the workload ended.
@@ -178,6 +204,8 @@ impl Record {
             vmm: None,
             processes: Processes::default(),
             network_interfaces: Vec::new(),
+            restart_count: 0,
+            was_stopped: false,
             directories,
         }
     }
@@ -187,6 +215,20 @@ impl Record {
     pub fn address(&self) -> Option<Ipv4Addr> {
         let interface = self.network_interfaces.first()?;
         Some(interface.static_configuration.ip_configuration.ip)
+    }
+
+    /// Whether its disk and its record stay when it has ended.
+    #[must_use]
+    pub fn lasts(&self) -> bool {
+        !self.spec.remove && matches!(self.spec.purpose, Purpose::Run { .. })
+    }
+
+    /// Begins once more after an end.
+    pub(crate) fn begin_again(&mut self) {
+        self.state = State::Starting;
+        self.finished = None;
+        self.restart_count = 0;
+        self.was_stopped = false;
     }
 
     /// Marks the end, unless it is marked already.
@@ -233,7 +275,9 @@ impl State {
             Self::Created => "created",
             Self::Starting => "starting",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Stopping => "stopping",
+            Self::Restarting => "restarting",
             Self::Stopped { .. } => "stopped",
             Self::Failed { .. } => "failed",
         }

@@ -12,11 +12,16 @@ use firebuild_store::KernelId;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::limits::Limits;
+use crate::restart::RestartPolicy;
 use crate::vmm::VmmKind;
 use crate::vmm::firecracker::FirecrackerOptions;
 
 /// How long a guest has to reach the host, without emulation.
 pub const CONNECT_TIME: Duration = Duration::from_secs(30);
+
+/// How long a workload may take to end if nobody says otherwise, as Docker has it.
+pub const STOP_TIME: Duration = Duration::from_secs(10);
 
 /// The most images that a root file system has: each is a drive.
 const MOST_ROOT_IMAGES: usize = 8;
@@ -66,6 +71,15 @@ pub struct MachineSpec {
     /// Whether the record goes with the VM.
     #[serde(default)]
     pub remove: bool,
+    /// Whether it is started again when it has ended.
+    #[serde(default)]
+    pub restart: RestartPolicy,
+    /// How long its workload may take to end when it was asked to; [`STOP_TIME`] if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_time: Option<Duration>,
+    /// What it may take of its host.
+    #[serde(default)]
+    pub limits: Limits,
     /// The user's own certificates; one-time ones if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificates: Option<CertificateFiles>,
@@ -143,10 +157,19 @@ impl MachineSpec {
             ports: Vec::new(),
             connect_time: None,
             remove: false,
+            restart: RestartPolicy::No,
+            stop_time: None,
+            limits: Limits::default(),
             certificates: None,
             vmm: None,
             firecracker: FirecrackerOptions::default(),
         }
+    }
+
+    /// How long its workload may take to end when it was asked to.
+    #[must_use]
+    pub fn stop_time(&self) -> Duration {
+        self.stop_time.unwrap_or(STOP_TIME)
     }
 
     /// Checks what types alone do not say.
@@ -172,6 +195,12 @@ impl MachineSpec {
         }
         if self.verity.is_some() && self.rootfs.len() > 1 {
             return no("a root file system that is verified has one image".to_owned());
+        }
+        if self.remove && self.restart != RestartPolicy::No {
+            return no(format!(
+                "a VM that is removed when it has ended is not started again: `--rm` and `--restart {}` exclude each other",
+                self.restart
+            ));
         }
         if let Some(name) = self.hostname.as_ref().filter(|name| !is_hostname(name)) {
             return no(format!("`{name}` cannot be a host name"));

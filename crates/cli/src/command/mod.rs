@@ -140,13 +140,23 @@ enum Command {
     Inspect(lifecycle::Inspect),
     /// Show what a microVM's workload wrote
     Logs(lifecycle::Logs),
-    /// Ask a microVM's workload to end, and wait for it
+    /// Start microVMs again that have ended
+    Start(lifecycle::Start),
+    /// Ask the workloads of microVMs to end, and wait for it
     Stop(lifecycle::Stop),
+    /// Stop microVMs and start them again
+    Restart(lifecycle::Restart),
+    /// Make microVMs stand still
+    Pause(lifecycle::Pause),
+    /// Let paused microVMs go on
+    Unpause(lifecycle::Unpause),
+    /// Wait until microVMs have ended, and print how
+    Wait(lifecycle::Wait),
     /// End a microVM, or send its workload a signal
     Kill(lifecycle::Kill),
-    /// Remove microVMs that have ended
+    /// Remove microVMs that have ended, with their disks
     Rm(lifecycle::Rm),
-    /// Remove the records of ended microVMs, and whatever dead ones and unused images left behind
+    /// Remove all microVMs that have ended, and whatever dead ones and unused images left behind
     Purge(lifecycle::Purge),
     /// Manage profiles: named values for flags
     #[command(subcommand)]
@@ -201,7 +211,12 @@ impl Command {
             Self::Ls(command) => command.run(global),
             Self::Inspect(command) => command.run(global),
             Self::Logs(command) => command.run(global),
+            Self::Start(command) => command.run(global),
             Self::Stop(command) => command.run(global),
+            Self::Restart(command) => command.run(global),
+            Self::Pause(command) => command.run(global),
+            Self::Unpause(command) => command.run(global),
+            Self::Wait(command) => command.run(global),
             Self::Kill(command) => command.run(global),
             Self::Rm(command) => command.run(global),
             Self::Purge(command) => command.run(global),

@@ -12,6 +12,7 @@
 
 mod life;
 mod spawn;
+mod turn;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

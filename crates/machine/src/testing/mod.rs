@@ -6,6 +6,8 @@ pub mod guest;
 use std::path::PathBuf;
 use std::process::Command;
 
+use rustix::process::Signal;
+
 use crate::agent::GuestService;
 use crate::boot::Restart;
 use crate::vmm::{Acceleration, Launch, Pending, Running, Vmm, VmmFacts};
@@ -70,4 +72,17 @@ impl Vmm for ProcessVmm {
     fn start(&self, launch: Launch) -> Pending<'_, Running> {
         Box::pin(self.launch(launch))
     }
+
+    fn pause<'a>(&'a self, running: &'a Running) -> Pending<'a, ()> {
+        Box::pin(std::future::ready(send(running, Signal::STOP)))
+    }
+
+    fn resume<'a>(&'a self, running: &'a Running) -> Pending<'a, ()> {
+        Box::pin(std::future::ready(send(running, Signal::CONT)))
+    }
+}
+
+fn send(running: &Running, signal: Signal) -> Result<(), Error> {
+    let sent = running.signal(signal);
+    sent.map_err(|source| Error::io("send a signal", source))
 }

@@ -16,6 +16,7 @@ pub mod firecracker;
 pub mod ids;
 pub mod process;
 pub mod qemu;
+mod qmp;
 
 use std::fs::File;
 use std::future::Future;
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::boot::Restart;
+use crate::limits::Limits;
 use crate::spec::MachineSpec;
 pub use process::{Running, VmmExit};
 
@@ -89,8 +91,13 @@ pub struct Launch {
     pub roots: Vec<File>,
     /// The VM's own disk: the one with the serial `disk`.
     pub disk: File,
+    /// Whether that is kept when the VM has ended: then what the guest flushes has to reach the host's
+    /// disk.
+    pub disk_lasts: bool,
     /// Further disks that the guest writes to.
     pub attached: Vec<AttachedDisk>,
+    /// What the VM may take of its host.
+    pub limits: Limits,
     /// The network namespace to run in.
     pub namespace: Namespace,
     /// The guest's network devices, in the order in which it finds them.
@@ -239,6 +246,8 @@ pub(crate) mod tests {
             acpi: true,
             roots: vec![null(), null()],
             disk: null(),
+            disk_lasts: false,
+            limits: Limits::default(),
             attached: vec![AttachedDisk {
                 serial: "cache0".to_owned(),
                 file: null(),

@@ -15,10 +15,11 @@ use std::sync::{Arc, OnceLock};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Mutex, oneshot, watch};
 
 use super::console::{Console, Recent};
 use super::firecracker::Api;
+use super::qmp::Qmp;
 use crate::Error;
 
 /// How a VMM's process ended.
@@ -37,6 +38,8 @@ pub enum VmmExit {
 pub struct Running {
     inner: Arc<Inner>,
     exit: watch::Receiver<Option<VmmExit>>,
+    /// Where QEMU takes commands.
+    qmp: Option<Arc<Mutex<Qmp>>>,
 }
 
 #[derive(Debug)]
@@ -106,7 +109,30 @@ impl Running {
         Ok(Self {
             inner: Arc::new(inner),
             exit,
+            qmp: None,
         })
+    }
+
+    /// The same, with where QEMU takes commands.
+    pub(super) fn with_qmp(mut self, qmp: Qmp) -> Self {
+        self.qmp = Some(Arc::new(Mutex::new(qmp)));
+        self
+    }
+
+    /// Has QEMU execute a command without arguments.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(super) async fn qmp(&self, command: &str) -> Result<(), Error> {
+        let failed = |source| Error::io(format!("have QEMU `{command}` its guest"), source);
+        let qmp = self.qmp.as_ref();
+        let qmp = qmp.ok_or_else(|| failed(io::ErrorKind::NotConnected.into()))?;
+        let done = qmp
+            .lock()
+            .await
+            .execute(command, serde_json::json!({}))
+            .await;
+        done.map(drop).map_err(failed)
     }
 
     /// The process id, for people only.
@@ -117,7 +143,12 @@ impl Running {
 
     /// Kills the process, unless it has ended.
     pub fn kill(&self) {
-        let _ = pidfd_send_signal(&self.inner.handle, Signal::KILL);
+        let _ = self.signal(Signal::KILL);
+    }
+
+    /// Sends the process a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
+        Ok(pidfd_send_signal(&self.inner.handle, signal)?)
     }
 
     /// Waits until the process has ended and everything it printed is read.

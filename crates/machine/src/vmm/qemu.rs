@@ -9,10 +9,12 @@ use std::fs::File;
 use std::io::{self, Seek as _};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
+use super::qmp::Qmp;
 use super::{Acceleration, Launch, Pending, Running, Vmm, VmmFacts};
 use crate::boot::Restart;
 use crate::{Error, sys};
@@ -39,11 +41,17 @@ impl Qemu {
         namespace
             .enter_on_start(&mut command, None)
             .map_err(|source| Error::io(doing(), source))?;
-        let (arguments, kept) = prepare(launch, self.facts.acceleration)
-            .map_err(|source| Error::io(format!("prepare QEMU for VM `{root}`"), source))?;
-        command.args(arguments).env_clear();
+        let failed = |source| Error::io(format!("prepare QEMU for VM `{root}`"), source);
+        let (arguments, mut kept) = prepare(launch, self.facts.acceleration).map_err(failed)?;
+        let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+        command
+            .args(arguments)
+            .args(control(theirs.as_raw_fd()))
+            .env_clear();
+        kept.push(theirs.into());
         sys::confine(&mut command, self.with_device(ids), kept);
-        Running::start(command, &console).await
+        let running = Running::start(command, &console).await?;
+        Ok(running.with_qmp(Qmp::new(ours)))
     }
 
     /// The ids, with the group of `/dev/kvm` if that is how it is shared out.
@@ -78,6 +86,24 @@ impl Vmm for Qemu {
     fn start(&self, launch: Launch) -> Pending<'_, Running> {
         Box::pin(self.launch(launch))
     }
+
+    fn pause<'a>(&'a self, running: &'a Running) -> Pending<'a, ()> {
+        Box::pin(running.qmp("stop"))
+    }
+
+    fn resume<'a>(&'a self, running: &'a Running) -> Pending<'a, ()> {
+        Box::pin(running.qmp("cont"))
+    }
+}
+
+/// The arguments by which QEMU takes commands over an open socket.
+pub(super) fn control(socket: i32) -> [String; 4] {
+    [
+        "-chardev".to_owned(),
+        format!("socket,id=control,fd={socket}"),
+        "-mon".to_owned(),
+        "chardev=control,mode=control".to_owned(),
+    ]
 }
 
 /// The numbers of the descriptors that QEMU inherits.
@@ -218,8 +244,11 @@ fn drives(launch: &Launch, numbers: &Numbers) -> Vec<String> {
         // Many VMs have it open, none can write it: nothing to lock.
         add(*fd, &name, &name, "read-only=on", "");
     }
-    // The VM's own ends with it, so nothing has to reach the host's disk at any time.
-    let own = "discard=unmap,cache.no-flush=on";
+    let own = match launch.disk_lasts {
+        true => "discard=unmap",
+        // It ends with the VM, so nothing has to reach the host's disk at any time.
+        false => "discard=unmap,cache.no-flush=on",
+    };
     add(numbers.disk, "disk", "disk", own, ",file.discard=unmap");
     for (index, (disk, fd)) in launch.attached.iter().zip(&numbers.attached).enumerate() {
         // It outlives the VM: what the guest flushes reaches the host's disk, and what it discards
@@ -316,6 +345,12 @@ mod tests {
         assert!(!drives[2].contains("read-only"));
         // The VM's own disk ends with it; an attached one does not.
         assert!(drives[2].contains("no-flush=on") && !drives[3].contains("no-flush"));
+        let lasting = Launch {
+            disk_lasts: true,
+            ..launch()
+        };
+        let lasting = arguments(&lasting, Acceleration::Tcg, &numbers());
+        assert!(!values(&lasting, "-blockdev")[2].contains("no-flush"));
         for switch in ["-nodefaults", "-no-user-config", "-no-reboot"] {
             assert!(tcg.iter().any(|argument| argument == switch), "{switch}");
         }

@@ -69,7 +69,9 @@ impl Place {
     /// Nothing of the VM is left on the host.
     pub(crate) fn assert_released(&self, record: &Record) {
         assert!(!record.directories.runtime.exists());
-        assert!(!record.directories.disk.exists());
+        // The disk stays for as long as the record does.
+        let kept = client::inspect(&self.host, record.id.as_str()).is_ok();
+        assert_eq!(record.directories.disk.exists(), kept);
         let namespace = self.host.network.namespace(&record.id);
         assert!(!namespace.path().exists());
         let known = self.host.network.known().unwrap();

@@ -12,6 +12,7 @@
     reason = "a test fails by panicking, and a guest's console is its standard output"
 )]
 
+mod again;
 mod guest;
 mod host;
 #[path = "../boot/image.rs"]

@@ -115,7 +115,12 @@ fn a_vm_stops_when_asked_and_shows_its_signal() {
     assert_eq!(first.data, b"ready\n");
     let id = vm.record().id.clone();
     let begin = Instant::now();
-    let last = client::stop(&place.host, &id, Duration::from_secs(30)).unwrap();
+    let last = client::stop(
+        &place.host,
+        &id,
+        client::Stop::within(Duration::from_secs(30)),
+    )
+    .unwrap();
     println!("stopped after {:?}", begin.elapsed());
     let exit = Exit::Status(3);
     assert_eq!(last.state, State::Stopped { exit });

@@ -19,7 +19,7 @@ pub(crate) fn be_command() {
 }
 
 /// Looks again and again, for what comes of other processes and nobody tells of.
-fn until(host: &Host, condition: impl Fn(&Host) -> bool) {
+pub(crate) fn until(host: &Host, condition: impl Fn(&Host) -> bool) {
     for _ in 0..3000 {
         if condition(host) {
             return;
@@ -30,7 +30,7 @@ fn until(host: &Host, condition: impl Fn(&Host) -> bool) {
 }
 
 /// Kills one process of ours, by the number in a record, and waits until it is gone.
-fn kill_process(pid: Option<u32>) {
+pub(crate) fn kill_process(pid: Option<u32>) {
     use rustix::event::{PollFd, PollFlags, poll};
     use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
     let pid = Pid::from_raw(pid.unwrap().try_into().unwrap()).unwrap();
@@ -55,7 +55,7 @@ fn start(place: &Place, arguments: &[&str]) -> client::Attached {
     client::run(&place.host, spec(arguments), place.supervisor()).unwrap()
 }
 
-fn text(
+pub(crate) fn text(
     entries: impl Iterator<Item = Result<firebuild_machine::output::Entry, firebuild_machine::Error>>,
     of: Stream,
 ) -> String {
@@ -121,7 +121,12 @@ fn stopping_asks_first() {
     let place = Place::new();
     let id = start(&place, &["sleep"]).record().id.clone();
     client::signal(&place.host, &id, 10).unwrap();
-    let stopped = client::stop(&place.host, &id, Duration::from_secs(60)).unwrap();
+    let stopped = client::stop(
+        &place.host,
+        &id,
+        client::Stop::within(Duration::from_secs(60)),
+    )
+    .unwrap();
     let exit = Exit::Signal(15);
     assert_eq!(stopped.state, State::Stopped { exit });
     let logs = client::logs(&place.host, &id, false).unwrap();
@@ -129,7 +134,7 @@ fn stopping_asks_first() {
     place.assert_released(&stopped);
     // A second time does nothing.
     assert_eq!(
-        client::stop(&place.host, &id, Duration::ZERO).unwrap(),
+        client::stop(&place.host, &id, client::Stop::within(Duration::ZERO)).unwrap(),
         stopped
     );
     assert_eq!(client::kill(&place.host, &id).unwrap(), stopped);
@@ -266,7 +271,12 @@ fn a_name_and_a_port_belong_to_one() {
     assert_eq!(client::list(&place.host).unwrap().len(), 1);
     let id = client::inspect(&place.host, "web").unwrap().id;
     assert_eq!(id, first.record().id);
-    client::stop(&place.host, &id, Duration::from_secs(60)).unwrap();
+    client::stop(
+        &place.host,
+        &id,
+        client::Stop::within(Duration::from_secs(60)),
+    )
+    .unwrap();
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod foreground;
 mod network;
+mod policy;
 mod workload;
 
 use std::process::ExitCode;
@@ -23,10 +24,8 @@ use super::{Format, Global, image, lifecycle};
 use crate::error::hinted;
 use crate::{progress, terminal};
 use network::NetworkArguments;
+use policy::PolicyArguments;
 use workload::WorkloadArguments;
-
-/// The signal that asks a workload to end where its image names none: SIGTERM.
-const DEFAULT_STOP_SIGNAL: u8 = 15;
 
 #[derive(Debug, Args)]
 #[command(
@@ -47,6 +46,8 @@ pub(crate) struct Run {
     hostname: Option<String>,
     #[command(flatten)]
     workload: WorkloadArguments,
+    #[command(flatten)]
+    policy: PolicyArguments,
     #[command(flatten)]
     network: NetworkArguments,
     /// Run no root file system but the one with this root hash, as `image export --type ext4 --verity`
@@ -100,17 +101,12 @@ impl Run {
         let image = image::find(&host.store, &reference)?;
         let (root, verity) = self.root(&host.store, &reference)?;
         let config = &image.config.config;
-        let stop_signal = config
-            .stop_signal
-            .as_deref()
-            .map(lifecycle::signal)
-            .transpose()?;
         let purpose = Purpose::Run {
             workload: self.workload.workload(config, command)?,
-            stop_signal: stop_signal.unwrap_or(DEFAULT_STOP_SIGNAL),
+            stop_signal: self.policy.stop_signal(&image.config)?,
         };
         let kernel = self.vm.kernel(&host.store)?;
-        Ok(MachineSpec {
+        let mut spec = MachineSpec {
             name: self.name.clone(),
             image: Some(ImageName {
                 reference: reference.familiar(),
@@ -127,7 +123,9 @@ impl Run {
             remove: self.rm,
             certificates: self.bootstrap.certificates()?,
             ..MachineSpec::new(purpose, root.images, kernel)
-        })
+        };
+        self.policy.apply(&mut spec);
+        Ok(spec)
     }
 
     /// The root file system, and what the guest is to hold it against.

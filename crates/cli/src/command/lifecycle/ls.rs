@@ -1,0 +1,58 @@
+//! `firebuild ls`: the microVMs of this host.
+
+use clap::Args;
+use firebuild_machine::{Record, client};
+
+use super::host;
+use crate::command::{Format, Global};
+use crate::terminal::{self, Table};
+
+#[derive(Debug, Args)]
+pub(crate) struct Ls {
+    /// Also those that have ended
+    #[arg(long, short)]
+    all: bool,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+impl Ls {
+    pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
+        let mut records = client::list(&host(global)?)?;
+        records.retain(|record| self.all || !record.state.is_final());
+        if self.format == Format::Json {
+            return terminal::print_json(&records);
+        }
+        let mut table = Table::new(&[
+            "ID", "NAME", "IMAGE", "STATUS", "ADDRESS", "PORTS", "CREATED",
+        ]);
+        for record in &records {
+            table.row(row(record));
+        }
+        terminal::print(table)
+    }
+}
+
+fn row(record: &Record) -> Vec<String> {
+    let name = record.spec.name.as_ref().map(ToString::to_string);
+    let image = record
+        .spec
+        .image
+        .as_ref()
+        .map(|image| image.reference.clone());
+    let address = record
+        .address()
+        .filter(|_| !record.state.is_final())
+        .map(|address| address.to_string());
+    let ports: Vec<String> = record.spec.ports.iter().map(ToString::to_string).collect();
+    vec![
+        record.id.to_string(),
+        name.unwrap_or_default(),
+        image.unwrap_or_else(|| "(build)".to_owned()),
+        record.state.word().to_owned(),
+        address.unwrap_or_default(),
+        ports.join(", "),
+        record.created.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+    ]
+}

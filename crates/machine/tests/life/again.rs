@@ -1,0 +1,238 @@
+//! VMs that are started again: by people, by their restart policies; and paused. Needs root.
+
+use std::time::{Duration, Instant};
+
+use firebuild_machine::client::{self, Stop};
+use firebuild_machine::output::Stream;
+use firebuild_machine::record::{Exit, Record, State};
+use firebuild_machine::{MachineSpec, reconcile};
+
+use crate::host::{Place, spec};
+use crate::supervised::{kill_process, text, until};
+
+fn inspect(place: &Place, record: &Record) -> Record {
+    client::inspect(&place.host, record.id.as_str()).unwrap()
+}
+
+fn stop() -> Stop {
+    Stop::within(Duration::from_secs(60))
+}
+
+fn run(place: &Place, spec: MachineSpec) -> Record {
+    let vm = client::run(&place.host, spec, place.supervisor()).unwrap();
+    vm.record().clone()
+}
+
+fn with_policy(arguments: &[&str], policy: &str) -> MachineSpec {
+    MachineSpec {
+        restart: policy.parse().unwrap(),
+        ..spec(arguments)
+    }
+}
+
+fn logs(place: &Place, record: &Record) -> String {
+    text(
+        client::logs(&place.host, &record.id, false).unwrap(),
+        Stream::Stdout,
+    )
+}
+
+#[test]
+fn a_stopped_vm_is_started_again_as_it_was() {
+    let place = Place::new();
+    let mut named = spec(&["sleep"]);
+    named.name = Some("web".parse().unwrap());
+    let first = run(&place, named);
+    client::signal(&place.host, &first.id, 10).unwrap();
+    // Starting one that runs changes nothing.
+    client::start(&place.host, &first.id, place.supervisor()).unwrap();
+    assert_eq!(inspect(&place, &first).processes, first.processes);
+    let stopped = client::stop(&place.host, &first.id, stop()).unwrap();
+    place.assert_released(&stopped);
+    assert!(stopped.was_stopped);
+    // What a guest would have written.
+    let mut disk = fs_err::read(&stopped.directories.disk).unwrap();
+    let end = disk.len() - 1;
+    disk[end] = 42;
+    fs_err::write(&stopped.directories.disk, &disk).unwrap();
+
+    client::start(&place.host, &first.id, place.supervisor()).unwrap();
+    let again = inspect(&place, &first);
+    assert_eq!((&again.state, again.finished), (&State::Running, None));
+    assert_eq!(
+        (&again.spec, again.address()),
+        (&first.spec, first.address())
+    );
+    assert!(!again.was_stopped && again.started > first.started);
+    client::signal(&place.host, &first.id, 12).unwrap();
+    let last = client::stop(&place.host, &first.id, stop()).unwrap();
+    assert_eq!(fs_err::read(&last.directories.disk).unwrap()[end], 42);
+    assert_eq!(logs(&place, &first), "signal 10\nsignal 12\n");
+    client::rm(&place.host, &first.id).unwrap();
+    assert!(!last.directories.state.exists());
+}
+
+#[test]
+fn the_disk_of_a_vm_that_stays_has_a_journal() {
+    let place = Place::new();
+    let features = |record: &Record| {
+        let disk = &record.directories.disk;
+        let shown = std::process::Command::new("dumpe2fs")
+            .arg("-h")
+            .arg(disk)
+            .output();
+        String::from_utf8(shown.unwrap().stdout).unwrap()
+    };
+    let kept = run(&place, spec(&["sleep"]));
+    assert!(features(&kept).contains("has_journal"));
+    let mut removed = spec(&["sleep"]);
+    removed.remove = true;
+    let removed = run(&place, removed);
+    client::kill(&place.host, &removed.id).unwrap();
+    assert!(!removed.directories.disk.exists());
+}
+
+#[test]
+fn one_whose_supervisor_was_killed_is_started_again() {
+    let place = Place::new();
+    let first = run(&place, spec(&["sleep"]));
+    kill_process(first.processes.owner);
+    client::start(&place.host, &first.id, place.supervisor()).unwrap();
+    assert_eq!(inspect(&place, &first).state, State::Running);
+    // Many at once start one.
+    client::kill(&place.host, &first.id).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| client::start(&place.host, &first.id, place.supervisor()).unwrap());
+        }
+    });
+    assert_eq!(inspect(&place, &first).state, State::Running);
+    let last = client::stop(&place.host, &first.id, stop()).unwrap();
+    place.assert_released(&last);
+}
+
+#[test]
+fn an_address_that_another_has_by_now_is_no_hindrance() {
+    let place = Place::new();
+    let first = run(&place, spec(&["sleep"]));
+    client::kill(&place.host, &first.id).unwrap();
+    let mut other = spec(&["sleep"]);
+    other.address = first.address();
+    let other = run(&place, other);
+    client::start(&place.host, &first.id, place.supervisor()).unwrap();
+    assert_ne!(inspect(&place, &first).address(), other.address());
+}
+
+#[test]
+fn one_that_cannot_be_started_again_says_why_and_stays() {
+    let place = Place::new();
+    let first = run(&place, spec(&["sleep"]));
+    client::kill(&place.host, &first.id).unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let number = port.local_addr().unwrap().port();
+    let mut published = spec(&["sleep"]);
+    published.ports = vec![format!("127.0.0.1:{number}:80").parse().unwrap()];
+    drop(port);
+    let second = run(&place, published);
+    client::kill(&place.host, &second.id).unwrap();
+    let port = std::net::TcpListener::bind(("127.0.0.1", number)).unwrap();
+    let error = client::start(&place.host, &second.id, place.supervisor()).unwrap_err();
+    assert!(error.to_string().contains(&number.to_string()), "{error}");
+    let failed = inspect(&place, &second);
+    assert!(matches!(failed.state, State::Failed { .. }));
+    place.assert_released(&failed);
+    drop(port);
+    client::start(&place.host, &second.id, place.supervisor()).unwrap();
+    assert_eq!(inspect(&place, &second).state, State::Running);
+}
+
+#[test]
+fn a_workload_that_fails_is_started_so_often() {
+    let place = Place::new();
+    let begin = Instant::now();
+    let first = run(&place, with_policy(&["say", "x", "3"], "on-failure:2"));
+    let last = client::wait(&place.host, &first.id).unwrap();
+    // 100 ms and 200 ms at least.
+    assert!(begin.elapsed() >= Duration::from_millis(300));
+    let exit = Exit::Status(3);
+    assert_eq!(last.state, State::Stopped { exit });
+    assert_eq!((last.restart_count, last.was_stopped), (2, false));
+    assert_eq!(logs(&place, &first), "x\nx\nx\n");
+    place.assert_released(&last);
+    // One that succeeds is left alone; started by hand, it counts anew.
+    let good = run(&place, with_policy(&["say", "x", "0"], "on-failure"));
+    assert_eq!(
+        client::wait(&place.host, &good.id).unwrap().restart_count,
+        0
+    );
+    client::start(&place.host, &first.id, place.supervisor()).unwrap();
+    assert_eq!(
+        client::wait(&place.host, &first.id).unwrap().restart_count,
+        2
+    );
+}
+
+#[test]
+fn a_vm_that_always_comes_back_ends_when_it_is_stopped() {
+    let place = Place::new();
+    let first = run(&place, with_policy(&["say", "x", "0"], "always"));
+    until(&place.host, |_| inspect(&place, &first).restart_count >= 3);
+    until(&place.host, |_| {
+        inspect(&place, &first).state == State::Restarting
+    });
+    assert!(place.host.store.machines().is_running(&first.id).unwrap());
+    let last = client::stop(&place.host, &first.id, stop()).unwrap();
+    assert!(last.state.is_final() && last.was_stopped, "{last:?}");
+    place.assert_released(&last);
+    // A VMM that is killed comes back as well; a supervisor that is killed does not.
+    let other = run(&place, with_policy(&["sleep"], "unless-stopped"));
+    kill_process(other.processes.vmm);
+    until(&place.host, |_| {
+        let now = inspect(&place, &other);
+        now.restart_count == 1 && now.state == State::Running
+    });
+    kill_process(other.processes.owner);
+    reconcile::reconcile(&place.host).unwrap();
+    let dead = inspect(&place, &other);
+    assert!(matches!(dead.state, State::Failed { .. }) && !dead.was_stopped);
+    place.assert_released(&dead);
+}
+
+#[test]
+fn a_paused_vm_stands_still() {
+    let place = Place::new();
+    let vm = run(&place, spec(&["sleep"]));
+    for _ in 0..2 {
+        client::pause(&place.host, &vm.id).unwrap();
+        assert_eq!(inspect(&place, &vm).state, State::Paused);
+    }
+    let stat = fs_err::read_to_string(format!("/proc/{}/stat", vm.processes.vmm.unwrap()));
+    assert!(stat.unwrap().contains(") T "));
+    for _ in 0..2 {
+        client::unpause(&place.host, &vm.id).unwrap();
+        assert_eq!(inspect(&place, &vm).state, State::Running);
+    }
+    // One that is paused can be stopped, and killed.
+    client::pause(&place.host, &vm.id).unwrap();
+    let last = client::stop(&place.host, &vm.id, stop()).unwrap();
+    let exit = Exit::Signal(15);
+    assert_eq!(last.state, State::Stopped { exit });
+    let error = client::pause(&place.host, &vm.id).unwrap_err();
+    assert!(error.to_string().ends_with("does not run"), "{error}");
+    client::start(&place.host, &vm.id, place.supervisor()).unwrap();
+    client::pause(&place.host, &vm.id).unwrap();
+    place.assert_released(&client::kill(&place.host, &vm.id).unwrap());
+}
+
+#[test]
+fn the_signal_and_the_time_of_a_stop_can_be_chosen() {
+    let place = Place::new();
+    let vm = run(&place, spec(&["sleep"]));
+    let stop = Stop {
+        grace: Some(Duration::from_secs(60)),
+        signal: Some(2),
+    };
+    let last = client::stop(&place.host, &vm.id, stop).unwrap();
+    let exit = Exit::Signal(2);
+    assert_eq!(last.state, State::Stopped { exit });
+}
