@@ -13,7 +13,9 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use serde::Serialize;
 
-pub(crate) use streams::take as take_streams;
+pub(crate) use streams::{
+    Wanted, take as take_streams, take_wanted as take_wanted_streams, terminal as facts,
+};
 
 /// Writes facts to standard output.
 pub(crate) fn print(text: impl fmt::Display) -> anyhow::Result<()> {

@@ -25,14 +25,32 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// paused neighbour may hold it up.
 const PROBE: Duration = Duration::from_secs(15);
 const PROBE_ANSWER: Duration = Duration::from_secs(30);
-/// How many bytes may be under way in one stream, and in all.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 2 << 20;
+
+/// How many bytes may be under way to the guest.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Windows {
+    stream: u32,
+    connection: u32,
+}
+
+impl Windows {
+    /// Few streams, of layers.
+    pub(crate) const WIDE: Self = Self {
+        stream: 1 << 20,
+        connection: 2 << 20,
+    };
+    /// Many streams, each of which may be read slowly and must not hold up the others: all of them
+    /// together fit in.
+    pub(crate) const MANY: Self = Self {
+        stream: 64 << 10,
+        connection: 16 << 20,
+    };
+}
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Connects to the host. The host's name is verified, and the guest shows its certificate.
-pub(crate) async fn connect(credentials: &Credentials) -> Result<Channel> {
+pub(crate) async fn connect(credentials: &Credentials, windows: Windows) -> Result<Channel> {
     let address: SocketAddr = credentials
         .grpc_host_port
         .parse()
@@ -46,8 +64,8 @@ pub(crate) async fn connect(credentials: &Credentials) -> Result<Channel> {
         .http2_keep_alive_interval(PROBE)
         .keep_alive_timeout(PROBE_ANSWER)
         .keep_alive_while_idle(true)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW);
+        .initial_stream_window_size(windows.stream)
+        .initial_connection_window_size(windows.connection);
     let connector = tower::service_fn(move |_| {
         let (tls, name) = (tls.clone(), name.clone());
         async move {

@@ -9,6 +9,7 @@ use firebuild_protocol::metadata::{Metadata, Network};
 use rustix::mount::{MountFlags, mount};
 use rustix::time::{ClockId, Timespec, clock_settime};
 
+use crate::connect::Windows;
 use crate::error::{Doing as _, GuestError, Result};
 use crate::launch::SUPPLIED;
 use crate::reaper::Reaper;
@@ -73,7 +74,7 @@ async fn serve(root: Option<RootVerity>) -> Result<()> {
         (Some(credentials), _) => {
             let layers = drives::mount_own(metadata.root_images, true, root.as_ref())?;
             console::debug(|| "drives are mounted".to_owned());
-            let channel = connect::connect(credentials).await?;
+            let channel = connect::connect(credentials, Windows::WIDE).await?;
             console::debug(|| "connected".to_owned());
             bootstrap::serve(channel, credentials, &metadata, layers, reaper.clone()).await
         }
@@ -81,7 +82,7 @@ async fn serve(root: Option<RootVerity>) -> Result<()> {
             let layers = drives::mount_own(metadata.root_images, false, root.as_ref())?;
             console::debug(|| "drives are mounted".to_owned());
             allow_low_ports();
-            let channel = connect::connect(credentials).await?;
+            let channel = connect::connect(credentials, Windows::MANY).await?;
             console::debug(|| "connected".to_owned());
             session::serve(
                 channel,

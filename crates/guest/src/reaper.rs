@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use firebuild_protocol::v1::Exit;
 use firebuild_protocol::v1::exit::How;
-use rustix::process::{Pid, WaitOptions, kill_process, wait};
+use rustix::process::{Pid, WaitOptions, kill_process, kill_process_group, wait};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
 
@@ -131,6 +131,16 @@ pub(crate) fn send(pid: u32, number: u32) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     if let (Some(pid), Some(signal)) = (pid, sys::signal(number)) {
         let _ = kill_process(pid, signal);
+    }
+}
+
+/// Sends a signal to a process that leads a group, and to that group.
+pub(crate) fn send_to_group(pid: u32, number: u32) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    // The group of the first process would be the agent's own.
+    let pid = pid.filter(|pid| !pid.is_init());
+    if let (Some(pid), Some(signal)) = (pid, sys::signal(number)) {
+        let _ = kill_process_group(pid, signal);
     }
 }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use firebuild_protocol::v1::{
-    Exit, Exited, Failed, FromTerminal, Opened, Output, ToTerminal, WindowSize, from_terminal,
-    output, to_terminal,
+    Exit, Exited, Failed, FromTerminal, Opened, Output, Started, ToTerminal, WindowSize,
+    from_terminal, output, to_terminal,
 };
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe;
@@ -20,6 +20,7 @@ use tonic::Streaming;
 use crate::error::{Doing as _, Result};
 use crate::forwarding::forward;
 use crate::launch::{Refusal, Running, Streams, Terminal};
+use crate::reaper::{self, Child};
 
 /// How many messages may wait for the host.
 pub(crate) const WAITING: usize = 2;
@@ -27,8 +28,12 @@ pub(crate) const WAITING: usize = 2;
 const PIECE: usize = 16 << 10;
 /// How long the host may take to end its half of the conversation after the last message.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// How long a process may go on that was hung up on.
+const HANGING: Duration = Duration::from_secs(10);
+const HANG_UP: u32 = 1;
+const KILL: u32 = 9;
 /// What a terminal takes for the end of the input, unless it was told otherwise: Ctrl-D.
-const END_OF_INPUT: &[u8] = &[4];
+pub(crate) const END_OF_INPUT: &[u8] = &[4];
 
 /// The agent's end of the process's streams.
 enum End {
@@ -39,9 +44,27 @@ enum End {
     Terminal(Arc<Terminal>),
 }
 
+/// Both directions of a `Terminal` call.
+pub(crate) type Ends = (mpsc::Sender<FromTerminal>, Streaming<ToTerminal>);
+
 /// The first message: whose streams these are.
 pub(crate) fn opened(command: u32) -> FromTerminal {
     message(from_terminal::Message::Opened(Opened { command }))
+}
+
+/// Says that the process runs.
+pub(crate) fn started(pid: u32) -> FromTerminal {
+    message(from_terminal::Message::Started(Started { pid }))
+}
+
+/// Says that a process runs that nobody stays with.
+pub(crate) async fn leave(
+    pid: u32,
+    to_host: mpsc::Sender<FromTerminal>,
+    from_host: Streaming<ToTerminal>,
+) {
+    let started = from_terminal::Message::Started(Started { pid });
+    say_last(started, to_host, fill(None, from_host)).await;
 }
 
 /// Says why there is no process.
@@ -78,11 +101,12 @@ fn message(message: from_terminal::Message) -> FromTerminal {
 }
 
 /// Passes on what is typed and written, until the process has ended. Its end is the last message.
+/// Once `hung_up` resolves nobody looks any more, and the process is made to end.
 pub(crate) async fn converse(
     running: Running,
     streams: Streams,
-    to_host: mpsc::Sender<FromTerminal>,
-    from_host: Streaming<ToTerminal>,
+    (to_host, from_host): Ends,
+    hung_up: impl Future<Output = ()>,
 ) -> Result<Exit> {
     let Running {
         mut child,
@@ -114,14 +138,38 @@ pub(crate) async fn converse(
             )
         }
     };
-    let exit = child.exited().await;
+    let exit = tokio::select! {
+        biased;
+        exit = child.exited() => Some(exit),
+        () = hung_up => None,
+    };
+    let is_seen = exit.is_some();
+    let exit = match exit {
+        Some(exit) => exit,
+        None => hang_up(&mut child).await,
+    };
     ended.send_replace(true);
     for writing in writing {
         let _ = writing.await;
     }
-    let exited = from_terminal::Message::Exited(Exited { exit: Some(exit) });
-    say_last(exited, to_host, typing).await;
+    if is_seen {
+        let exited = from_terminal::Message::Exited(Exited { exit: Some(exit) });
+        say_last(exited, to_host, typing).await;
+    }
     Ok(exit)
+}
+
+/// Ends a process that nobody looks at any more, as the end of a connection does: it may put its
+/// things in order, but not for long.
+async fn hang_up(child: &mut Child) -> Exit {
+    reaper::send_to_group(child.pid(), HANG_UP);
+    match tokio::time::timeout(HANGING, child.exited()).await {
+        Ok(exit) => exit,
+        Err(_) => {
+            reaper::send_to_group(child.pid(), KILL);
+            child.exited().await
+        }
+    }
 }
 
 fn agents_end(

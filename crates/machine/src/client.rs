@@ -85,7 +85,7 @@ pub fn start(host: &Host, id: &MachineId, supervisor: Command) -> Result<(), Err
 /// # Errors
 /// [`Error::NotRunning`], [`Error::Reported`], [`Error::Store`], [`Error::Io`].
 pub fn pause(host: &Host, id: &MachineId) -> Result<(), Error> {
-    tell(host, id, Request::Pause)
+    tell(host, id, &Request::Pause)
 }
 
 /// Lets the processors of a VM's guest go on.
@@ -93,7 +93,7 @@ pub fn pause(host: &Host, id: &MachineId) -> Result<(), Error> {
 /// # Errors
 /// [`Error::NotRunning`], [`Error::Reported`], [`Error::Store`], [`Error::Io`].
 pub fn unpause(host: &Host, id: &MachineId) -> Result<(), Error> {
-    tell(host, id, Request::Resume)
+    tell(host, id, &Request::Resume)
 }
 
 /// A VM that was just started, and everything that becomes of it: an iterator over what its
@@ -186,7 +186,7 @@ pub fn inspect(host: &Host, name: &str) -> Result<Record, Error> {
 /// # Errors
 /// [`Error::Store`], [`Error::Io`].
 pub fn wait(host: &Host, id: &MachineId) -> Result<Record, Error> {
-    ask(host, id, Request::Wait)
+    ask(host, id, &Request::Wait)
 }
 
 /// Asks a VM's workload to end, kills it after a while, and waits until everything is given back.
@@ -195,7 +195,7 @@ pub fn wait(host: &Host, id: &MachineId) -> Result<Record, Error> {
 /// # Errors
 /// [`Error::Store`], [`Error::Io`].
 pub fn stop(host: &Host, id: &MachineId, stop: Stop) -> Result<Record, Error> {
-    ask(host, id, Request::Stop(stop))
+    ask(host, id, &Request::Stop(stop))
 }
 
 /// Ends a VM at once, and waits until everything is given back. One that has ended is left alone.
@@ -203,7 +203,7 @@ pub fn stop(host: &Host, id: &MachineId, stop: Stop) -> Result<Record, Error> {
 /// # Errors
 /// [`Error::Store`], [`Error::Io`].
 pub fn kill(host: &Host, id: &MachineId) -> Result<Record, Error> {
-    ask(host, id, Request::Kill)
+    ask(host, id, &Request::Kill)
 }
 
 /// Sends a VM's workload the signal of that number.
@@ -215,11 +215,11 @@ pub fn signal(host: &Host, id: &MachineId, number: u8) -> Result<(), Error> {
     if !(1..=64).contains(&number) {
         return Err(Error::Spec(format!("signals are 1 to 64, not {number}")));
     }
-    tell(host, id, Request::Signal(number))
+    tell(host, id, &Request::Signal(number))
 }
 
 /// Asks a supervisor for something that it answers at once.
-fn tell(host: &Host, id: &MachineId, request: Request) -> Result<(), Error> {
+fn tell(host: &Host, id: &MachineId, request: &Request) -> Result<(), Error> {
     let record = record::read(&host.store, id)?;
     let mut connection = connect(&record, request)?.ok_or_else(|| Error::NotRunning(id.clone()))?;
     match next(&mut connection) {
@@ -256,7 +256,7 @@ pub fn rm(host: &Host, id: &MachineId) -> Result<(), Error> {
 pub fn logs(host: &Host, id: &MachineId, follow: bool) -> Result<Logs, Error> {
     let record = record::read(&host.store, id)?;
     let connection = if follow {
-        connect(&record, Request::Follow)?
+        connect(&record, &Request::Follow)?
     } else {
         None
     };
@@ -299,7 +299,7 @@ impl Iterator for Logs {
 }
 
 /// Asks a supervisor for something that ends with the VM, and waits for that.
-fn ask(host: &Host, id: &MachineId, request: Request) -> Result<Record, Error> {
+fn ask(host: &Host, id: &MachineId, request: &Request) -> Result<Record, Error> {
     let before = record::read(&host.store, id)?;
     let patience = Instant::now() + OTHERS_TIME;
     loop {
@@ -328,7 +328,7 @@ fn removed(mut record: Record) -> Record {
 }
 
 /// A connection to a VM's supervisor, with a request said; none if nobody listens.
-fn connect(record: &Record, request: Request) -> Result<Option<BufReader<UnixStream>>, Error> {
+fn connect(record: &Record, request: &Request) -> Result<Option<BufReader<UnixStream>>, Error> {
     let path = record.directories.control();
     let doing = || format!("ask the supervisor of VM `{}`", record.id);
     let mut stream = match UnixStream::connect(&path) {
@@ -336,7 +336,7 @@ fn connect(record: &Record, request: Request) -> Result<Option<BufReader<UnixStr
         Err(error) if is_absence(&error) => return Ok(None),
         Err(source) => return Err(Error::io(doing(), source)),
     };
-    let mut line = serde_json::to_vec(&request).map_err(|e| Error::io(doing(), e))?;
+    let mut line = serde_json::to_vec(request).map_err(|e| Error::io(doing(), e))?;
     line.push(b'\n');
     match stream.write_all(&line) {
         Ok(()) => Ok(Some(BufReader::new(stream))),
@@ -345,7 +345,7 @@ fn connect(record: &Record, request: Request) -> Result<Option<BufReader<UnixStr
     }
 }
 
-fn is_absence(error: &std::io::Error) -> bool {
+pub(crate) fn is_absence(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound};
     matches!(
         error.kind(),

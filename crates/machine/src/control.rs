@@ -7,16 +7,19 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use firebuild_protocol::task::Task;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::{ReadHalf, WriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::Report;
 use crate::record::Record;
+use crate::supervisor::processes::{self, Processes};
 
-/// How many bytes a request may have.
-const REQUEST: u64 = 4 << 10;
+/// How many bytes a request may have: a process's arguments and environment are in it.
+pub(crate) const REQUEST: u64 = 1 << 20;
 
 /// How many bytes the number of a segment may have, with its line feed.
 const POSITION: u64 = 21;
@@ -25,7 +28,7 @@ const POSITION: u64 = 21;
 const LAST_READ: Duration = Duration::from_secs(5);
 
 /// What is asked of a supervisor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Request {
     /// Say when the VM has ended, and how.
     Wait,
@@ -37,6 +40,10 @@ pub(crate) enum Request {
     Stop(Stop),
     /// End the VM at once. Answered as `Wait`.
     Kill,
+    /// Do something in the VM. What follows, both ways, are frames (see [`crate::frames`]).
+    Task(Box<Task>),
+    /// Send the process of this task a signal.
+    SignalTask(u32, u8),
     /// Stop the guest's processors.
     Pause,
     /// Let the guest's processors go on.
@@ -96,6 +103,8 @@ pub(crate) struct Published {
     pub(crate) position: watch::Sender<Option<u64>>,
     /// The last record, once the VM has ended.
     pub(crate) ended: watch::Sender<Option<Arc<Record>>>,
+    /// What goes on beside the workload.
+    pub(crate) processes: Processes,
 }
 
 impl Published {
@@ -104,6 +113,7 @@ impl Published {
             output: watch::Sender::new(Some(0)),
             position: watch::Sender::new(None),
             ended: watch::Sender::new(None),
+            processes: Processes::new(),
         }
     }
 
@@ -159,9 +169,9 @@ async fn connection(
     published: Published,
 ) -> io::Result<()> {
     let (reader, mut writer) = stream.split();
-    let mut reader = BufReader::new(reader.take(REQUEST));
+    let mut reader = BufReader::new(reader);
     let mut line = String::new();
-    reader.read_line(&mut line).await?;
+    (&mut reader).take(REQUEST).read_line(&mut line).await?;
     let request: Request = serde_json::from_str(&line)?;
     let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
     match request {
@@ -171,7 +181,6 @@ async fn connection(
             follow(&mut writer, &published).await?;
             // Until the reader has what it came for; it reads files that are about to go.
             let mut rest = [0; 1];
-            let mut reader = reader.into_inner().into_inner();
             let _ = tokio::time::timeout(LAST_READ, reader.read(&mut rest)).await;
             return Ok(());
         }
@@ -188,6 +197,11 @@ async fn connection(
             let asked = Asked { request, answer };
             requests.send(asked).await.map_err(|_| gone())?;
         }
+        Request::Task(task) => return beside(&published, &task, reader, writer).await,
+        Request::SignalTask(id, number) => {
+            published.processes.signal(id, number).await;
+            return say(&mut writer, &Answer::Done).await;
+        }
         Request::Wait => {}
     }
     let mut ended = published.ended.subscribe();
@@ -203,6 +217,24 @@ async fn connection(
     match record {
         Some(record) => say(&mut writer, &Answer::Ended(Box::new((*record).clone()))).await,
         None => Ok(()),
+    }
+}
+
+/// Has a task done, at most until the VM has ended and the command could read what was left.
+async fn beside(
+    published: &Published,
+    task: &Task,
+    reader: BufReader<ReadHalf<'_>>,
+    writer: WriteHalf<'_>,
+) -> io::Result<()> {
+    let mut ended = published.ended.subscribe();
+    let too_late = async {
+        drop(ended.wait_for(Option::is_some).await);
+        tokio::time::sleep(LAST_READ).await;
+    };
+    tokio::select! {
+        served = processes::serve(&published.processes, task, reader, writer) => served,
+        () = too_late => Ok(()),
     }
 }
 

@@ -198,6 +198,23 @@ pub enum Error {
     /// The VM is just being started or ended by somebody else.
     #[error("VM `{0}` is just being started or ended")]
     Busy(MachineId),
+    /// The VM is going to end.
+    #[error("VM `{0}` is being stopped")]
+    IsStopping(MachineId),
+    /// The VM's processors stand still.
+    #[error("VM `{0}` is paused")]
+    IsPaused(MachineId),
+    /// The VM ended before what was asked of it had.
+    #[error("VM `{0}` ended meanwhile")]
+    EndedMeanwhile(MachineId),
+    /// So many things are done in the VM already that there can be no more.
+    #[error("VM `{id}` has {most} processes beside its workload already, and can have no more")]
+    TooMany {
+        /// The VM.
+        id: MachineId,
+        /// How many there can be.
+        most: usize,
+    },
     /// The VM runs.
     #[error("VM `{0}` runs")]
     IsRunning(MachineId),
@@ -271,6 +288,7 @@ impl Error {
                 root.display()
             )),
             Self::IsRunning(id) => Some(format!("stop it first: `firebuild stop {id}`")),
+            Self::IsPaused(id) => Some(format!("let it go on first: `firebuild unpause {id}`")),
             Self::NotRunning(_) => Some("see `firebuild ls -a`".to_owned()),
             Self::Teardown { .. } => Some("run `firebuild purge` to try again".to_owned()),
             Self::GuestTimeout { .. } => Some(

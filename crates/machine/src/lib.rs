@@ -10,14 +10,17 @@
 //! * [`metadata`], [`agent`]: the services in a VM's own network namespace.
 //! * [`supervisor`]: the process that owns a VM which runs a workload. [`client`]: what commands do
 //!   with VMs. [`output`]: what workloads wrote.
+//! * [`conversation`]: what commands have done in a VM beside its workload.
 //! * [`reconcile`]: cleaning up after owners that died. [`restart`]: who is started again, and when.
 
 pub mod agent;
 pub mod boot;
 pub mod client;
 mod control;
+pub mod conversation;
 mod disk;
 pub mod error;
+mod frames;
 pub mod host;
 pub mod limits;
 pub mod machine;

@@ -40,6 +40,13 @@ const PING_INTERVAL: u32 = 5_000;
 /// How long a build's guest may say nothing, without emulation.
 const SILENCE: Duration = Duration::from_secs(30);
 
+/// How many calls a guest that runs a workload may have at once: its session, and one for each of
+/// what commands want beside the workload.
+const CALLS: u32 = 128;
+
+/// How many bytes of each may be under way.
+const CALL_WINDOW: u32 = 64 << 10;
+
 /// How many lines of a console are shown with an error.
 const SHOWN_LINES: usize = 12;
 
@@ -496,11 +503,25 @@ impl Machine {
             Some(tokio::spawn(document.clone().serve(listener)).abort_handle())
         };
         let is_build = matches!(self.record.spec.purpose, Purpose::Build);
-        let options = Options {
+        let patient = Options {
             handshake: Options::default().handshake * self.patience,
-            silence: is_build.then(|| self.silence()),
-            // A build moves layers, another VM lines.
-            window: if is_build { 4 << 20 } else { 256 << 10 },
+            ..Options::default()
+        };
+        // A build moves layers; another VM has many calls, none of which may hold up the others.
+        let options = if is_build {
+            Options {
+                silence: Some(self.silence()),
+                window: 4 << 20,
+                connection_window: 8 << 20,
+                ..patient
+            }
+        } else {
+            Options {
+                window: CALL_WINDOW,
+                connection_window: CALL_WINDOW * CALLS,
+                calls: CALLS,
+                ..patient
+            }
         };
         let agent = agent::serve(listener, sides.host.server()?, service, options);
         self.services = Some(Services {

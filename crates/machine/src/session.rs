@@ -4,10 +4,13 @@
 //! There is one session in a VM's life. What the guest says becomes [`Event`]s, in order, through a
 //! channel of few places: a guest that writes faster than the host keeps is slowed down by TCP.
 
+use std::pin::Pin;
 use std::sync::Mutex;
 
 use firebuild_protocol::v1::machine_server::Machine;
-use firebuild_protocol::v1::{FromGuest, Start, ToGuest, from_guest, output, to_guest};
+use firebuild_protocol::v1::{
+    FromGuest, FromTerminal, Start, ToGuest, ToTerminal, from_guest, output, to_guest,
+};
 use firebuild_protocol::workload::Workload;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -15,12 +18,16 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::output::Stream;
 use crate::record::Exit;
+use crate::supervisor::processes::Processes;
 
 /// How many of the guest's messages wait for the supervisor.
 const WAITING: usize = 4;
 
 /// How many messages to the guest wait for it.
 const UNDER_WAY: usize = 16;
+
+/// How many messages about tasks wait for it, so that the others always find room.
+const TASKS: usize = 4;
 
 /// How many characters of a guest's own words are kept.
 const TEXT: usize = 1000;
@@ -46,6 +53,7 @@ pub(crate) enum Event {
 #[derive(Debug)]
 pub(crate) struct Session {
     once: Mutex<Option<Ends>>,
+    processes: Processes,
 }
 
 #[derive(Debug)]
@@ -53,7 +61,7 @@ struct Ends {
     start: ToGuest,
     events: mpsc::Sender<Event>,
     orders: mpsc::Sender<ToGuest>,
-    to_guest: mpsc::Receiver<ToGuest>,
+    to_guest: [mpsc::Receiver<ToGuest>; 2],
 }
 
 /// The supervisor's side of a session.
@@ -62,26 +70,38 @@ pub(crate) struct Line {
     /// What the guest says.
     pub(crate) events: mpsc::Receiver<Event>,
     orders: mpsc::Sender<ToGuest>,
+    /// For what commands want beside the workload. Who sends waits until there is room.
+    pub(crate) tasks: mpsc::Sender<ToGuest>,
 }
 
 impl Session {
-    /// A session in which the guest is told to start `workload`.
-    pub(crate) fn new(workload: &Workload) -> Result<(Self, Line), serde_json::Error> {
+    /// A session in which the guest is told to start `workload`, and opens the calls of `processes`.
+    pub(crate) fn new(
+        workload: &Workload,
+        processes: Processes,
+    ) -> Result<(Self, Line), serde_json::Error> {
         let start = to_guest::Message::Start(Start {
             workload: serde_json::to_string(workload)?,
         });
         let (event_sender, events) = mpsc::channel(WAITING);
-        let (orders, to_guest) = mpsc::channel(UNDER_WAY);
+        let (orders, ordered) = mpsc::channel(UNDER_WAY);
+        let (tasks, begun) = mpsc::channel(TASKS);
         let ends = Ends {
             start: message(start),
             events: event_sender,
             orders: orders.clone(),
-            to_guest,
+            to_guest: [ordered, begun],
         };
         let session = Self {
             once: Mutex::new(Some(ends)),
+            processes,
         };
-        Ok((session, Line { events, orders }))
+        let line = Line {
+            events,
+            orders,
+            tasks,
+        };
+        Ok((session, line))
     }
 }
 
@@ -101,10 +121,17 @@ fn message(message: to_guest::Message) -> ToGuest {
 
 #[tonic::async_trait]
 impl Machine for Session {
-    type SessionStream = tokio_stream::adapters::Map<
-        ReceiverStream<ToGuest>,
-        fn(ToGuest) -> Result<ToGuest, Status>,
-    >;
+    type SessionStream =
+        Pin<Box<dyn tokio_stream::Stream<Item = Result<ToGuest, Status>> + Send + 'static>>;
+    type TerminalStream = ReceiverStream<Result<ToTerminal, Status>>;
+
+    async fn terminal(
+        &self,
+        request: Request<Streaming<FromTerminal>>,
+    ) -> Result<Response<Self::TerminalStream>, Status> {
+        let from_guest = request.into_inner();
+        self.processes.join(from_guest).await.map(Response::new)
+    }
 
     async fn session(
         &self,
@@ -122,8 +149,8 @@ impl Machine for Session {
             ends.orders,
             ends.start,
         ));
-        let answers = ReceiverStream::new(ends.to_guest);
-        Ok(Response::new(answers.map(Ok as fn(_) -> _)))
+        let [ordered, begun] = ends.to_guest.map(ReceiverStream::new);
+        Ok(Response::new(Box::pin(ordered.merge(begun).map(Ok))))
     }
 }
 
@@ -179,11 +206,13 @@ fn understand(message: from_guest::Message) -> Event {
             Event::Failed(shown(&failed.error), status)
         }
         from_guest::Message::Hello(_) => no("it says `Hello` twice"),
+        // Nobody asked for it yet.
+        from_guest::Message::Probed(_) => no("it reports health"),
     }
 }
 
 /// A guest's words, fit to be shown on a terminal.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     text.chars()
         .take(TEXT)
         .map(|c| if c.is_control() { ' ' } else { c })

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::command::Terminal;
+
 /// The process that a VM exists for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -22,6 +24,35 @@ pub struct Workload {
     /// Directories that the image declares as volumes: made if they are missing.
     #[serde(default)]
     pub volumes: Vec<String>,
+    /// The terminal that it has; pipes if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<Terminal>,
+    /// Whether it can be typed into: its input is open until somebody ends it. Else there is nothing
+    /// to read for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub interactive: bool,
+    /// How its health is looked into, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthCheck>,
+}
+
+/// How the health of a workload is looked into: `HEALTHCHECK` as Docker has it. Times are in
+/// milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct HealthCheck {
+    /// The probe: program and arguments; at least the program. Its status is 0 if all is well.
+    pub arguments: Vec<String>,
+    /// From the end of one probe to the start of the next; not 0.
+    pub interval: u64,
+    /// How long a probe may take; not 0.
+    pub timeout: u64,
+    /// For how long after the workload's start failed probes do not count, until one succeeds.
+    pub start_period: u64,
+    /// The interval in that time; not 0.
+    pub start_interval: u64,
+    /// How many probes have to fail in a row until the workload is unhealthy; not 0.
+    pub retries: u32,
 }
 
 impl Workload {
@@ -35,6 +66,9 @@ impl Workload {
             workdir: "/".to_owned(),
             user: String::new(),
             volumes: Vec::new(),
+            terminal: None,
+            interactive: false,
+            health: None,
         }
     }
 }

@@ -4,6 +4,7 @@ mod baseos;
 mod build;
 mod check;
 mod doctor;
+mod exec;
 mod image;
 mod kernel;
 mod lifecycle;
@@ -133,6 +134,8 @@ enum Command {
     Kernel(kernel::Kernel),
     /// Start a microVM from an image
     Run(Box<run::Run>),
+    /// Run one more process in a running microVM
+    Exec(exec::Exec),
     /// List microVMs
     #[command(visible_alias = "ps")]
     Ls(lifecycle::Ls),
@@ -187,6 +190,7 @@ impl Cli {
     pub(crate) fn run(self) -> ExitCode {
         let result = match self.command {
             Command::Run(run) => run.run(&self.global),
+            Command::Exec(exec) => exec.run(&self.global),
             Command::Supervise(supervise) => supervise.run(&self.global),
             other => other.run(&self.global).map(|()| ExitCode::SUCCESS),
         };
@@ -226,7 +230,7 @@ impl Command {
             Self::ProfileCreate(command) => command.run(global),
             Self::ProfileLs(command) => command.run(global),
             Self::ProfileInspect(command) => command.run(global),
-            Self::Run(_) | Self::Supervise(_) => Ok(()),
+            Self::Run(_) | Self::Exec(_) | Self::Supervise(_) => Ok(()),
         }
     }
 }

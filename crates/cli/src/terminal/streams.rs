@@ -30,20 +30,41 @@ struct Guard {
     _reading: PipeWriter,
 }
 
-/// Takes the standard streams. To be called within the runtime.
+/// What a process is to have of the standard streams.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    /// Whether it reads what is typed.
+    pub(crate) input: bool,
+    /// Whether it has a terminal.
+    pub(crate) terminal: bool,
+}
+
+/// Takes the standard streams for a process that reads, with a terminal if they are one. To be called
+/// within the runtime.
 pub(crate) fn take() -> io::Result<UserEnd> {
+    let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+    take_wanted(Wanted {
+        input: true,
+        terminal: is_terminal,
+    })
+}
+
+/// Takes what is wanted of the standard streams. To be called within the runtime.
+pub(crate) fn take_wanted(wanted: Wanted) -> io::Result<UserEnd> {
     let (stop, reading) = io::pipe()?;
     let (typed, input) = mpsc::channel(WAITING);
     let (output, shown) = mpsc::channel(WAITING);
-    let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
-    let terminal = if is_terminal {
+    let terminal = if wanted.terminal {
         follow_size(typed.clone())?;
         Some(terminal())
     } else {
         None
     };
-    let raw = is_terminal.then(Raw::enter).transpose()?;
-    std::thread::spawn(move || read(&stop, &typed));
+    let is_raw = wanted.terminal && wanted.input && io::stdin().is_terminal();
+    let raw = is_raw.then(Raw::enter).transpose()?;
+    if wanted.input {
+        std::thread::spawn(move || read(&stop, &typed));
+    }
     std::thread::spawn(move || write(shown));
     let guard = Guard {
         _raw: raw,
@@ -57,7 +78,8 @@ pub(crate) fn take() -> io::Result<UserEnd> {
     })
 }
 
-fn terminal() -> Terminal {
+/// The terminal that standard output is, or one of the usual size.
+pub(crate) fn terminal() -> Terminal {
     let (rows, columns) = raw::size();
     let kind = std::env::var("TERM").unwrap_or_default();
     Terminal {

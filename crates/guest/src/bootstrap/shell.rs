@@ -52,7 +52,9 @@ impl Build {
         let exit = match self.kept.as_ref().and_then(|kept| describe(shell, kept)) {
             Some(launch) => match launch::start(&launch, &self.reaper).await?.program {
                 Ok(running) => {
-                    terminal::converse(running, launch.streams, to_host, from_host).await?
+                    let ends = (to_host, from_host);
+                    terminal::converse(running, launch.streams, ends, std::future::pending())
+                        .await?
                 }
                 Err(refusal) => refuse(refusal, to_host, from_host).await,
             },

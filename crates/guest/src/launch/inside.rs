@@ -213,13 +213,22 @@ fn command(launch: &Launch, socket: &UnixStream) -> std::result::Result<Command,
     Ok(command)
 }
 
-/// A process that joins another one finds what that left: the directory may be gone.
+/// A process that joins a step finds what that left: the directory may be gone.
 fn enter_workdir(launch: &Launch) -> std::result::Result<(), Refusal> {
+    let is_joined = !launch.joined.is_empty();
     match std::env::set_current_dir(Path::new("/").join(&launch.workdir)) {
-        Err(_) if !launch.joined.is_empty() => std::env::set_current_dir("/"),
+        Err(_) if is_joined && launch.isolation == Isolation::Step => {
+            std::env::set_current_dir("/")
+        }
         other => other,
     }
-    .map_err(|error| Refusal::Program(format!("cannot enter `{}`: {error}", launch.workdir), 0))
+    .map_err(|error| {
+        let status = if is_joined { NOT_EXECUTABLE } else { 0 };
+        Refusal::Program(
+            format!("cannot enter `{}`: {error}", launch.workdir),
+            status,
+        )
+    })
 }
 
 /// Looks a program up as a shell does: a name with a slash as it is, any other along the path.

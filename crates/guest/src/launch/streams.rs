@@ -26,6 +26,8 @@ const TTY: u32 = 5;
 pub(crate) enum Streams {
     /// Nothing to read, and pipes for what is written.
     Output,
+    /// Nothing to read, and nobody who reads.
+    Nothing,
     /// Pipes for all three.
     Pipes,
     /// A terminal of this size, which is the process's own.
@@ -47,12 +49,20 @@ impl Streams {
     pub(super) fn take(self, owner: u32, socket: &UnixStream) -> Result<()> {
         match self {
             Self::Output => Ok(()),
+            Self::Nothing => nothing().doing(|| "open `/dev/null`".to_owned()),
             Self::Pipes => pipe(socket).doing(|| "make a pipe".to_owned()),
             Self::Terminal { rows, columns } => {
                 terminal(owner, size(rows, columns), socket).doing(|| "make a terminal".to_owned())
             }
         }
     }
+}
+
+fn nothing() -> io::Result<()> {
+    let null = fs_err::OpenOptions::new().write(true).open("/dev/null")?;
+    dup2_stdout(&null)?;
+    dup2_stderr(&null)?;
+    Ok(())
 }
 
 fn pipe(socket: &UnixStream) -> io::Result<()> {

@@ -23,9 +23,6 @@ use super::contact::{Contact, Ear, Heard};
 /// first.
 const CONNECTIONS: usize = 2;
 
-/// How many calls there may be at once on a connection.
-const STREAMS: u32 = 32;
-
 /// How many bytes the headers of a call may have.
 const HEADERS: u32 = 16 << 10;
 
@@ -65,6 +62,11 @@ pub struct Options {
     pub silence: Option<Duration>,
     /// How many bytes may be under way on one call, to be kept by the host: 64 KiB to 16 MiB.
     pub window: u32,
+    /// How many bytes may be under way on all calls of a connection: what calls leave unread that
+    /// are held up is taken from it.
+    pub connection_window: u32,
+    /// How many calls there may be at once on a connection.
+    pub calls: u32,
 }
 
 impl Default for Options {
@@ -73,6 +75,8 @@ impl Default for Options {
             handshake: Duration::from_secs(10),
             silence: None,
             window: 64 << 10,
+            connection_window: 128 << 10,
+            calls: 32,
         }
     }
 }
@@ -173,10 +177,10 @@ impl<S: GuestService> Server<S> {
         // by its silence or by the end of its VMM.
         let _ = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .max_concurrent_streams(STREAMS)
+            .max_concurrent_streams(self.options.calls)
             .max_header_list_size(HEADERS)
             .initial_stream_window_size(window)
-            .initial_connection_window_size(window.saturating_mul(2))
+            .initial_connection_window_size(self.options.connection_window)
             .max_send_buf_size(window as usize)
             .serve_connection(TokioIo::new(stream), Noted(self))
             .await;

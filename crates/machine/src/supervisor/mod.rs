@@ -11,6 +11,7 @@
 //! and what they wait for is published.
 
 mod life;
+pub(crate) mod processes;
 mod spawn;
 mod turn;
 

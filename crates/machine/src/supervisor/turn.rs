@@ -50,7 +50,7 @@ impl Turn {
                 "supervisors are for VMs that run something".to_owned(),
             ));
         };
-        let (session, line) = Session::new(&workload)
+        let (session, line) = Session::new(&workload, life.published.processes.clone())
             .map_err(|source| Error::io("tell the guest its workload", source))?;
         machine.start(MachineServer::new(session)).await?;
         let mut turn = Self {
@@ -78,6 +78,7 @@ impl Turn {
             () = gave_up => return Err(Error::GivenUp(id.clone())),
         }
         machine.mark_running()?;
+        life.published.processes.open(turn.line.tasks.clone());
         Ok(turn)
     }
 
@@ -119,6 +120,7 @@ impl Turn {
                 Ok(()) = position.changed(), if !has_room => {}
                 Some(asked) = life.requests.recv() => self.serve(machine, life, asked).await,
                 _ = life.terminations.recv() => {
+                    life.published.processes.close();
                     // The host is about to end, perhaps: nobody wants the VM in particular to be down.
                     life.is_unwanted = true;
                     self.stop(machine, Stop::default()).await;
@@ -129,6 +131,7 @@ impl Turn {
                 }
             }
         };
+        life.published.processes.close();
         self.verdict(machine, life, ended)
     }
 
@@ -136,6 +139,7 @@ impl Turn {
         match event {
             Event::Output(stream, data) => keep(life, stream, &data),
             Event::Exited(exit) => {
+                life.published.processes.close();
                 self.exit.get_or_insert(exit);
                 self.line.tell(to_guest::Message::Shutdown(Shutdown {
                     signal: 0,
@@ -179,6 +183,7 @@ impl Turn {
             }
             Request::Stop(stop) => {
                 life.note_asked();
+                life.published.processes.close();
                 self.stop(machine, stop).await;
                 Answer::Done
             }
@@ -190,7 +195,10 @@ impl Turn {
             }
             Request::Pause => answer(machine.pause().await),
             Request::Resume => answer(machine.resume().await),
-            Request::Wait | Request::Follow => Answer::Done,
+            // Those are served where they arrive.
+            Request::Wait | Request::Follow | Request::Task(_) | Request::SignalTask(..) => {
+                Answer::Done
+            }
         };
         asked.reply(answer);
     }

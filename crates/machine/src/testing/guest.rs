@@ -94,6 +94,9 @@ pub async fn connect(
             Ok::<_, Failure>(TokioIo::new(tls.connect(name, stream).await?))
         }
     });
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+    // As the agent has it: what one call leaves unread holds up no other.
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?
+        .initial_stream_window_size(64 << 10)
+        .initial_connection_window_size(16 << 20);
     Ok(endpoint.connect_with_connector(connector).await?)
 }

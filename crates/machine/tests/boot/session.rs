@@ -7,7 +7,8 @@ use firebuild_machine::boot::Kernel;
 use firebuild_protocol::v1::exit::How;
 use firebuild_protocol::v1::machine_server::{Machine, MachineServer};
 use firebuild_protocol::v1::{
-    FromGuest, Shutdown, Signal, Start, ToGuest, from_guest, output, to_guest,
+    FromGuest, FromTerminal, Shutdown, Signal, Start, ToGuest, ToTerminal, from_guest, output,
+    to_guest,
 };
 use firebuild_protocol::workload::Workload;
 use tokio::sync::{Mutex, mpsc};
@@ -26,6 +27,14 @@ struct Host(
 #[tonic::async_trait]
 impl Machine for Host {
     type SessionStream = ReceiverStream<Result<ToGuest, Status>>;
+    type TerminalStream = tokio_stream::Empty<Result<ToTerminal, Status>>;
+
+    async fn terminal(
+        &self,
+        _: Request<Streaming<FromTerminal>>,
+    ) -> Result<Response<Self::TerminalStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
 
     async fn session(
         &self,
@@ -149,15 +158,13 @@ impl Session {
 
 fn script(text: &str) -> Workload {
     Workload {
-        arguments: vec!["sh".to_owned(), "-c".to_owned(), text.to_owned()],
         environment: vec![
             ("PATH".to_owned(), "/bin".to_owned()),
             ("A".to_owned(), "b c".to_owned()),
         ],
-        run_environment: Vec::new(),
         workdir: "/srv/new".to_owned(),
-        user: String::new(),
         volumes: vec!["/var/volume".to_owned()],
+        ..Workload::new(vec!["sh".to_owned(), "-c".to_owned(), text.to_owned()])
     }
 }
 

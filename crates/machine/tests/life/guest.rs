@@ -14,6 +14,7 @@ use firebuild_protocol::{HOST_ADDRESS, METADATA_ADDRESS};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
+use tonic::transport::Channel;
 
 /// Does what the kernel's command line and the workload say.
 pub(crate) fn live_and_die() {
@@ -62,7 +63,7 @@ async fn live() -> Result<(), guest::Failure> {
         .session(ReceiverStream::new(said))
         .await?
         .into_inner();
-    work(&say, orders).await
+    work(&client, &say, orders).await
 }
 
 /// A build VM that calls its builder once, and then waits for better times.
@@ -99,7 +100,11 @@ async fn order(orders: &mut Streaming<ToGuest>) -> Result<to_guest::Message, gue
     order.message.ok_or_else(|| "an empty order".into())
 }
 
-async fn work(say: &Say, mut orders: Streaming<ToGuest>) -> Result<(), guest::Failure> {
+async fn work(
+    client: &MachineClient<Channel>,
+    say: &Say,
+    mut orders: Streaming<ToGuest>,
+) -> Result<(), guest::Failure> {
     let to_guest::Message::Start(start) = order(&mut orders).await? else {
         return Err("no start".into());
     };
@@ -151,11 +156,15 @@ async fn work(say: &Say, mut orders: Streaming<ToGuest>) -> Result<(), guest::Fa
         ["stubborn"] => std::future::pending().await,
         _ => {}
     }
-    obey(say, orders).await
+    obey(client, say, orders).await
 }
 
 /// Lives on until it is told to shut down.
-async fn obey(say: &Say, mut orders: Streaming<ToGuest>) -> Result<(), guest::Failure> {
+async fn obey(
+    client: &MachineClient<Channel>,
+    say: &Say,
+    mut orders: Streaming<ToGuest>,
+) -> Result<(), guest::Failure> {
     loop {
         match order(&mut orders).await? {
             to_guest::Message::Signal(signal) => {
@@ -166,6 +175,13 @@ async fn obey(say: &Say, mut orders: Streaming<ToGuest>) -> Result<(), guest::Fa
                 say.exit(exit::How::Signal(shutdown.signal)).await;
             }
             to_guest::Message::Shutdown(_) => return Ok(()),
+            to_guest::Message::Task(task) => {
+                tokio::spawn(crate::tasks::perform(client.clone(), task));
+            }
+            to_guest::Message::TaskSignal(signal) => {
+                let text = format!("task {} signal {}\n", signal.id, signal.number);
+                say.print(output::Stream::Stdout, &text).await;
+            }
             to_guest::Message::Start(_) => return Err("a second start".into()),
         }
     }

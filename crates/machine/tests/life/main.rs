@@ -20,6 +20,7 @@ mod image;
 mod owner;
 mod real;
 mod supervised;
+mod tasks;
 mod verified;
 
 /// Not a test: what this program does in its other roles.

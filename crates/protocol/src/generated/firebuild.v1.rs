@@ -56,7 +56,7 @@ pub struct AgentData {
 /// The guest's end of a process's standard streams.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FromTerminal {
-    #[prost(oneof = "from_terminal::Message", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "from_terminal::Message", tags = "1, 2, 3, 4, 5")]
     pub message: ::core::option::Option<from_terminal::Message>,
 }
 /// Nested message and enum types in `FromTerminal`.
@@ -75,11 +75,14 @@ pub mod from_terminal {
         /// The process could not be started. The last message.
         #[prost(message, tag = "4")]
         Failed(super::Failed),
+        /// The process runs. Only of tasks; the last message of one that nobody stays with.
+        #[prost(message, tag = "5")]
+        Started(super::Started),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Opened {
-    /// The command that started the process.
+    /// The command, or the task, that started the process.
     #[prost(uint32, tag = "1")]
     pub command: u32,
 }
@@ -165,7 +168,7 @@ pub struct AbortRequest {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FromGuest {
-    #[prost(oneof = "from_guest::Message", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "from_guest::Message", tags = "1, 2, 3, 4, 5, 6")]
     pub message: ::core::option::Option<from_guest::Message>,
 }
 /// Nested message and enum types in `FromGuest`.
@@ -184,11 +187,14 @@ pub mod from_guest {
         /// The agent could not do what it was told.
         #[prost(message, tag = "5")]
         Failed(super::Failed),
+        /// The workload's health was looked into.
+        #[prost(message, tag = "6")]
+        Probed(super::Probed),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ToGuest {
-    #[prost(oneof = "to_guest::Message", tags = "1, 2, 3")]
+    #[prost(oneof = "to_guest::Message", tags = "1, 2, 3, 4, 5")]
     pub message: ::core::option::Option<to_guest::Message>,
 }
 /// Nested message and enum types in `ToGuest`.
@@ -202,6 +208,91 @@ pub mod to_guest {
         /// End the workload if it runs, sync, power off.
         #[prost(message, tag = "3")]
         Shutdown(super::Shutdown),
+        /// Do something beside the workload; the guest answers with the call Terminal.
+        #[prost(message, tag = "4")]
+        Task(super::Task),
+        /// A task's process gets a signal. It comes this way because the task's own call may be held up
+        /// by input that nobody reads.
+        #[prost(message, tag = "5")]
+        TaskSignal(super::TaskSignal),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TaskSignal {
+    #[prost(uint32, tag = "1")]
+    pub id: u32,
+    /// 0 if nobody is there for the task any more: what it does is to end.
+    #[prost(uint32, tag = "2")]
+    pub number: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Task {
+    /// Counts up within one VM: what Opened names.
+    #[prost(uint32, tag = "1")]
+    pub id: u32,
+    /// JSON of `firebuild_protocol::task::Task`.
+    #[prost(string, tag = "2")]
+    pub task: ::prost::alloc::string::String,
+}
+/// What came of one look into the workload's health.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Probed {
+    /// The workload's health, this look taken into account.
+    #[prost(enumeration = "probed::Health", tag = "1")]
+    pub health: i32,
+    /// How many looks in a row have failed.
+    #[prost(uint32, tag = "2")]
+    pub failing_streak: u32,
+    /// How long the look took.
+    #[prost(uint32, tag = "3")]
+    pub took_milliseconds: u32,
+    /// The probe's exit status, -1 if it took too long or could not be started.
+    #[prost(int32, tag = "4")]
+    pub status: i32,
+    /// The beginning of what it wrote.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub output: ::prost::bytes::Bytes,
+}
+/// Nested message and enum types in `Probed`.
+pub mod probed {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Health {
+        Starting = 0,
+        Healthy = 1,
+        Unhealthy = 2,
+    }
+    impl Health {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Starting => "STARTING",
+                Self::Healthy => "HEALTHY",
+                Self::Unhealthy => "UNHEALTHY",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "STARTING" => Some(Self::Starting),
+                "HEALTHY" => Some(Self::Healthy),
+                "UNHEALTHY" => Some(Self::Unhealthy),
+                _ => None,
+            }
+        }
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1441,6 +1532,31 @@ pub mod machine_client {
                 .insert(GrpcMethod::new("firebuild.v1.Machine", "Session"));
             self.inner.streaming(req, path, codec).await
         }
+        /// What passes between a command and a task that ToGuest.Task gave. One call for each task.
+        pub async fn terminal(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::FromTerminal>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ToTerminal>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/firebuild.v1.Machine/Terminal",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("firebuild.v1.Machine", "Terminal"));
+            self.inner.streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1468,6 +1584,17 @@ pub mod machine_server {
             &self,
             request: tonic::Request<tonic::Streaming<super::FromGuest>>,
         ) -> std::result::Result<tonic::Response<Self::SessionStream>, tonic::Status>;
+        /// Server streaming response type for the Terminal method.
+        type TerminalStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ToTerminal, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// What passes between a command and a task that ToGuest.Task gave. One call for each task.
+        async fn terminal(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::FromTerminal>>,
+        ) -> std::result::Result<tonic::Response<Self::TerminalStream>, tonic::Status>;
     }
     /// The long-lived conversation with the agent of a VM that runs a workload.
     #[derive(Debug)]
@@ -1575,6 +1702,52 @@ pub mod machine_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SessionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/firebuild.v1.Machine/Terminal" => {
+                    #[allow(non_camel_case_types)]
+                    struct TerminalSvc<T: Machine>(pub Arc<T>);
+                    impl<T: Machine> tonic::server::StreamingService<super::FromTerminal>
+                    for TerminalSvc<T> {
+                        type Response = super::ToTerminal;
+                        type ResponseStream = T::TerminalStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::FromTerminal>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Machine>::terminal(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TerminalSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -27,6 +27,8 @@ use network::NetworkArguments;
 use policy::PolicyArguments;
 use workload::WorkloadArguments;
 
+
+pub(super) use workload::environment;
 #[derive(Debug, Args)]
 #[command(
     override_usage = "firebuild run [OPTIONS] IMAGE [COMMAND [ARGUMENT]...]\n       firebuild run [OPTIONS] --from IMAGE [-- COMMAND [ARGUMENT]...]"

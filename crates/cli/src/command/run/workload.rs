@@ -52,7 +52,6 @@ impl WorkloadArguments {
             }
         }
         Ok(Workload {
-            arguments: self.arguments(config, command),
             environment,
             run_environment: given.into_iter().collect(),
             workdir: match self
@@ -66,6 +65,7 @@ impl WorkloadArguments {
             },
             user: self.user.clone().unwrap_or_else(|| config.user.clone()),
             volumes: config.volumes.keys().cloned().collect(),
+            ..Workload::new(self.arguments(config, command))
         })
     }
 
@@ -88,15 +88,23 @@ impl WorkloadArguments {
 
     /// What the person sets: files first, in their order, then `--env`.
     fn environment(&self) -> anyhow::Result<BTreeMap<String, String>> {
-        let mut environment = BTreeMap::new();
-        for file in &self.env_file {
-            read_environment(file, &mut environment)?;
-        }
-        for entry in &self.env {
-            add(entry, &mut environment)?;
-        }
-        Ok(environment)
+        environment(&self.env_file, &self.env)
     }
+}
+
+/// What `--env-file` and `--env` set: files first, in their order.
+pub(crate) fn environment(
+    files: &[PathBuf],
+    entries: &[String],
+) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut environment = BTreeMap::new();
+    for file in files {
+        read_environment(file, &mut environment)?;
+    }
+    for entry in entries {
+        add(entry, &mut environment)?;
+    }
+    Ok(environment)
 }
 
 fn read_environment(file: &Path, environment: &mut BTreeMap<String, String>) -> anyhow::Result<()> {

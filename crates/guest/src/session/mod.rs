@@ -1,6 +1,13 @@
 //! What the agent of any other VM does: run one workload, and talk with the host about it.
+//!
+//! * [`tasks`]: what the host wants beside it.
+//! * [`input`]: what is typed into it.
+
+mod input;
+mod tasks;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use firebuild_protocol::MESSAGE_LIMIT;
@@ -18,11 +25,16 @@ use tonic::transport::Channel;
 
 use crate::console;
 use crate::drives::DISK;
-use crate::error::{GuestError, Result, call};
-use crate::forwarding::forward;
-use crate::launch::{self, Isolation, Launch, Refusal, Root, Running, SUPPLIED, Streams};
+use crate::error::{Doing as _, GuestError, Result, call};
+use crate::forwarding::{Written, forward};
+use crate::launch::{
+    self, Isolation, Launch, Namespaces, Refusal, Root, Running, SUPPLIED, Streams, Terminal,
+};
 use crate::reaper::{self, Child, Reaper};
 use crate::shutdown::Requests;
+
+use input::Input;
+use tasks::Place;
 
 /// How many messages may wait for the host.
 const WAITING: usize = 16;
@@ -38,6 +50,7 @@ const DEFAULT_SHUTDOWN: Shutdown = Shutdown {
 
 /// A conversation with the host.
 struct Session {
+    client: MachineClient<Channel>,
     to_host: mpsc::Sender<FromGuest>,
     from_host: Streaming<ToGuest>,
     reaper: Reaper,
@@ -48,7 +61,9 @@ struct Workloads {
     child: Child,
     /// Set when the workload has ended: output that others still hold is not waited for.
     ended: watch::Sender<bool>,
-    forwarding: [JoinHandle<()>; 2],
+    forwarding: Vec<JoinHandle<()>>,
+    /// None where the kernel keeps no namespaces.
+    place: Option<Arc<Place>>,
 }
 
 /// Runs the host's workload in a root file system made of `layers`, the highest first, until it ends, the host wants it to end, or the host is gone. Returns
@@ -70,7 +85,7 @@ pub(crate) async fn serve(
         Err(refusal) => return session.refuse(refusal).await,
     };
     console::debug(|| format!("workload {} started", running.child.pid()));
-    let mut workload = session.adopt(running).await?;
+    let mut workload = session.adopt(running, started.namespaces, &launch).await?;
     let end = session.converse(&mut workload, &mut requests).await;
     session.finish(workload, end).await;
     Ok(())
@@ -95,6 +110,7 @@ async fn open(channel: Channel, reaper: Reaper) -> Result<Session> {
     let answer = client.session(ReceiverStream::new(messages)).await;
     let from_host = answer.map_err(call("Session"))?.into_inner();
     Ok(Session {
+        client,
         to_host,
         from_host,
         reaper,
@@ -136,33 +152,64 @@ impl Session {
         Ok(())
     }
 
-    async fn adopt(&self, running: Running) -> Result<Workloads> {
+    async fn adopt(
+        &self,
+        running: Running,
+        namespaces: Option<Namespaces>,
+        launch: &Launch,
+    ) -> Result<Workloads> {
         let Running {
             child,
             stdout,
             stderr,
-            other_end: _,
+            other_end,
         } = running;
-        self.send(from_guest::Message::Started(Started { pid: child.pid() }))
-            .await?;
+        let pid = child.pid();
+        let doing = || "listen to the workload".to_owned();
         let (ended, watching) = watch::channel(false);
-        let forward = |pipe, stream: output::Stream| {
-            let message = move |data| {
-                let stream = stream.into();
-                message(from_guest::Message::Output(Output { stream, data }))
-            };
-            let to_host = self.to_host.clone();
-            tokio::spawn(forward(pipe, PIECE, to_host, watching.clone(), message))
+        let (input, forwarding) = match (launch.streams, other_end) {
+            (Streams::Terminal { .. }, Some(end)) => {
+                let terminal = Arc::new(Terminal::new(end).doing(doing)?);
+                let written = Arc::clone(&terminal);
+                let shown = self.forward(written, output::Stream::Stdout, &watching);
+                (Input::Terminal(terminal), vec![shown])
+            }
+            (_, end) => {
+                let forwarding = vec![
+                    self.forward(stdout, output::Stream::Stdout, &watching),
+                    self.forward(stderr, output::Stream::Stderr, &watching),
+                ];
+                (Input::of_pipe(end).doing(doing)?, forwarding)
+            }
         };
-        let forwarding = [
-            forward(stdout, output::Stream::Stdout),
-            forward(stderr, output::Stream::Stderr),
-        ];
+        let place = namespaces.map(|namespaces| {
+            let means = (self.client.clone(), self.reaper.clone());
+            Arc::new(Place::new(means, launch, namespaces, pid, input))
+        });
+        // Last, so that whatever the host wants then can be done.
+        self.send(from_guest::Message::Started(Started { pid }))
+            .await?;
         Ok(Workloads {
             child,
             ended,
             forwarding,
+            place,
         })
+    }
+
+    /// Passes on what the workload writes.
+    fn forward(
+        &self,
+        written: impl Written + 'static,
+        stream: output::Stream,
+        ended: &watch::Receiver<bool>,
+    ) -> JoinHandle<()> {
+        let said = move |data| {
+            let stream = stream.into();
+            message(from_guest::Message::Output(Output { stream, data }))
+        };
+        let to_host = self.to_host.clone();
+        tokio::spawn(forward(written, PIECE, to_host, ended.clone(), said))
     }
 
     /// Obeys the host while the workload runs.
@@ -175,18 +222,22 @@ impl Session {
                 told = self.from_host.message() => told,
             };
             match told {
-                Ok(Some(ToGuest {
-                    message: Some(to_guest::Message::Signal(signal)),
-                })) => {
-                    reaper::send(pid, signal.number);
-                }
-                Ok(Some(ToGuest {
-                    message: Some(to_guest::Message::Shutdown(shutdown)),
-                })) => {
-                    return End::Shutdown(shutdown);
-                }
-                // A second Start, or what this version does not know.
-                Ok(Some(_)) => {}
+                Ok(Some(ToGuest { message })) => match message {
+                    Some(to_guest::Message::Signal(signal)) => reaper::send(pid, signal.number),
+                    Some(to_guest::Message::Shutdown(shutdown)) => return End::Shutdown(shutdown),
+                    Some(to_guest::Message::Task(task)) => {
+                        if let Some(place) = &workload.place {
+                            place.begin(task);
+                        }
+                    }
+                    Some(to_guest::Message::TaskSignal(signal)) => {
+                        if let Some(place) = &workload.place {
+                            place.signal(signal);
+                        }
+                    }
+                    // A second one, or what this version does not know.
+                    Some(to_guest::Message::Start(_)) | None => {}
+                },
                 Ok(None) | Err(_) => {
                     console::debug(|| "the host is gone".to_owned());
                     return End::Shutdown(DEFAULT_SHUTDOWN);
@@ -250,6 +301,12 @@ async fn stop(child: &mut Child, shutdown: Shutdown) -> Exit {
 fn describe(workload: Workload, hostname: &str, lowers: Vec<PathBuf>) -> Launch {
     let profile =
         (!workload.run_environment.is_empty()).then(|| profile(&workload.run_environment));
+    let mut environment = workload.environment;
+    let streams = match workload.terminal {
+        Some(terminal) => tasks::take_terminal(terminal, &mut environment),
+        None if workload.interactive => Streams::Pipes,
+        None => Streams::Output,
+    };
     Launch {
         root: Root {
             lowers,
@@ -258,13 +315,13 @@ fn describe(workload: Workload, hostname: &str, lowers: Vec<PathBuf>) -> Launch 
             volatile: false,
         },
         joined: Vec::new(),
-        kept: false,
-        streams: Streams::Output,
+        kept: true,
+        streams,
         isolation: Isolation::Workload,
         offline: false,
         privileged: true,
         arguments: workload.arguments,
-        environment: workload.environment,
+        environment,
         secrets: Vec::new(),
         workdir: workload.workdir,
         user: workload.user,
