@@ -174,16 +174,13 @@ mod tests {
     #[test]
     fn files_say_what_the_metadata_says() {
         let mut network = Network {
-            address: [10, 88, 0, 7].into(),
-            prefix: 16,
-            gateway: None,
-            mtu: None,
             nameservers: vec!["10.88.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
             search: vec!["a.example".to_owned(), "b.example".to_owned()],
             hosts: vec![HostEntry {
                 address: "10.88.0.9".parse().unwrap(),
                 names: vec!["db".to_owned(), "db.local".to_owned()],
             }],
+            ..Network::of([10, 88, 0, 7].into(), 16)
         };
         assert_eq!(
             resolver(&network),

@@ -8,6 +8,8 @@
 //! What must hold: whatever a step made is found by [`Machine::release`] even if the step failed,
 //! and by [`crate::reconcile`] if the process was killed. Dropping a machine releases it.
 
+mod network;
+
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
@@ -15,9 +17,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use firebuild_core::MachineId;
-use firebuild_network::{Attachment, Namespace, Request};
+use firebuild_network::Attachment;
 use firebuild_protocol::boot::BootArguments;
-use firebuild_protocol::metadata::{Credentials, Metadata, Network};
+use firebuild_protocol::metadata::{Credentials, Metadata};
 use firebuild_protocol::{HOST_ADDRESS, METADATA_ADDRESS};
 use firebuild_store::{Identity, MachineLock};
 use jiff::Timestamp;
@@ -28,10 +30,9 @@ use crate::agent::{self, Agent, Contact, GuestService, Options, Sides};
 use crate::boot::{CommandLine, Needs, tsc_khz};
 use crate::error::Report;
 use crate::paths::Directories;
-use crate::record::{self, NetworkInterface, Record, State};
+use crate::record::{self, Record, State};
 use crate::spec::{CONNECT_TIME, MachineSpec, Purpose};
-use crate::vmm::ids::Ids;
-use crate::vmm::{Acceleration, AttachedDisk, GuestInterface, Launch, Running, Vmm, VmmExit};
+use crate::vmm::{Acceleration, AttachedDisk, Launch, Running, Vmm, VmmExit};
 use crate::{Error, Host, disk, metadata, reconcile};
 
 /// How often the guest is to be heard, in milliseconds.
@@ -216,9 +217,8 @@ impl Machine {
         let roots = disk::open_roots(&self.host.store, &self.record)?;
         self.attach(vmm.as_ref())?;
         let document = self.serve(vmm.as_ref(), &sides, service)?;
-        let (namespace, interface) = self.interface()?;
-        let address = self.record.address().map(Ids::of);
-        let ids = address.filter(|ids| ids.are_possible());
+        let (namespace, interfaces) = self.interfaces()?;
+        let ids = self.ids().filter(|ids| ids.are_possible());
         let launch = Launch {
             id: self.id().clone(),
             cpus: self.record.spec.cpus,
@@ -233,7 +233,7 @@ impl Machine {
             limits: self.record.spec.limits,
             attached: std::mem::take(&mut self.attached),
             namespace,
-            interfaces: vec![interface],
+            interfaces,
             ids,
             runtime: self.record.directories.runtime.clone(),
             console: self.record.directories.console.clone(),
@@ -241,8 +241,8 @@ impl Machine {
             firecracker: self.record.spec.firecracker.clone(),
         };
         if let Some(attachment) = &mut self.attachment {
-            // A tap has one user at a time; the VMM's own descriptor is passed on with the launch.
-            attachment.close_tap();
+            // Taps have one user at a time; the VMM's own descriptor is passed on with the launch.
+            attachment.close_taps();
         }
         let running = vmm.start(launch).await?;
         self.record.processes.vmm = Some(running.pid());
@@ -455,34 +455,6 @@ impl Machine {
             .map_err(|e| Error::io(format!("make the directory `{}`", runtime.display()), e))
     }
 
-    fn attach(&mut self, vmm: &dyn Vmm) -> Result<(), Error> {
-        let wanted = self.record.spec.address;
-        let mut request = Request {
-            id: self.record.id.clone(),
-            // The tap is passed on as it is; nobody else may open it.
-            vmm_uid: 0,
-            vmm_gid: 0,
-            // What it had before, if it is started again.
-            address: wanted.or_else(|| self.record.address()),
-            ports: self.record.spec.ports.clone(),
-            metadata_address: !vmm.serves_metadata(),
-        };
-        let attachment = match self.host.network.setup(&request) {
-            // Another VM has it by now, or the network is another.
-            Err(
-                firebuild_network::Error::AddressTaken { .. }
-                | firebuild_network::Error::AddressOutside { .. },
-            ) if request.address != wanted => {
-                request.address = wanted;
-                self.host.network.setup(&request)
-            }
-            other => other,
-        }?;
-        self.record.network_interfaces = vec![NetworkInterface::from(&attachment.interface)];
-        self.attachment = Some(attachment);
-        Ok(())
-    }
-
     /// Starts the services of the VM's namespace and returns the metadata.
     fn serve<S: GuestService>(
         &mut self,
@@ -540,7 +512,7 @@ impl Machine {
             )
         };
         let attachment = self.attachment.as_ref();
-        let namespace = attachment.map(|attachment| &attachment.interface.namespace);
+        let namespace = attachment.map(|attachment| &attachment.namespace);
         let namespace = namespace.ok_or_else(|| Error::NotRunning(self.id().clone()))?;
         let listener = namespace
             .listen(address)
@@ -553,9 +525,6 @@ impl Machine {
 
     fn metadata(&self, sides: &Sides, server: SocketAddr) -> Result<Metadata, Error> {
         let spec = &self.record.spec;
-        let interface = self.record.network_interfaces.first();
-        let network = interface.map(|interface| &interface.static_configuration.ip_configuration);
-        let network = network.ok_or_else(|| Error::NotRunning(self.id().clone()))?;
         let credentials = Credentials {
             grpc_host_port: server.to_string(),
             server_name: sides.server_name.clone(),
@@ -581,15 +550,7 @@ impl Machine {
             time: now.unwrap_or_default().as_secs(),
             root_images: u8::try_from(spec.rootfs.len()).unwrap_or(u8::MAX),
             drives: self.drives(),
-            network: Network {
-                address: network.ip,
-                prefix: network.prefix,
-                gateway: Some(network.gateway),
-                mtu: None,
-                nameservers: network.nameservers.clone(),
-                search: Vec::new(),
-                hosts: Vec::new(),
-            },
+            network: self.network()?,
             bootstrap,
             session,
         })
@@ -603,12 +564,14 @@ impl Machine {
     }
 
     fn command_line(&self, vmm: &dyn Vmm) -> Result<String, Error> {
-        let interface = self.record.network_interfaces.first();
-        let network = interface.map(|interface| &interface.static_configuration.ip_configuration);
-        let network = network.ok_or_else(|| Error::NotRunning(self.id().clone()))?;
+        let attachment = self.attachment.as_ref();
+        let interfaces = attachment.map_or(&[][..], |attachment| &attachment.interfaces);
+        let first = interfaces.first();
+        let first = first.ok_or_else(|| Error::NotRunning(self.id().clone()))?;
         let arguments = BootArguments {
-            address: network.ip,
-            prefix: network.prefix,
+            address: first.address,
+            prefix: first.subnet.prefix(),
+            mac: (interfaces.len() > 1).then(|| first.mac.octets()),
         };
         let emulated = vmm.facts().acceleration == Acceleration::Tcg;
         let mut line = CommandLine {
@@ -625,23 +588,6 @@ impl Machine {
             line.push_str(argument);
         }
         Ok(line)
-    }
-
-    fn interface(&self) -> Result<(Namespace, GuestInterface), Error> {
-        let doing = || format!("pass on the tap device of VM `{}`", self.id());
-        let attachment = self.attachment.as_ref();
-        let attachment = attachment.ok_or_else(|| Error::NotRunning(self.id().clone()))?;
-        let tap = attachment.tap().map(|tap| tap.try_clone_to_owned());
-        let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
-        let tap = tap.unwrap_or_else(|| Err(missing()));
-        let tap = tap.map_err(|source| Error::io(doing(), source))?;
-        let interface = &attachment.interface;
-        let guest = GuestInterface {
-            device: interface.tap.clone(),
-            tap,
-            mac: interface.mac,
-        };
-        Ok((interface.namespace.clone(), guest))
     }
 
     fn start_failed(&self, running: &Running, exit: VmmExit) -> Error {

@@ -40,10 +40,10 @@
 //! A VM runs exactly when its lock is held: a record that says `Running` while nobody holds the lock
 //! is that of a supervisor that died. Process ids are here for people; nothing is done by them.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use firebuild_core::MachineId;
-use firebuild_network::{Interface, Listener};
+use firebuild_network::{Interface, Listener, Namespace};
 use firebuild_protocol::v1;
 use firebuild_store::{MachineLock, Store};
 use jiff::Timestamp;
@@ -79,7 +79,7 @@ pub struct Record {
     /// The processes, while they are there.
     #[serde(default)]
     pub processes: Processes,
-    /// Its network interfaces: one.
+    /// Its network interfaces, in the order of its devices.
     #[serde(default)]
     pub network_interfaces: Vec<NetworkInterface>,
     /// How often it was started again by its restart policy since somebody started it.
@@ -151,6 +151,9 @@ pub struct Processes {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct NetworkInterface {
+    /// The network that it is in; `none` for the one of a VM that is in no network.
+    #[serde(default)]
+    pub network: String,
     /// What it has on the host and in the guest.
     pub static_configuration: StaticConfiguration,
     /// The ports that it has on the host.
@@ -184,10 +187,31 @@ pub struct IpConfiguration {
     pub ip: Ipv4Addr,
     /// The length of the network's prefix.
     pub prefix: u8,
-    /// The default gateway.
-    pub gateway: Ipv4Addr,
+    /// The gateway; none without a way out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<Ipv4Addr>,
+    /// What it has of IPv6.
+    #[serde(rename = "IPv6", default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<Ipv6Configuration>,
+    /// The largest packet, in bytes; 1500 if none.
+    #[serde(rename = "MTU", default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
     /// The name servers.
     pub nameservers: Vec<IpAddr>,
+}
+
+/// What an interface has of IPv6.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Ipv6Configuration {
+    /// The guest's address.
+    #[serde(rename = "IP")]
+    pub ip: Ipv6Addr,
+    /// The length of the network's prefix.
+    pub prefix: u8,
+    /// The gateway; none without a way out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<Ipv6Addr>,
 }
 
 impl Record {
@@ -210,11 +234,13 @@ impl Record {
         }
     }
 
-    /// The guest's address, once it has one.
+    /// The guest's address in its first network, once it has one.
     #[must_use]
     pub fn address(&self) -> Option<Ipv4Addr> {
         let interface = self.network_interfaces.first()?;
-        Some(interface.static_configuration.ip_configuration.ip)
+        let ip = interface.static_configuration.ip_configuration.ip;
+        // That of a VM without a network leads nowhere.
+        Some(ip).filter(|ip| !ip.is_link_local())
     }
 
     /// Whether its disk and its record stay when it has ended.
@@ -315,18 +341,38 @@ impl TryFrom<v1::Exit> for Exit {
     }
 }
 
-impl From<&Interface> for NetworkInterface {
-    fn from(interface: &Interface) -> Self {
+impl NetworkInterface {
+    /// The gateway, if there is a way out by this device.
+    pub(crate) fn gateway(&self) -> Option<Ipv4Addr> {
+        self.static_configuration.ip_configuration.gateway
+    }
+
+    /// The same of IPv6.
+    pub(crate) fn gateway6(&self) -> Option<Ipv6Addr> {
+        let configuration = &self.static_configuration.ip_configuration;
+        configuration.ipv6.as_ref()?.gateway
+    }
+
+    /// The facts of a device in `namespace`.
+    pub(crate) fn new(namespace: &Namespace, interface: &Interface) -> Self {
+        let ipv6 = interface.ipv6.as_ref();
         Self {
+            network: interface.network.clone(),
             static_configuration: StaticConfiguration {
                 mac_address: interface.mac.to_string(),
                 host_dev_name: interface.tap.clone(),
-                namespace: interface.namespace.path().display().to_string(),
+                namespace: namespace.path().display().to_string(),
                 bridge_port: interface.host_device.clone(),
                 ip_configuration: IpConfiguration {
                     ip: interface.address,
                     prefix: interface.subnet.prefix(),
                     gateway: interface.gateway,
+                    ipv6: ipv6.map(|ipv6| Ipv6Configuration {
+                        ip: ipv6.address,
+                        prefix: ipv6.prefix,
+                        gateway: ipv6.gateway,
+                    }),
+                    mtu: interface.mtu,
                     nameservers: interface.dns.iter().copied().map(IpAddr::V4).collect(),
                 },
             },
@@ -349,6 +395,7 @@ mod tests {
         let directories = Directories::of(&store, Path::new("/run/x"), &id).unwrap();
         let mut record = Record::new(id, sample(&["a"]), directories);
         record.network_interfaces = vec![NetworkInterface {
+            network: "default".into(),
             static_configuration: StaticConfiguration {
                 mac_address: "02:00:00:00:00:01".into(),
                 host_dev_name: "tap0".into(),
@@ -357,7 +404,9 @@ mod tests {
                 ip_configuration: IpConfiguration {
                     ip: [10, 0, 0, 2].into(),
                     prefix: 24,
-                    gateway: [10, 0, 0, 1].into(),
+                    gateway: Some([10, 0, 0, 1].into()),
+                    ipv6: None,
+                    mtu: None,
                     nameservers: Vec::new(),
                 },
             },

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use firebuild_core::{ByteSize, Digest, MachineName};
-use firebuild_network::PublishedPort;
+use firebuild_network::{Join, PublishedPort};
 use firebuild_protocol::boot::RootVerity;
 use firebuild_protocol::workload::Workload;
 use firebuild_store::KernelId;
@@ -58,7 +58,11 @@ pub struct MachineSpec {
     /// What the guest calls itself; its name, or its id, if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
-    /// The guest's address, if it has to be a certain one.
+    /// The networks that it is in, in the order of its devices; with none it reaches nothing but its
+    /// metadata and its agent's server.
+    #[serde(default = "default_network")]
+    pub networks: Vec<Join>,
+    /// The guest's address in the first of them, if it has to be a certain one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Ipv4Addr>,
     /// Published ports.
@@ -153,6 +157,7 @@ impl MachineSpec {
             memory: 128,
             disk: ByteSize::mib(10 << 10),
             hostname: None,
+            networks: default_network(),
             address: None,
             ports: Vec::new(),
             connect_time: None,
@@ -205,6 +210,7 @@ impl MachineSpec {
         if let Some(name) = self.hostname.as_ref().filter(|name| !is_hostname(name)) {
             return no(format!("`{name}` cannot be a host name"));
         }
+        self.check_networks()?;
         self.firecracker.check(self.cpus, self.memory)?;
         if let Purpose::Run {
             workload,
@@ -220,6 +226,23 @@ impl MachineSpec {
         }
         Ok(())
     }
+
+    fn check_networks(&self) -> Result<(), Error> {
+        let first = self.networks.first().map(|join| join.address);
+        match (self.address, first) {
+            (Some(address), None) => Err(Error::Spec(format!(
+                "the address `{address}` needs a network to be in"
+            ))),
+            (Some(address), Some(Some(other))) if address != other => Err(Error::Spec(format!(
+                "the VM is to have both `{address}` and `{other}`"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn default_network() -> Vec<Join> {
+    vec![Join::default()]
 }
 
 /// RFC 1123, section 2.1, without the limit to names that start the same for everyone.

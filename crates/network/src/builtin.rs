@@ -1,9 +1,11 @@
-//! The built-in network: a bridge on the host, a namespace for each VM, addresses kept here.
+//! firebuild's own networks: a bridge on the host for each, a namespace for each VM, addresses kept here.
 //!
 //! ```text
 //!   VM ── tap0 ═(rules of the namespace)═ eth0 ──── fb… ── firebuild0 ──(host's rules)── world
 //!         └── the VM's own namespace ───────┘       └── host ─────────────────────┘
 //! ```
+//!
+//! In each further network the VM has a tap and a cable more: `tap1 ═ eth1 ── f1… ── fb-…`.
 //!
 //! Set-up and its order: lease, ports, host's parts; namespace with its devices and rules. Every
 //! part can be found again from the VM's id alone, and [`Builtin::teardown`] removes it from
@@ -16,16 +18,20 @@ use std::os::fd::{AsFd, OwnedFd};
 use firebuild_core::MachineId;
 
 use crate::error::Trouble;
-use crate::lease::{Lease, Leases};
-use crate::name::{host_device, machine_mark, marked_machine};
+use crate::guard::Wire;
+use crate::inside::Furniture;
+use crate::lease::{Lease, Leases, Link, Segment};
+use crate::name::{MOST_LINKS, host_device, machine_mark, marked_machine};
 use crate::netlink::{Cable, Netlink};
 use crate::resolver::Resolver;
+use crate::segment::Segments;
 use crate::{
-    Attachment, ETHERNET, Error, Errors, Interface, Listener, Mac, Namespace, Request, Settings,
-    Subnet, TAP, conntrack, inside, namespace, reserve, rules, sysctl,
+    ALONE, Attachment, Error, Errors, Interface, Ipv6Interface, Listener, Mac, Namespace, Request,
+    Settings, Subnet, conntrack, ethernet_name, inside, namespace, reserve, rules, sysctl,
+    tap_name,
 };
 
-/// The driver of the built-in network.
+/// The driver of firebuild's own networks.
 #[derive(Debug, Clone)]
 pub struct Builtin {
     settings: Settings,
@@ -38,6 +44,10 @@ impl Builtin {
         Self { settings }
     }
 
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// The namespace that a VM has or would have.
     #[must_use]
     pub fn namespace(&self, id: &MachineId) -> Namespace {
@@ -47,44 +57,46 @@ impl Builtin {
         name.namespace(namespaces, id)
     }
 
-    /// Checks a request as far as that goes without changing anything: that its address and ports
+    /// Checks a request as far as that goes without changing anything: that its addresses and ports
     /// can be had now.
     ///
     /// # Errors
     /// What [`setup`](Self::setup) would find wrong with the request.
     pub fn validate(&self, request: &Request) -> Result<(), Error> {
         let mut netlink = Netlink::of_thread()?;
-        let listeners = reserve::listeners(&request.ports, &mut netlink)?;
         let leases = self.lock()?.whole()?;
-        let subnet = self.subnet(&leases, &mut netlink, &self.resolver())?;
-        leases.choose(subnet, request.address)?;
-        self.reserve(&leases, &listeners).map(drop)
+        let lease = self.lease(request, &leases, &mut netlink, &self.resolver())?;
+        self.reserve(&leases, &lease.listeners).map(drop)
     }
 
     /// Attaches a VM. Takes 10 to 30 ms, and waits for others that are setting up or taking down.
     /// After an error nothing is left, or what is left is in [`known`](Self::known).
     ///
     /// # Errors
-    /// The address or a port cannot be had, the VM is attached already, a part of the host is
-    /// missing or refuses.
+    /// A network is not there, an address or a port cannot be had, the VM is attached already, a part
+    /// of the host is missing or refuses.
     pub fn setup(&self, request: &Request) -> Result<Attachment, Error> {
         let resolver = self.resolver();
         let (lease, reserved) = self.claim(request, &resolver)?;
         let made = self.build(request, &lease);
-        let tap = match made {
-            Ok(tap) => tap,
+        let taps = match made {
+            Ok(taps) => taps,
             Err(error) => {
                 // The first error tells more than any that comes of it.
                 let _ = self.teardown(&request.id);
                 return Err(error);
             }
         };
-        let interface = self.interface(&lease, &resolver);
-        Ok(Attachment::new(interface, tap, reserved))
+        let interfaces = interfaces(&lease, &resolver);
+        let namespace = self.namespace(&lease.id);
+        let number = Some(lease.number);
+        Ok(Attachment::new(
+            namespace, interfaces, number, taps, reserved,
+        ))
     }
 
-    /// Removes a VM's attachment, or what there is of it, by the VM's id alone; with the last one,
-    /// the bridge and the host's rules too. Goes on after an error.
+    /// Removes a VM's attachment, or what there is of it, by the VM's id alone; with the last one of a
+    /// network its bridge, and with the last one of all the host's rules. Goes on after an error.
     ///
     /// Ends no process: what still runs in the namespace has to be found with
     /// [`Namespace::processes`] and ended before, as the namespace loses its name here.
@@ -93,21 +105,19 @@ impl Builtin {
     /// All that went wrong. The VM stays in [`known`](Self::known) until a teardown succeeds.
     pub fn teardown(&self, id: &MachineId) -> Result<(), Errors> {
         let mut trouble = Trouble::default();
-        let device = host_device(id);
-        trouble.note(Netlink::of_thread().and_then(|mut netlink| {
-            netlink
-                .remove(&device)
-                .map_err(Error::system(format!("remove the device `{device}`")))
-        }));
+        trouble.note(remove_cables(id));
         trouble.note(self.namespace(id).remove());
         if let Some(mut leases) = trouble.note(self.lock()) {
             trouble.note(rules::forget(&self.settings.name, id, &leases));
-            let listeners = leases.get(id).map_or(&[][..], |lease| &lease.listeners);
+            let lease = leases.get(id).cloned();
+            let listeners = lease.as_ref().map_or(&[][..], |lease| &lease.listeners);
             trouble.note(conntrack::forget(listeners));
             if trouble.is_none() {
                 trouble.note(leases.remove(id));
             }
-            self.remove_host_parts(&leases, &mut trouble);
+            let links = lease.iter().flat_map(|lease| &lease.links);
+            let bridges = links.map(|link| link.segment.bridge.clone()).collect();
+            self.remove_host_parts(&leases, bridges, &mut trouble);
         }
         trouble.into_result()
     }
@@ -122,12 +132,12 @@ impl Builtin {
         let leases = self.lock()?;
         let mut known: BTreeSet<MachineId> =
             leases.owned_by(&self.settings.owner).cloned().collect();
-        let found = self.found_on_host()?;
+        let found = self.found_on_host(&leases)?;
         known.extend(found.into_iter().filter(|id| !leases.has(id)));
         Ok(known.into_iter().collect())
     }
 
-    /// Removes the bridge and the host's rules if no VM uses them. [`teardown`](Self::teardown)
+    /// Removes the bridges and the host's rules that no VM uses. [`teardown`](Self::teardown)
     /// does it too; this is for what an interrupted one left.
     ///
     /// # Errors
@@ -135,7 +145,10 @@ impl Builtin {
     pub fn teardown_unused_host_parts(&self) -> Result<(), Errors> {
         let mut trouble = Trouble::default();
         if let Some(leases) = trouble.note(self.lock()) {
-            self.remove_host_parts(&leases, &mut trouble);
+            let bridges = trouble.note(self.own_bridges(&leases));
+            let bridges = bridges.unwrap_or_default().into_iter();
+            let names = bridges.map(|(name, _)| name).collect();
+            self.remove_host_parts(&leases, names, &mut trouble);
         }
         trouble.into_result()
     }
@@ -147,26 +160,16 @@ impl Builtin {
         resolver: &Resolver,
     ) -> Result<(Lease, Vec<OwnedFd>), Error> {
         let mut netlink = Netlink::of_thread()?;
-        let listeners = reserve::listeners(&request.ports, &mut netlink)?;
         let mut leases = self.lock()?.whole()?;
         if leases.has(&request.id) {
             return Err(Error::Attached(request.id.clone()));
         }
-        let subnet = self.subnet(&leases, &mut netlink, resolver)?;
-        let address = leases.choose(subnet, request.address)?;
-        let reserved = self.reserve(&leases, &listeners)?;
-        let lease = Lease {
-            id: request.id.clone(),
-            owner: self.settings.owner.clone(),
-            address,
-            subnet,
-            mac: Mac::of_machine(&request.id),
-            listeners,
-        };
+        let lease = self.lease(request, &leases, &mut netlink, resolver)?;
+        let reserved = self.reserve(&leases, &lease.listeners)?;
         // Looked up before anything is written: without nft, or without the right to use it, there
         // is nothing to take back, and no way to.
-        let with_it = leases.all().chain([&lease]);
-        let rules = rules::missing(&self.settings.name, subnet, resolver, with_it)?;
+        let with_it: Vec<&Lease> = leases.all().chain([&lease]).collect();
+        let rules = rules::missing(&self.settings.name, resolver, &with_it)?;
         leases.insert(lease.clone())?;
         let shared = self.ensure_host_parts(&leases, &lease, &mut netlink, &rules);
         drop(leases);
@@ -175,6 +178,59 @@ impl Builtin {
             return Err(error);
         }
         Ok((lease, reserved))
+    }
+
+    /// What a VM would get; nothing is taken yet.
+    fn lease(
+        &self,
+        request: &Request,
+        leases: &Leases,
+        netlink: &mut Netlink,
+        resolver: &Resolver,
+    ) -> Result<Lease, Error> {
+        if request.networks.len() > MOST_LINKS {
+            let found = request.networks.len();
+            let text = format!("a VM is in {MOST_LINKS} networks at most, not {found}");
+            return Err(Error::Definition(text));
+        }
+        let listeners = reserve::listeners(&request.ports, netlink)?;
+        let mut segments = Segments::new(&self.settings, leases, resolver);
+        let mut links: Vec<Link> = Vec::new();
+        for (index, join) in request.networks.iter().enumerate() {
+            let segment = segments.find(&join.network, netlink)?;
+            if links.iter().any(|link| link.segment == segment) {
+                let text = format!("the network `{}` was named twice", join.network);
+                return Err(Error::Definition(text));
+            }
+            let mac = join
+                .mac
+                .unwrap_or_else(|| Mac::of_device(&request.id, index));
+            if let Some(by) = leases.has_mac(&segment, mac) {
+                let by = by.clone();
+                return Err(Error::MacTaken { mac, by });
+            }
+            let before = request.before.get(&join.network);
+            let again = before.filter(|_| join.address.is_none());
+            let again = again.and_then(|old| leases.choose(&segment, Some(*old)).ok());
+            let address = again.map_or_else(|| leases.choose(&segment, join.address), Ok)?;
+            links.push(Link {
+                segment,
+                address,
+                mac,
+            });
+        }
+        let lease = Lease {
+            id: request.id.clone(),
+            owner: self.settings.owner.clone(),
+            number: leases.free_number(),
+            names: request.names.clone(),
+            links,
+            listeners,
+        };
+        match lease.listeners.first() {
+            Some(listener) if lease.reached().is_none() => Err(Error::PortUnreachable(*listener)),
+            _ => Ok(lease),
+        }
     }
 
     fn reserve(&self, leases: &Leases, listeners: &[Listener]) -> Result<Vec<OwnedFd>, Error> {
@@ -195,32 +251,6 @@ impl Builtin {
         listeners.iter().map(reserve::reserve).collect()
     }
 
-    /// The network in use, or the first one that clashes with nothing.
-    fn subnet(
-        &self,
-        leases: &Leases,
-        netlink: &mut Netlink,
-        resolver: &Resolver,
-    ) -> Result<Subnet, Error> {
-        if let Some(lease) = leases.all().next() {
-            return Ok(lease.subnet);
-        }
-        let doing = || Error::system("read the host's routes");
-        let bridge = netlink
-            .link(&self.settings.name.bridge())
-            .map_err(doing())?;
-        let routed = netlink.routed(bridge.map(|b| b.index)).map_err(doing())?;
-        let free = |subnet: &&Subnet| {
-            let clashes = routed.iter().any(|route| route.overlaps(**subnet));
-            !clashes && !resolver.within(**subnet)
-        };
-        let subnets = &self.settings.subnets;
-        subnets.iter().find(free).copied().ok_or_else(|| {
-            let shown: Vec<String> = subnets.iter().map(Subnet::to_string).collect();
-            Error::NoSubnet(shown.join(", "))
-        })
-    }
-
     fn ensure_host_parts(
         &self,
         leases: &Leases,
@@ -228,80 +258,148 @@ impl Builtin {
         netlink: &mut Netlink,
         rules: &str,
     ) -> Result<(), Error> {
-        let subnet = lease.subnet;
         namespace::prepare_directory(&self.settings.namespaces)?;
-        // Rules first: nothing passes the bridge before they are there.
+        // Rules first: nothing passes a bridge before they are there.
         rules::install(rules, leases)?;
-        let bridge = self.settings.name.bridge();
-        let doing = || Error::system(format!("make the bridge `{bridge}`"));
-        if leases.all().nth(1).is_none() {
-            // One that nobody took down may have addresses of another network.
-            netlink.remove_bridge(&bridge).map_err(doing())?;
+        for link in &lease.links {
+            let bridge = &link.segment.bridge;
+            let others = leases.all().filter(|other| other.id != lease.id);
+            let mut others = others.flat_map(|other| &other.links);
+            let is_in_use = others.any(|other| other.segment.bridge == *bridge);
+            self.ensure_bridge(&link.segment, is_in_use, netlink)?;
         }
-        let mac = Mac::of_name(&bridge);
-        let index = netlink.ensure_bridge(&bridge, mac).map_err(doing())?;
-        // Guests have no IPv6 yet, so the bridge offers none.
-        sysctl::set(&format!("ipv6/conf/{bridge}/disable_ipv6"), "1")?;
-        // For connections from 127.0.0.1 to published ports; the rules keep guests out of there.
-        sysctl::set(&format!("ipv4/conf/{bridge}/route_localnet"), "1")?;
-        netlink
-            .add_address(index, subnet.gateway(), subnet.prefix())
-            .map_err(doing())?;
-        netlink.up(&bridge).map_err(doing())?;
-        sysctl::set("ipv4/ip_forward", "1")?;
+        if !lease.links.is_empty() {
+            sysctl::set("ipv4/ip_forward", "1")?;
+        }
         conntrack::forget(&lease.listeners)
     }
 
-    fn remove_host_parts(&self, leases: &Leases, trouble: &mut Trouble) {
-        if !leases.is_empty() {
-            return;
+    fn ensure_bridge(
+        &self,
+        segment: &Segment,
+        is_in_use: bool,
+        netlink: &mut Netlink,
+    ) -> Result<(), Error> {
+        let bridge = &segment.bridge;
+        let doing = || Error::system(format!("make the bridge `{bridge}`"));
+        if !is_in_use {
+            // One that nobody took down may have addresses of another network.
+            netlink.remove_bridge(bridge).map_err(doing())?;
         }
-        let bridge = self.settings.name.bridge();
-        trouble.note(Netlink::of_thread().and_then(|mut netlink| {
-            netlink
-                .remove_bridge(&bridge)
-                .map_err(Error::system(format!("remove the bridge `{bridge}`")))
-        }));
-        trouble.note(rules::remove(&self.settings.name, leases));
+        let mac = Mac::of_name(bridge);
+        let index = netlink.ensure_bridge(bridge, mac).map_err(doing())?;
+        let mark = self.settings.name.mark_of(bridge);
+        netlink.describe(bridge, &mark).map_err(doing())?;
+        if let Some(mtu) = segment.mtu {
+            netlink.set_mtu(bridge, mtu).map_err(doing())?;
+        }
+        // A bridge without addresses of IPv6 offers none, not even a link-local one.
+        let without = if segment.subnet6.is_some() { "0" } else { "1" };
+        sysctl::set(&format!("ipv6/conf/{bridge}/disable_ipv6"), without)?;
+        // For connections from 127.0.0.1 to published ports; the rules keep guests out of there.
+        sysctl::set(&format!("ipv4/conf/{bridge}/route_localnet"), "1")?;
+        netlink
+            .add_address(index, segment.gateway, segment.subnet.prefix())
+            .map_err(doing())?;
+        netlink.up(bridge).map_err(doing())
+    }
+
+    /// Removes those of `bridges` that no VM uses, and with the last VM everything.
+    fn remove_host_parts(
+        &self,
+        leases: &Leases,
+        mut bridges: BTreeSet<String>,
+        trouble: &mut Trouble,
+    ) {
+        let segments = leases.segments();
+        if leases.is_empty() {
+            let own = trouble.note(self.own_bridges(leases)).unwrap_or_default();
+            bridges.extend(own.into_iter().map(|(name, _)| name));
+        }
+        bridges.retain(|bridge| !segments.iter().any(|segment| segment.bridge == *bridge));
+        for bridge in &bridges {
+            trouble.note(Netlink::of_thread().and_then(|mut netlink| {
+                netlink
+                    .remove_bridge(bridge)
+                    .map_err(Error::system(format!("remove the bridge `{bridge}`")))
+            }));
+        }
+        if leases.is_empty() {
+            trouble.note(rules::remove(&self.settings.name, leases));
+        } else if !bridges.is_empty() {
+            trouble.note(rules::shrink(&self.settings.name, &self.resolver(), leases));
+        }
     }
 
     /// Without the lock: what is the VM's alone.
-    fn build(&self, request: &Request, lease: &Lease) -> Result<OwnedFd, Error> {
+    fn build(&self, request: &Request, lease: &Lease) -> Result<Vec<OwnedFd>, Error> {
         let namespace = self.namespace(&request.id);
         // What a VM of this id left, before a restart of the host or by hand, is not this VM's.
         namespace.remove()?;
         namespace.create(inside::prepare)??;
-        let device = host_device(&request.id);
+        remove_cables(&request.id)?;
+        for (index, link) in lease.links.iter().enumerate() {
+            self.lay_cable(&request.id, index, link, &namespace)?;
+        }
+        let names = DeviceNames::new(lease.links.len());
+        let mtus: Vec<Option<u32>> = match &lease.links[..] {
+            [] => vec![None],
+            links => links.iter().map(|link| link.segment.mtu).collect(),
+        };
+        let furniture = Furniture {
+            realm: &self.settings.name,
+            vmm: (request.vmm_uid, request.vmm_gid),
+            wires: &names.wires(lease),
+            mtus: &mtus,
+            metadata_address: request.metadata_address,
+        };
+        let taps = namespace
+            .run(|| inside::furnish(&furniture))
+            .map_err(Error::system("enter the VM's network namespace"))??;
+        for (index, link) in lease.links.iter().enumerate() {
+            let doing = || Error::system("wait for the cable of a VM");
+            let mut netlink = Netlink::of_thread()?;
+            let device = host_device(&request.id, index);
+            netlink.wait_until_up(&device).map_err(doing())?;
+            let bridge = &link.segment.bridge;
+            netlink.wait_until_up(bridge).map_err(doing())?;
+        }
+        Ok(taps)
+    }
+
+    fn lay_cable(
+        &self,
+        id: &MachineId,
+        index: usize,
+        link: &Link,
+        namespace: &Namespace,
+    ) -> Result<(), Error> {
+        let device = host_device(id, index);
         let doing = || Error::system(format!("make the device `{device}`"));
         let mut netlink = Netlink::of_thread()?;
         let bridge = netlink
-            .link(&self.settings.name.bridge())
+            .link(&link.segment.bridge)
             .and_then(|link| link.ok_or(io::ErrorKind::NotFound.into()))
             .map_err(doing())?;
         let far_end = namespace.open().map_err(doing())?;
-        netlink.remove(&device).map_err(doing())?;
         netlink
             .lay(&Cable {
                 here: &device,
                 bridge: bridge.index,
-                there: ETHERNET,
+                there: &ethernet_name(index),
                 namespace: far_end.as_fd(),
-                alias: machine_mark(&request.id),
+                alias: machine_mark(id),
             })
             .map_err(doing())?;
+        if let Some(mtu) = link.segment.mtu {
+            netlink.set_mtu(&device, mtu).map_err(doing())?;
+        }
         sysctl::set(&format!("ipv6/conf/{device}/disable_ipv6"), "1")?;
-        netlink.up(&device).map_err(doing())?;
-        let tap = namespace
-            .run(|| inside::furnish(&self.settings.name, request, lease))
-            .map_err(Error::system("enter the VM's network namespace"))??;
-        netlink.wait_until_up(&device).map_err(doing())?;
-        let bridge = self.settings.name.bridge();
-        netlink.wait_until_up(&bridge).map_err(doing())?;
-        Ok(tap)
+        netlink.up(&device).map_err(doing())
     }
 
     /// Every VM of which the host has a part, whoever it belongs to.
-    fn found_on_host(&self) -> Result<BTreeSet<MachineId>, Error> {
+    fn found_on_host(&self, leases: &Leases) -> Result<BTreeSet<MachineId>, Error> {
         let Settings {
             name, namespaces, ..
         } = &self.settings;
@@ -311,39 +409,142 @@ impl Builtin {
                 .iter()
                 .filter_map(|file| name.machine_of(file)),
         );
-        let doing = || Error::system("list the host's network devices");
-        let mut netlink = Netlink::of_thread()?;
-        if let Some(bridge) = netlink.link(&name.bridge()).map_err(doing())? {
-            let links = netlink.links().map_err(doing())?;
-            let ports = links
-                .iter()
-                .filter(|link| link.bridge == Some(bridge.index));
-            found.extend(ports.filter_map(|link| marked_machine(link.alias.as_deref()?)));
-        }
+        let bridges = self.own_bridges(leases)?;
+        let is_own = |index| bridges.iter().any(|(_, own)| *own == index);
+        let doing = Error::system("list the host's network devices");
+        let links = Netlink::of_thread()?.links().map_err(doing)?;
+        let ports = links.iter().filter(|link| link.bridge.is_some_and(is_own));
+        found.extend(ports.filter_map(|link| marked_machine(link.alias.as_deref()?)));
         Ok(found)
     }
 
-    fn interface(&self, lease: &Lease, resolver: &Resolver) -> Interface {
-        let gateway = lease.subnet.gateway();
-        Interface {
-            namespace: self.namespace(&lease.id),
-            tap: TAP.to_owned(),
-            mac: lease.mac,
-            address: lease.address,
-            subnet: lease.subnet,
-            gateway,
-            dns: resolver.for_guest(gateway),
-            bridge: self.settings.name.bridge(),
-            host_device: host_device(&lease.id),
-            listeners: lease.listeners.clone(),
-        }
+    /// The bridges that the host has of firebuild's: their names and numbers.
+    fn own_bridges(&self, leases: &Leases) -> Result<Vec<(String, u32)>, Error> {
+        let realm = &self.settings.name;
+        let segments = leases.segments();
+        let doing = Error::system("list the host's network devices");
+        let mut links = Netlink::of_thread()?.links().map_err(doing)?;
+        links.retain(|link| {
+            let is_marked = || link.alias.as_ref().is_some_and(|mark| realm.marks(mark));
+            let is_used = || segments.iter().any(|segment| segment.bridge == link.name);
+            link.is_bridge && (link.name == realm.bridge() || is_marked() || is_used())
+        });
+        Ok(links
+            .into_iter()
+            .map(|link| (link.name, link.index))
+            .collect())
     }
 
-    fn resolver(&self) -> Resolver {
+    pub(crate) fn resolver(&self) -> Resolver {
         Resolver::of_host(&self.settings.resolv_conf)
     }
 
-    fn lock(&self) -> Result<Leases, Error> {
+    pub(crate) fn lock(&self) -> Result<Leases, Error> {
         Leases::lock(&self.settings.leases.join(self.settings.name.table()))
+    }
+}
+
+/// The names of a VM's devices in its namespace.
+struct DeviceNames {
+    taps: Vec<String>,
+    ethernets: Vec<String>,
+}
+
+impl DeviceNames {
+    fn new(links: usize) -> Self {
+        Self {
+            taps: (0..links.max(1)).map(tap_name).collect(),
+            ethernets: (0..links).map(ethernet_name).collect(),
+        }
+    }
+
+    fn wires<'a>(&'a self, lease: &Lease) -> Vec<Wire<'a>> {
+        if lease.links.is_empty() {
+            return vec![Wire {
+                tap: &self.taps[0],
+                ethernet: None,
+                mac: Mac::of_machine(&lease.id),
+                address: ALONE,
+                address6: None,
+                services: true,
+            }];
+        }
+        let links = lease.links.iter().enumerate();
+        let wire = |(index, link): (usize, &Link)| Wire {
+            tap: &self.taps[index],
+            ethernet: Some(&self.ethernets[index]),
+            mac: link.mac,
+            address: link.address,
+            address6: link.address6(),
+            services: index == 0,
+        };
+        links.map(wire).collect()
+    }
+}
+
+/// Removes the host's ends of a VM's cables, and so the cables.
+fn remove_cables(id: &MachineId) -> Result<(), Error> {
+    let mut netlink = Netlink::of_thread()?;
+    for index in 0..MOST_LINKS {
+        let device = host_device(id, index);
+        netlink
+            .remove(&device)
+            .map_err(Error::system(format!("remove the device `{device}`")))?;
+    }
+    Ok(())
+}
+
+/// The facts of a VM's devices.
+fn interfaces(lease: &Lease, resolver: &Resolver) -> Vec<Interface> {
+    let reached = lease.reached();
+    let way_out = reached.map(|link| link.segment.gateway);
+    let dns = way_out.map_or_else(Vec::new, |gateway| resolver.for_guest(gateway));
+    if lease.links.is_empty() {
+        return vec![alone(lease)];
+    }
+    let interface = |(index, link): (usize, &Link)| {
+        let segment = &link.segment;
+        let leads_out = !segment.internal;
+        Interface {
+            network: segment.network.to_string(),
+            tap: tap_name(index),
+            mac: link.mac,
+            address: link.address,
+            subnet: segment.subnet,
+            gateway: leads_out.then_some(segment.gateway),
+            ipv6: segment.subnet6.map(|subnet| Ipv6Interface {
+                address: subnet.guest(link.address),
+                prefix: subnet.prefix(),
+                gateway: leads_out.then_some(subnet.gateway()),
+            }),
+            mtu: segment.mtu,
+            dns: dns.clone(),
+            bridge: segment.bridge.clone(),
+            host_device: host_device(&lease.id, index),
+            listeners: if reached == Some(link) {
+                lease.listeners.clone()
+            } else {
+                Vec::new()
+            },
+        }
+    };
+    lease.links.iter().enumerate().map(interface).collect()
+}
+
+/// The one device of a VM that is in no network.
+fn alone(lease: &Lease) -> Interface {
+    Interface {
+        network: "none".to_owned(),
+        tap: tap_name(0),
+        mac: Mac::of_machine(&lease.id),
+        address: ALONE,
+        subnet: Subnet::host(ALONE),
+        gateway: None,
+        ipv6: None,
+        mtu: None,
+        dns: Vec::new(),
+        bridge: String::new(),
+        host_device: String::new(),
+        listeners: Vec::new(),
     }
 }

@@ -9,7 +9,7 @@ use firebuild_core::MachineId;
 use rustix::io::Errno;
 
 use crate::cni::CniError;
-use crate::{Listener, Subnet};
+use crate::{Listener, Mac, NetworkName, Subnet};
 
 /// Why a VM could not be attached to the network, or its attachment not be removed.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +56,55 @@ pub enum Error {
     /// Every address of the network is in use.
     #[error("all addresses of the network `{0}` are in use")]
     AddressesExhausted(Subnet),
+    /// No network of that name is defined.
+    #[error("there is no network `{0}`")]
+    NoNetwork(NetworkName),
+    /// A network of that name is defined already.
+    #[error("there is a network `{0}` already")]
+    NetworkExists(NetworkName),
+    /// VMs are in the network that is to go.
+    #[error("the network `{network}` is in use by VM `{by}`")]
+    NetworkInUse {
+        /// The network.
+        network: NetworkName,
+        /// One of the VMs.
+        by: MachineId,
+    },
+    /// The network `default` cannot go.
+    #[error("the network `default` is always there")]
+    NetworkStays,
+    /// What a network or a VM's place in it is to be makes no sense; the text says what does.
+    #[error("{0}")]
+    Definition(String),
+    /// A network's addresses are in use otherwise.
+    #[error("the subnet `{subnet}` of the network `{network}` overlaps with {with}")]
+    SubnetTaken {
+        /// The network.
+        network: NetworkName,
+        /// Its subnet.
+        subnet: String,
+        /// What has these addresses.
+        with: String,
+    },
+    /// The definition of a network cannot be read.
+    #[error("the definition `{}` of a network is damaged", path.display())]
+    DamagedDefinition {
+        /// The file.
+        path: PathBuf,
+        /// Where it is wrong.
+        source: serde_json::Error,
+    },
+    /// Another VM of the network has the hardware address asked for.
+    #[error("hardware address `{mac}` is in use by VM `{by}`")]
+    MacTaken {
+        /// The address asked for.
+        mac: Mac,
+        /// Who has it.
+        by: MachineId,
+    },
+    /// A port is to be published of a VM that nobody outside can reach.
+    #[error("port `{0}` cannot be published: the VM has no network with a way out")]
+    PortUnreachable(Listener),
     /// Every network that firebuild would use clashes with the host's routes.
     #[error("no network is free for VMs: the host has routes into each of `{0}`")]
     NoSubnet(String),
@@ -112,6 +161,24 @@ impl Error {
             Self::NoInterface(_) => Some("`ip -brief address` lists devices and addresses".into()),
             Self::AddressTaken { .. } | Self::AddressOutside { .. } => {
                 Some("leave the address out to be given a free one".into())
+            }
+            Self::NoNetwork(name) => Some(format!(
+                "`firebuild network ls` lists those there are; `firebuild network create {name}` makes it"
+            )),
+            Self::NetworkExists(name) => {
+                Some(format!("`firebuild network inspect {name}` shows it"))
+            }
+            Self::NetworkInUse { by, .. } => Some(format!("stop that VM: `firebuild stop {by}`")),
+            Self::SubnetTaken { .. } => Some(
+                "make it with other addresses: `firebuild network create --subnet CIDR`".into(),
+            ),
+            Self::DamagedDefinition { path, .. } => Some(format!(
+                "remove `{}` and make the network again",
+                path.display()
+            )),
+            Self::MacTaken { .. } => Some("leave `mac=` out to be given one".into()),
+            Self::PortUnreachable(_) => {
+                Some("put the VM into one more network that is not internal".into())
             }
             Self::AddressesExhausted(_) => {
                 Some("stop a VM, or run `firebuild purge` to release what ended VMs left".into())

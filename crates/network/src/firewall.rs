@@ -2,26 +2,40 @@
 //! theirs, by rules marked with firebuild's name. Verdicts of other tables cannot do that: a packet
 //! has to be accepted by every table that sees it.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
-use crate::{Error, NetworkName, nft};
+use crate::{Error, Realm, nft};
 
-/// The rules that are missing, as an nft script.
-pub(crate) fn opening(name: &NetworkName) -> Result<String, Error> {
+/// The rules that are missing for these bridges, as an nft script.
+pub(crate) fn opening<'a>(
+    realm: &Realm,
+    bridges: impl Iterator<Item = &'a str> + Clone,
+) -> Result<String, Error> {
     let mut script = String::new();
     for chain in firewalls()? {
-        if marked_rules(&chain, &name.mark())?.is_empty() {
-            script.push_str(&chain.accept(name));
+        let rules = marked_rules(&chain, realm)?;
+        for bridge in bridges.clone() {
+            let mark = realm.mark_of(bridge);
+            if !rules.iter().any(|(_, present)| *present == mark) {
+                script.push_str(&chain.accept(bridge, &mark));
+            }
         }
     }
     Ok(script)
 }
 
-/// What removes those rules from wherever they are, as an nft script.
-pub(crate) fn closing(network: &NetworkName) -> Result<String, Error> {
+/// What removes those rules from wherever they are, but for those of the bridges `kept`, as an nft
+/// script.
+pub(crate) fn closing(realm: &Realm, kept: &BTreeSet<&str>) -> Result<String, Error> {
+    let kept: BTreeSet<String> = kept.iter().map(|bridge| realm.mark_of(bridge)).collect();
     let mut script = String::new();
     for chain in forward_chains()?.into_iter().flat_map(Forward::into_all) {
-        for handle in marked_rules(&chain, &network.mark())? {
+        for (handle, mark) in marked_rules(&chain, realm)? {
+            if kept.contains(&mark) {
+                continue;
+            }
             let Chain {
                 family,
                 table,
@@ -44,13 +58,12 @@ struct Chain {
 }
 
 impl Chain {
-    fn accept(&self, network: &NetworkName) -> String {
+    fn accept(&self, bridge: &str, mark: &str) -> String {
         let Self {
             family,
             table,
             name,
         } = self;
-        let (bridge, mark) = (network.bridge(), network.mark());
         let insert = format!("insert rule {family} {table} {name}");
         format!(
             "{insert} iifname \"{bridge}\" accept comment \"{mark}\"\n{insert} oifname \"{bridge}\" accept comment \"{mark}\"\n"
@@ -119,13 +132,15 @@ fn forward_chains() -> Result<Vec<Forward>, Error> {
         .collect())
 }
 
-/// The handles of the rules in a chain that carry a mark.
-fn marked_rules(chain: &Chain, mark: &str) -> Result<Vec<u64>, Error> {
+/// The rules of a chain that serve a realm: handles and marks.
+fn marked_rules(chain: &Chain, realm: &Realm) -> Result<Vec<(u64, String)>, Error> {
     let objects = nft::list(&["chain", &chain.family, &chain.table, &chain.name])?;
     Ok(objects
         .iter()
         .filter_map(|object| object.get("rule"))
-        .filter(|rule| rule["comment"] == mark)
-        .filter_map(|rule| rule["handle"].as_u64())
+        .filter_map(|rule| {
+            let mark = rule["comment"].as_str().filter(|mark| realm.marks(mark))?;
+            Some((rule["handle"].as_u64()?, mark.to_owned()))
+        })
         .collect())
 }

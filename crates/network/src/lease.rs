@@ -1,12 +1,13 @@
-//! Who has which address and which ports: one file for each VM, under one lock.
+//! Who has which addresses and which ports: one file for each VM, under one lock.
 //!
-//! The directory is the host's, not one state root's: the bridge is shared by all of them. What
+//! The directory is the host's, not one state root's: devices and rules are shared by all of them. A
+//! lease has the facts of the VM's networks too, so what the host needs follows from the leases alone. What
 //! must hold: a lease is written before anything else of an attachment is made, and removed after
 //! everything else is gone. So whatever is found on the host has a lease, or is nobody's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::{self, Write as _};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use firebuild_core::MachineId;
@@ -14,7 +15,7 @@ use fs_err::File;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Listener, Mac, Subnet};
+use crate::{Error, Listener, Mac, NetworkName, Subnet, Subnet6};
 
 /// What one VM has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,15 +24,55 @@ pub(crate) struct Lease {
     pub(crate) id: MachineId,
     /// The state root that the VM belongs to.
     pub(crate) owner: PathBuf,
-    /// The guest's address.
-    pub(crate) address: Ipv4Addr,
-    /// The network that the address is of.
-    pub(crate) subnet: Subnet,
-    /// The guest's hardware address.
-    pub(crate) mac: Mac,
+    /// What tells it from every other VM of the host that has a lease: from 1.
+    pub(crate) number: u16,
+    /// What others of its networks know it by.
+    #[serde(default)]
+    pub(crate) names: Vec<String>,
+    /// The networks that it is in, in the order of its devices.
+    pub(crate) links: Vec<Link>,
     /// The ports that it has on the host.
     #[serde(default)]
     pub(crate) listeners: Vec<Listener>,
+}
+
+impl Lease {
+    /// The address that published ports lead to: that of the first network that has a way out.
+    pub(crate) fn reached(&self) -> Option<&Link> {
+        self.links.iter().find(|link| !link.segment.internal)
+    }
+}
+
+/// A VM's place in one network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Link {
+    /// The network.
+    pub(crate) segment: Segment,
+    /// The guest's address.
+    pub(crate) address: Ipv4Addr,
+    /// The guest's hardware address.
+    pub(crate) mac: Mac,
+}
+
+impl Link {
+    /// The guest's address of IPv6, in a network that has it.
+    pub(crate) fn address6(&self) -> Option<Ipv6Addr> {
+        Some(self.segment.subnet6?.guest(self.address))
+    }
+}
+
+/// A network as it is on the host while VMs are in it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Segment {
+    /// The bridge, which tells it from all others of the host.
+    pub(crate) bridge: String,
+    /// What people call it.
+    pub(crate) network: NetworkName,
+    pub(crate) subnet: Subnet,
+    pub(crate) gateway: Ipv4Addr,
+    pub(crate) mtu: Option<u32>,
+    pub(crate) internal: bool,
+    pub(crate) subnet6: Option<Subnet6>,
 }
 
 /// The directory of leases, locked. The lock goes with the value, or with the process.
@@ -45,6 +86,12 @@ pub(crate) struct Leases {
 
 const LAST: &str = "last-address";
 const BESIDE: &str = "new";
+
+/// The highest number of a VM. A host has not as many.
+const MOST_NUMBER: u16 = 0x7fff;
+
+/// For how many networks it is kept which address was given last.
+const MOST_LAST: usize = 1000;
 
 impl Leases {
     /// Waits for the lock and reads the leases.
@@ -104,38 +151,71 @@ impl Leases {
         self.leases.is_empty() && self.damaged.is_empty()
     }
 
+    /// The networks that VMs are in.
+    pub(crate) fn segments(&self) -> BTreeSet<&Segment> {
+        let links = self.all().flat_map(|lease| &lease.links);
+        links.map(|link| &link.segment).collect()
+    }
+
+    /// The lowest number that no VM has.
+    pub(crate) fn free_number(&self) -> u16 {
+        let taken: BTreeSet<u16> = self.all().map(|lease| lease.number).collect();
+        let mut numbers = 1..=MOST_NUMBER;
+        numbers
+            .find(|number| !taken.contains(number))
+            .unwrap_or(MOST_NUMBER)
+    }
+
     /// An address that no VM has: the one wanted, or the next after the last one given, so that
     /// an address rests before somebody else has it.
     pub(crate) fn choose(
         &self,
-        subnet: Subnet,
+        segment: &Segment,
         wanted: Option<Ipv4Addr>,
     ) -> Result<Ipv4Addr, Error> {
-        let guests = subnet.guests();
+        let Segment {
+            subnet, gateway, ..
+        } = *segment;
+        let hosts = subnet.hosts();
+        let links = self
+            .all()
+            .flat_map(|lease| lease.links.iter().map(move |link| (&lease.id, link)))
+            .filter(|(_, link)| link.segment.bridge == segment.bridge);
         if let Some(address) = wanted {
-            if !guests.contains(&u32::from(address)) {
+            if !hosts.contains(&u32::from(address)) || address == gateway {
                 return Err(Error::AddressOutside { address, subnet });
             }
-            return match self.all().find(|lease| lease.address == address) {
+            let mut links = links;
+            return match links.find(|(_, link)| link.address == address) {
                 None => Ok(address),
-                Some(lease) => Err(Error::AddressTaken {
+                Some((id, _)) => Err(Error::AddressTaken {
                     address,
-                    by: lease.id.clone(),
+                    by: id.clone(),
                 }),
             };
         }
-        let taken: std::collections::HashSet<u32> =
-            self.all().map(|lease| u32::from(lease.address)).collect();
+        let mut taken: HashSet<u32> = links.map(|(_, link)| u32::from(link.address)).collect();
+        taken.insert(u32::from(gateway));
         let next = self
             .last()
-            .map(|last| last.saturating_add(1))
-            .filter(|next| guests.contains(next))
-            .unwrap_or(guests.start);
-        (next..guests.end)
-            .chain(guests.start..next)
+            .get(&segment.bridge)
+            .map(|last| u32::from(*last).saturating_add(1))
+            .filter(|next| hosts.contains(next))
+            .unwrap_or(hosts.start);
+        (next..hosts.end)
+            .chain(hosts.start..next)
             .find(|address| !taken.contains(address))
             .map(Ipv4Addr::from)
             .ok_or(Error::AddressesExhausted(subnet))
+    }
+
+    /// The VM of a network that has a hardware address.
+    pub(crate) fn has_mac(&self, segment: &Segment, mac: Mac) -> Option<&MachineId> {
+        let has = |lease: &&Lease| {
+            let mut links = lease.links.iter();
+            links.any(|link| link.segment.bridge == segment.bridge && link.mac == mac)
+        };
+        self.all().find(has).map(|lease| &lease.id)
     }
 
     /// The VM that has a port which `listener` wants.
@@ -148,8 +228,15 @@ impl Leases {
     /// Writes a lease.
     pub(crate) fn insert(&mut self, lease: Lease) -> Result<(), Error> {
         let text = serde_json::to_vec_pretty(&lease).map_err(io::Error::from)?;
-        let address = u32::from(lease.address).to_string();
-        write_whole(&self.directory, LAST, address.as_bytes())?;
+        let mut last = self.last();
+        let used: BTreeSet<&str> = self.segments().iter().map(|s| s.bridge.as_str()).collect();
+        if last.len() > MOST_LAST {
+            last.retain(|bridge, _| used.contains(bridge.as_str()));
+        }
+        let links = lease.links.iter();
+        last.extend(links.map(|link| (link.segment.bridge.clone(), link.address)));
+        let hint = serde_json::to_vec(&last).map_err(io::Error::from)?;
+        write_whole(&self.directory, LAST, &hint)?;
         write_whole(&self.directory, &format!("{}.json", lease.id), &text)?;
         self.leases.insert(lease.id.clone(), lease);
         Ok(())
@@ -187,16 +274,16 @@ impl Leases {
         Ok(())
     }
 
-    /// Only a hint: whatever it says, no taken address is given.
-    fn last(&self) -> Option<u32> {
-        let text = fs_err::read_to_string(self.directory.join(LAST)).ok()?;
-        text.parse().ok()
+    /// The address given last, by bridge. Only a hint: whatever it says, no taken address is given.
+    fn last(&self) -> BTreeMap<String, Ipv4Addr> {
+        let text = fs_err::read(self.directory.join(LAST)).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
     }
 }
 
 /// Writes a file beside its place, and renames it there once it is on the disk. Only one process
 /// at a time does, the one with the lock, so one name beside is enough.
-fn write_whole(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_whole(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let beside = directory.join(BESIDE);
     let mut file = File::create(&beside)?;
     file.write_all(bytes)?;

@@ -1,7 +1,7 @@
 //! Attachments of a microVM to the network: namespaces, taps, bridge, addresses, published ports.
 //!
-//! * [`Builtin`] is the driver of the network that needs no configuration: validate, set up, take
-//!   down. Networks by CNI and networks that people name will be drivers beside it.
+//! * [`Builtin`] is the driver of firebuild's own networks, the one that needs no definition and those
+//!   that people define ([`Network`]): validate, set up, take down.
 //! * [`Namespace`] is where a VM's VMM and its services live; sockets and processes are put into it.
 //! * [`PublishedPort`] is what `-p` takes.
 //!
@@ -17,28 +17,34 @@ mod error;
 mod firewall;
 mod guard;
 mod inside;
+mod join;
 mod lease;
 mod name;
 mod namespace;
 mod netlink;
+mod network;
 mod nft;
 mod port;
 mod reserve;
 mod resolver;
 mod rules;
+mod segment;
 mod sys;
 mod sysctl;
 mod transport;
 
 use std::net::Ipv4Addr;
 
-pub use addressing::{Mac, ParseMacError, ParseSubnetError, Subnet};
-pub use attachment::{Attachment, Interface, Request, Settings};
+pub use addressing::{Mac, ParseMacError, ParseSubnet6Error, ParseSubnetError, Subnet, Subnet6};
+pub use attachment::{Attachment, Interface, Ipv6Interface, Request, Settings};
 pub use builtin::Builtin;
 pub use error::{Error, Errors};
-pub use name::{NetworkName, ParseNameError};
+pub use join::{Join, ParseJoinError};
+pub use name::{NetworkName, ParseNetworkNameError, ParseRealmError, Realm};
 pub use namespace::Namespace;
+pub use network::Network;
 pub use port::{HostInterface, Listener, ParsePortError, Protocol, PublishedPort};
+pub use segment::Member;
 
 /// Where a guest finds its metadata.
 pub const METADATA_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
@@ -46,8 +52,15 @@ pub const METADATA_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 /// Where a guest finds the server of its agent.
 pub const AGENT_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 253);
 
-/// The tap of every VM, in its namespace.
-const TAP: &str = "tap0";
+/// The address of a guest that is in no network: what it reaches its services with.
+const ALONE: Ipv4Addr = Ipv4Addr::new(169, 254, 168, 1);
 
-/// The namespace's end of the cable to the bridge.
-const ETHERNET: &str = "eth0";
+/// The tap of a VM's device of number `index`, in its namespace.
+fn tap_name(index: usize) -> String {
+    format!("tap{index}")
+}
+
+/// The namespace's end of the cable to the bridge of number `index`.
+fn ethernet_name(index: usize) -> String {
+    format!("eth{index}")
+}

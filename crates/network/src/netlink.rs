@@ -147,6 +147,16 @@ impl Netlink {
         self.change(RouteNetlinkMessage::NewLink(port), 0)
     }
 
+    /// Says what a device is for, in words that `ip link` shows.
+    pub(crate) fn describe(&mut self, name: &str, alias: &str) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::IfAlias(alias.to_owned()),
+        ];
+        self.change(RouteNetlinkMessage::SetLink(message), 0)
+    }
+
     /// Sets a device up.
     pub(crate) fn up(&mut self, name: &str) -> io::Result<()> {
         let mut message = LinkMessage::default();
@@ -263,16 +273,20 @@ impl Netlink {
     pub(crate) fn add_address(
         &mut self,
         link: u32,
-        address: Ipv4Addr,
+        address: impl Into<IpAddr>,
         prefix: u8,
     ) -> io::Result<()> {
+        let address = address.into();
         let mut message = AddressMessage::default();
-        message.header.family = AddressFamily::Inet;
+        message.header.family = match address {
+            IpAddr::V4(_) => AddressFamily::Inet,
+            IpAddr::V6(_) => AddressFamily::Inet6,
+        };
         message.header.prefix_len = prefix;
         message.header.index = link;
         message.attributes = vec![
-            AddressAttribute::Local(IpAddr::V4(address)),
-            AddressAttribute::Address(IpAddr::V4(address)),
+            AddressAttribute::Local(address),
+            AddressAttribute::Address(address),
         ];
         self.change(
             RouteNetlinkMessage::NewAddress(message),
@@ -319,8 +333,8 @@ impl Netlink {
     }
 
     /// The destinations of all IPv4 routes in all tables, default routes left out, and so are the
-    /// routes to device `but`.
-    pub(crate) fn routed(&mut self, but: Option<u32>) -> io::Result<Vec<Subnet>> {
+    /// routes to devices of `but`.
+    pub(crate) fn routed(&mut self, but: &[u32]) -> io::Result<Vec<Subnet>> {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
         let answers = self.ask(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP)?;
@@ -395,11 +409,11 @@ fn told_link(answer: RouteNetlinkMessage) -> Option<Link> {
     Some(link)
 }
 
-fn destination(route: &RouteMessage, but: Option<u32>) -> Option<Subnet> {
+fn destination(route: &RouteMessage, but: &[u32]) -> Option<Subnet> {
     let mut address = None;
     for attribute in &route.attributes {
         match attribute {
-            RouteAttribute::Oif(index) if Some(*index) == but => return None,
+            RouteAttribute::Oif(index) if but.contains(index) => return None,
             RouteAttribute::Destination(RouteAddress::Inet(to)) => address = Some(*to),
             _ => {}
         }

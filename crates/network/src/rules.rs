@@ -1,4 +1,4 @@
-//! The host's rules: masquerading, published ports, and what may pass to and from the bridge.
+//! The host's rules: masquerading, published ports, and what may pass to and from the bridges.
 //!
 //! One table of firebuild's own, and rules in the firewalls of the host that would drop what is
 //! forwarded. What belongs to one VM are elements of two maps, marked with its id.
@@ -10,31 +10,35 @@ use std::net::Ipv4Addr;
 use firebuild_core::{Digest, MachineId};
 use serde_json::Value;
 
-use crate::lease::{Lease, Leases};
+use crate::lease::{Lease, Leases, Segment};
 use crate::name::{machine_mark, marked_machine};
 use crate::resolver::Resolver;
-use crate::{Error, Listener, NetworkName, Subnet, firewall, nft};
+use crate::{Error, Listener, Realm, firewall, nft};
 
 /// Ports on every address of the host.
 const ANYWHERE: &str = "ports";
 /// Ports on one address of the host.
 const ON_ADDRESS: &str = "address_ports";
 
-/// What makes the host have the network's rules and the ports of `leases`, and no other ports: an
+/// What makes the host have the rules of the networks and the ports of `leases`, and no other ports: an
 /// nft script, empty if all is as it has to be.
 ///
 /// It looks first what there is, because replacing rules takes the kernel a hundred times longer
 /// than reading them. Whatever is missing comes back: a firewall that was restarted took it along.
-pub(crate) fn missing<'a>(
-    name: &NetworkName,
-    subnet: Subnet,
+pub(crate) fn missing(
+    realm: &Realm,
     resolver: &Resolver,
-    leases: impl Iterator<Item = &'a Lease>,
+    leases: &[&Lease],
 ) -> Result<String, Error> {
-    let table = name.table();
-    let rules = Rules::new(name, subnet, resolver);
+    let table = realm.table();
+    let segments: BTreeSet<&Segment> = leases
+        .iter()
+        .flat_map(|lease| &lease.links)
+        .map(|link| &link.segment)
+        .collect();
+    let rules = Rules::new(realm, &segments, resolver);
     let mut script = String::new();
-    let mut present = Present::read(name)?;
+    let mut present = Present::read(realm)?;
     if !present.has(&rules) {
         if present.exists {
             let _ = writeln!(script, "delete table inet {table}");
@@ -42,7 +46,7 @@ pub(crate) fn missing<'a>(
         script.push_str(&rules.script);
         present.elements.clear();
     }
-    let wanted: BTreeSet<Element> = leases.flat_map(elements_of).collect();
+    let wanted: BTreeSet<Element> = leases.iter().copied().flat_map(elements_of).collect();
     // Writing to a string cannot fail.
     for Element { map, key, .. } in present.elements.difference(&wanted) {
         let _ = writeln!(script, "delete element inet {table} {map} {{ {key} }}");
@@ -57,8 +61,19 @@ pub(crate) fn missing<'a>(
         let element = format!("{key} comment \"{mark}\" : {target}");
         let _ = writeln!(script, "add element inet {table} {map} {{ {element} }}");
     }
-    script.push_str(&firewall::opening(name)?);
+    let bridges = segments.iter().map(|segment| segment.bridge.as_str());
+    script.push_str(&firewall::opening(realm, bridges)?);
     Ok(script)
+}
+
+/// Makes the host forget networks that no VM is in any more, while there are others.
+pub(crate) fn shrink(realm: &Realm, resolver: &Resolver, leases: &Leases) -> Result<(), Error> {
+    let all: Vec<&Lease> = leases.all().collect();
+    let segments = leases.segments();
+    let kept = segments.iter().map(|segment| segment.bridge.as_str());
+    let mut script = firewall::closing(realm, &kept.collect())?;
+    script.push_str(&missing(realm, resolver, &all)?);
+    install(&script, leases)
 }
 
 /// Carries out what [`missing`] found.
@@ -70,7 +85,7 @@ pub(crate) fn install(script: &str, leases: &Leases) -> Result<(), Error> {
 }
 
 /// Removes the ports of one VM.
-pub(crate) fn forget(name: &NetworkName, id: &MachineId, leases: &Leases) -> Result<(), Error> {
+pub(crate) fn forget(name: &Realm, id: &MachineId, leases: &Leases) -> Result<(), Error> {
     let (table, mark) = (name.table(), machine_mark(id));
     let mut script = String::new();
     for element in Present::read(name)?.elements {
@@ -86,7 +101,7 @@ pub(crate) fn forget(name: &NetworkName, id: &MachineId, leases: &Leases) -> Res
 }
 
 /// The VMs that have ports.
-pub(crate) fn machines(name: &NetworkName) -> Result<Vec<MachineId>, Error> {
+pub(crate) fn machines(name: &Realm) -> Result<Vec<MachineId>, Error> {
     let elements = Present::read(name)?.elements;
     Ok(elements
         .iter()
@@ -95,11 +110,11 @@ pub(crate) fn machines(name: &NetworkName) -> Result<Vec<MachineId>, Error> {
 }
 
 /// Removes all rules of the network.
-pub(crate) fn remove(name: &NetworkName, leases: &Leases) -> Result<(), Error> {
+pub(crate) fn remove(name: &Realm, leases: &Leases) -> Result<(), Error> {
     let table = name.table();
     // Adding first makes removing something that is not there no error.
     let mut script = format!("add table inet {table}\ndelete table inet {table}\n");
-    script.push_str(&firewall::closing(name)?);
+    script.push_str(&firewall::closing(name, &BTreeSet::new())?);
     nft::run_locked("remove the host's rules for VMs", &script, leases)
 }
 
@@ -112,8 +127,8 @@ struct Rules {
 }
 
 impl Rules {
-    fn new(name: &NetworkName, subnet: Subnet, resolver: &Resolver) -> Self {
-        let chains = chains(&name.bridge(), subnet, resolver);
+    fn new(name: &Realm, segments: &BTreeSet<&Segment>, resolver: &Resolver) -> Self {
+        let chains = chains(segments, resolver);
         let digest = Digest::of(format!("{chains:?}").as_bytes()).hex();
         let mark = format!("{}, rules {}", name.mark(), &digest[..16]);
         let mut script = format!(
@@ -147,77 +162,132 @@ struct Chain {
     rules: Vec<String>,
 }
 
-fn chains(bridge: &str, subnet: Subnet, resolver: &Resolver) -> Vec<Chain> {
-    let chain = |name, hook, rules| Chain { name, hook, rules };
-    let publish = vec![
-        format!(
-            "fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @{ON_ADDRESS}"
-        ),
-        format!("fib daddr type local dnat ip to meta l4proto . th dport map @{ANYWHERE}"),
-    ];
-    let mut prerouting = publish.clone();
-    if let Resolver::ByGateway(server) = resolver {
-        let gateway = subnet.gateway();
-        prerouting.insert(
-            0,
-            format!(
-                "iifname \"{bridge}\" ip daddr {gateway} meta l4proto {{ tcp, udp }} th dport 53 dnat ip to {server}"
-            ),
-        );
+fn chains(segments: &BTreeSet<&Segment>, resolver: &Resolver) -> Vec<Chain> {
+    // A set without elements is none. VMs without networks need no rules of the host.
+    if segments.is_empty() {
+        return Vec::new();
     }
-    let from = format!("iifname \"{bridge}\"");
-    let to = format!("oifname \"{bridge}\"");
+    let chain = |name, hook, rules| Chain { name, hook, rules };
+    let all = set_of(segments, |_| true);
     vec![
-        // The bridge lets packets with loopback's addresses pass, for the host's own connections
+        // The bridges let packets with loopback's addresses pass, for the host's own connections
         // to published ports. Guests must not use that.
         chain(
             "early",
             "filter hook prerouting priority raw",
             vec![
-                format!("{from} ip daddr 127.0.0.0/8 drop"),
-                format!("{from} ip saddr 127.0.0.0/8 drop"),
+                format!("iifname {all} ip daddr 127.0.0.0/8 drop"),
+                format!("iifname {all} ip saddr 127.0.0.0/8 drop"),
             ],
         ),
         chain(
             "prerouting",
             "nat hook prerouting priority dstnat",
-            prerouting,
+            prerouting(segments, resolver),
         ),
-        chain("output", "nat hook output priority -100", publish),
+        chain("output", "nat hook output priority -100", publish()),
         chain(
             "postrouting",
             "nat hook postrouting priority srcnat",
-            vec![
-                format!(
-                    "ip saddr {subnet} ip daddr != {subnet} oifname != \"{bridge}\" masquerade"
-                ),
-                format!("ip saddr 127.0.0.0/8 {to} masquerade"),
-                // From one guest to a published port of another: the answer has to come back here.
-                format!("ip saddr {subnet} ip daddr {subnet} ct status dnat masquerade"),
-            ],
+            postrouting(segments),
         ),
         chain(
             "forward",
             "filter hook forward priority filter",
-            vec![
-                format!("{from} accept"),
-                format!("{to} ct state established,related accept"),
-                format!("{to} ct status dnat accept"),
-                format!("{to} drop"),
-            ],
+            forward(segments),
         ),
         // Nothing of the host's own is for guests, but its name server where that is forwarded.
         chain(
             "input",
             "filter hook input priority filter",
             vec![
-                format!("{from} ct state established,related accept"),
-                format!("{from} ct status dnat accept"),
-                format!("{from} icmp type echo-request accept"),
-                format!("{from} reject with icmpx admin-prohibited"),
+                format!("iifname {all} ct state established,related accept"),
+                format!("iifname {all} ct status dnat accept"),
+                format!("iifname {all} icmp type echo-request accept"),
+                format!("iifname {all} reject with icmpx admin-prohibited"),
             ],
         ),
     ]
+}
+
+/// The bridges of some networks, as a set.
+fn set_of(segments: &BTreeSet<&Segment>, which: impl Fn(&Segment) -> bool) -> String {
+    let bridges: Vec<String> = segments
+        .iter()
+        .filter(|segment| which(segment))
+        .map(|segment| format!("\"{}\"", segment.bridge))
+        .collect();
+    format!("{{ {} }}", bridges.join(", "))
+}
+
+fn publish() -> Vec<String> {
+    vec![
+        format!(
+            "fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @{ON_ADDRESS}"
+        ),
+        format!("fib daddr type local dnat ip to meta l4proto . th dport map @{ANYWHERE}"),
+    ]
+}
+
+fn prerouting(segments: &BTreeSet<&Segment>, resolver: &Resolver) -> Vec<String> {
+    let mut rules = Vec::new();
+    if let Resolver::ByGateway(server) = resolver {
+        rules.extend(segments.iter().map(|segment| {
+            let Segment {
+                bridge, gateway, ..
+            } = segment;
+            format!(
+                "iifname \"{bridge}\" ip daddr {gateway} meta l4proto {{ tcp, udp }} th dport 53 dnat ip to {server}"
+            )
+        }));
+    }
+    rules.extend(publish());
+    rules
+}
+
+fn postrouting(segments: &BTreeSet<&Segment>) -> Vec<String> {
+    let mut rules = Vec::new();
+    for Segment { bridge, subnet, .. } in segments.iter().filter(|segment| !segment.internal) {
+        rules.push(format!(
+            "ip saddr {subnet} ip daddr != {subnet} oifname != \"{bridge}\" masquerade"
+        ));
+        rules.push(format!(
+            "ip saddr 127.0.0.0/8 oifname \"{bridge}\" masquerade"
+        ));
+        // From one guest to a published port of another: the answer has to come back here.
+        rules.push(format!(
+            "ip saddr {subnet} ip daddr {subnet} ct status dnat masquerade"
+        ));
+    }
+    rules
+}
+
+/// What passes the host: from an internal network nothing but to itself, and answers; to any network
+/// only from itself, answers, and what was published; and else whatever VMs send.
+fn forward(segments: &BTreeSet<&Segment>) -> Vec<String> {
+    let all = set_of(segments, |_| true);
+    let pairs: Vec<String> = segments
+        .iter()
+        .map(|Segment { bridge, .. }| format!("\"{bridge}\" . \"{bridge}\""))
+        .collect();
+    let mut rules = vec![format!(
+        "iifname . oifname {{ {} }} accept",
+        pairs.join(", ")
+    )];
+    if segments.iter().any(|segment| segment.internal) {
+        let internal = set_of(segments, |segment| segment.internal);
+        rules.push(format!(
+            "iifname {internal} ct state established,related accept"
+        ));
+        rules.push(format!("iifname {internal} drop"));
+    }
+    rules.extend([
+        format!("oifname {all} ct state established,related accept"),
+        format!("oifname {all} ct status dnat accept"),
+        format!("oifname {all} drop"),
+        format!("iifname {all} accept"),
+    ]);
+    rules
 }
 
 /// A published port as an element of a map.
@@ -230,7 +300,10 @@ struct Element {
 }
 
 fn elements_of(lease: &Lease) -> impl Iterator<Item = Element> {
-    lease.listeners.iter().map(|listener| {
+    let target = lease.reached().map(|link| link.address);
+    let reached = lease.listeners.iter().zip(std::iter::repeat(target));
+    reached.filter_map(|(listener, target)| {
+        let target = target?;
         let Listener {
             address,
             host,
@@ -242,12 +315,12 @@ fn elements_of(lease: &Lease) -> impl Iterator<Item = Element> {
         } else {
             (ON_ADDRESS, format!("{address} . {protocol} . {host}"))
         };
-        Element {
+        Some(Element {
             map: map.to_owned(),
             key,
             mark: machine_mark(&lease.id),
-            target: format!("{} . {guest}", lease.address),
-        }
+            target: format!("{target} . {guest}"),
+        })
     })
 }
 
@@ -261,7 +334,7 @@ struct Present {
 }
 
 impl Present {
-    fn read(name: &NetworkName) -> Result<Self, Error> {
+    fn read(name: &Realm) -> Result<Self, Error> {
         let mut present = Self::default();
         for object in nft::list(&["table", "inet", name.table()])? {
             if object.get("table").is_some() {

@@ -1,7 +1,7 @@
 //! The kernel command line's part in the conversation: what a guest needs to reach its metadata, and
 //! what it has to know before it trusts anything else.
 //!
-//! * `firebuild.ip=10.88.0.7/16`
+//! * `firebuild.ip=10.88.0.7/16`, and `firebuild.mac=02:00:00:00:00:01` where there are several devices
 //! * `firebuild.verity=ROOTHASH:SALT:BLOCKS`, see [`RootVerity`].
 //!
 //! Everything else is in the metadata.
@@ -13,6 +13,8 @@ use firebuild_core::Digest;
 use serde::{Deserialize, Serialize};
 
 const ADDRESS: &str = "firebuild.ip=";
+
+const MAC: &str = "firebuild.mac=";
 
 const VERITY: &str = "firebuild.verity=";
 
@@ -26,6 +28,8 @@ pub struct BootArguments {
     pub address: Ipv4Addr,
     /// 0 to 32.
     pub prefix: u8,
+    /// The hardware address of the device that has the address; the only device if none.
+    pub mac: Option<[u8; 6]>,
 }
 
 /// A command line that does not tell the guest its address.
@@ -51,13 +55,38 @@ impl BootArguments {
             .ok()
             .filter(|prefix| *prefix <= 32)
             .ok_or(BootArgumentsError)?;
-        Ok(Self { address, prefix })
+        let mac = command_line
+            .split_ascii_whitespace()
+            .find_map(|word| word.strip_prefix(MAC))
+            .map(|mac| parse_mac(mac).ok_or(BootArgumentsError))
+            .transpose()?;
+        Ok(Self {
+            address,
+            prefix,
+            mac,
+        })
     }
+}
+
+/// Six octets as `02:00:00:00:00:01`.
+fn parse_mac(text: &str) -> Option<[u8; 6]> {
+    let octet = |part: &str| {
+        let digits = part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
+        u8::from_str_radix(part, 16).ok().filter(|_| digits)
+    };
+    let octets: Option<Vec<u8>> = text.split(':').map(octet).collect();
+    octets?.try_into().ok()
 }
 
 impl fmt::Display for BootArguments {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{ADDRESS}{}/{}", self.address, self.prefix)
+        write!(f, "{ADDRESS}{}/{}", self.address, self.prefix)?;
+        match self.mac {
+            Some([a, b, c, d, e, g]) => {
+                write!(f, " {MAC}{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -135,18 +164,24 @@ mod tests {
 
     #[test]
     fn text_and_back() {
-        let arguments = BootArguments {
-            address: Ipv4Addr::new(10, 88, 0, 7),
-            prefix: 16,
-        };
-        let line = format!("console=ttyS0 {arguments} quiet\n");
-        assert_eq!(BootArguments::parse(&line), Ok(arguments));
+        for mac in [None, Some([2, 0, 0xff, 0, 0, 0x1a])] {
+            let arguments = BootArguments {
+                address: Ipv4Addr::new(10, 88, 0, 7),
+                prefix: 16,
+                mac,
+            };
+            let line = format!("console=ttyS0 {arguments} quiet\n");
+            assert_eq!(BootArguments::parse(&line), Ok(arguments));
+        }
         for line in [
             "",
             "firebuild.ip=",
             "firebuild.ip=1.2.3.4",
             "firebuild.ip=1.2.3.4/33",
             "xfirebuild.ip=1.2.3.4/8",
+            "firebuild.ip=1.2.3.4/8 firebuild.mac=",
+            "firebuild.ip=1.2.3.4/8 firebuild.mac=02:00:00:00:00",
+            "firebuild.ip=1.2.3.4/8 firebuild.mac=02:00:00:00:00:+1",
         ] {
             assert_eq!(
                 BootArguments::parse(line),

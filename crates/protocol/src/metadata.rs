@@ -4,7 +4,7 @@
 //! Firecracker has it built in; for QEMU the supervisor serves the same. The document's top is
 //! `{"latest": {"meta-data": {…}}}`. Firecracker holds at most [`LIMIT`] bytes of it.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -92,6 +92,61 @@ pub struct Network {
     /// More lines for /etc/hosts.
     #[serde(default)]
     pub hosts: Vec<HostEntry>,
+    /// All devices, in the order in which the guest is to call them `eth0`, `eth1` and so on. If there
+    /// are none here, there is the one device that the fields above tell of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub interfaces: Vec<Interface>,
+}
+
+impl Network {
+    /// The network of a guest whose one device has this address and nothing else.
+    #[must_use]
+    pub fn of(address: Ipv4Addr, prefix: u8) -> Self {
+        Self {
+            address,
+            prefix,
+            gateway: None,
+            mtu: None,
+            nameservers: Vec::new(),
+            search: Vec::new(),
+            hosts: Vec::new(),
+            interfaces: Vec::new(),
+        }
+    }
+}
+
+/// One of the guest's network devices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Interface {
+    /// The hardware address by which the guest finds it, as `02:00:00:00:00:01`.
+    pub mac: String,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// The length of the network's prefix.
+    pub prefix: u8,
+    /// The default gateway, if it is by this device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<Ipv4Addr>,
+    /// The largest packet, in bytes; the device's own if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// What it has of IPv6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<Ipv6>,
+}
+
+/// What a device has of IPv6.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Ipv6 {
+    /// Its address.
+    pub address: Ipv6Addr,
+    /// The length of the network's prefix.
+    pub prefix: u8,
+    /// The default gateway, if it is by this device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<Ipv6Addr>,
 }
 
 /// A line of /etc/hosts.

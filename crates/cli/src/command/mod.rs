@@ -9,6 +9,7 @@ mod image;
 mod kernel;
 mod lifecycle;
 mod machine;
+mod network;
 mod profile;
 mod pull;
 mod pulling;
@@ -161,6 +162,9 @@ enum Command {
     Rm(lifecycle::Rm),
     /// Remove all microVMs that have ended, and whatever dead ones and unused images left behind
     Purge(lifecycle::Purge),
+    /// Manage the networks that microVMs are in
+    #[command(subcommand)]
+    Network(network::Network),
     /// Manage profiles: named values for flags
     #[command(subcommand)]
     Profile(profile::Commands),
@@ -224,6 +228,7 @@ impl Command {
             Self::Kill(command) => command.run(global),
             Self::Rm(command) => command.run(global),
             Self::Purge(command) => command.run(global),
+            Self::Network(command) => command.run(global),
             Self::System(command) => command.run(global),
             Self::Doctor(command) => command.run(global),
             Self::Profile(command) => command.run(global),

@@ -1,7 +1,7 @@
-//! The few requests of rtnetlink(7) that a guest with one device needs.
+//! The few requests of rtnetlink(7) that a guest needs.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 
 use rustix::net::netlink::SocketAddrNetlink;
@@ -16,6 +16,7 @@ const REQUEST_WITH_ACKNOWLEDGEMENT: u16 = 0x5;
 const CREATE: u16 = 0x400;
 const REPLACE: u16 = 0x100;
 const INTERNET: u8 = 2;
+const INTERNET6: u8 = 10;
 const LINK_UP: u32 = 1;
 const SCOPE_UNIVERSE: u8 = 0;
 const SCOPE_LINK: u8 = 253;
@@ -68,6 +69,36 @@ impl Netlink {
         self.request(NEW_LINK, 0, &body)
     }
 
+    /// Calls a device that is down something else: 1 to 15 bytes.
+    pub(crate) fn rename(&mut self, device: u32, name: &str) -> io::Result<()> {
+        let mut body = vec![0; 4];
+        for field in [device, 0, 0] {
+            body.extend(field.to_ne_bytes());
+        }
+        let mut text = name.as_bytes().to_vec();
+        text.push(0);
+        attribute(&mut body, 3, &text);
+        self.request(NEW_LINK, 0, &body)
+    }
+
+    /// Gives a device an address of IPv6 that nobody else has, so nobody is asked first.
+    pub(crate) fn address6(&mut self, device: u32, own: Ipv6Addr, prefix: u8) -> io::Result<()> {
+        const NO_DUPLICATES: u8 = 2;
+        let mut body = vec![INTERNET6, prefix, NO_DUPLICATES, SCOPE_UNIVERSE];
+        body.extend(device.to_ne_bytes());
+        attribute(&mut body, 2, &own.octets());
+        attribute(&mut body, 1, &own.octets());
+        self.request(NEW_ADDRESS, CREATE | REPLACE, &body)
+    }
+
+    /// Adds the default route of IPv6.
+    pub(crate) fn default_route6(&mut self, device: u32, gateway: Ipv6Addr) -> io::Result<()> {
+        let mut body = route_header(INTERNET6, 0, SCOPE_UNIVERSE);
+        attribute(&mut body, 4, &device.to_ne_bytes());
+        attribute(&mut body, 5, &gateway.octets());
+        self.request(NEW_ROUTE, CREATE | REPLACE, &body)
+    }
+
     /// Gives a device an address.
     pub(crate) fn address(&mut self, device: u32, own: Ipv4Addr, prefix: u8) -> io::Result<()> {
         let mut body = vec![INTERNET, prefix, 0, SCOPE_UNIVERSE];
@@ -83,25 +114,12 @@ impl Netlink {
 
     /// Adds a route.
     pub(crate) fn route(&mut self, route: Route) -> io::Result<()> {
-        const MAIN_TABLE: u8 = 254;
-        const BOOT: u8 = 3;
-        const UNICAST: u8 = 1;
         let scope = if route.gateway.is_some() {
             SCOPE_UNIVERSE
         } else {
             SCOPE_LINK
         };
-        let mut body = vec![
-            INTERNET,
-            route.prefix,
-            0,
-            0,
-            MAIN_TABLE,
-            BOOT,
-            scope,
-            UNICAST,
-        ];
-        body.extend([0; 4]);
+        let mut body = route_header(INTERNET, route.prefix, scope);
         if route.prefix > 0 {
             attribute(&mut body, 1, &route.destination.octets());
         }
@@ -130,6 +148,16 @@ impl Netlink {
     }
 }
 
+/// `struct rtmsg`: a route of the main table.
+fn route_header(family: u8, prefix: u8, scope: u8) -> Vec<u8> {
+    const MAIN_TABLE: u8 = 254;
+    const BOOT: u8 = 3;
+    const UNICAST: u8 = 1;
+    let mut body = vec![family, prefix, 0, 0, MAIN_TABLE, BOOT, scope, UNICAST];
+    body.extend([0; 4]);
+    body
+}
+
 /// What the kernel answered: an error message with number 0 is its acknowledgement.
 fn acknowledged(answer: &[u8]) -> io::Result<()> {
     const ERROR: [u8; 2] = 2_u16.to_ne_bytes();
@@ -147,7 +175,7 @@ fn acknowledged(answer: &[u8]) -> io::Result<()> {
 
 /// Appends an attribute: length, kind, value, padding to four bytes.
 fn attribute(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    // Values here have four bytes at most.
+    // Values here have sixteen bytes at most.
     let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
     body.extend(length.to_ne_bytes());
     body.extend(kind.to_ne_bytes());
@@ -187,6 +215,14 @@ mod tests {
             device: none,
         };
         let error = netlink.route(route).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(19), "{error}");
+        let error = netlink.rename(none, "eth1").unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(19), "{error}");
+        let own = "fd00::7".parse().unwrap();
+        let error = netlink.address6(none, own, 64).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(19), "{error}");
+        let gateway = "fd00::1".parse().unwrap();
+        let error = netlink.default_route6(none, gateway).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(19), "{error}");
     }
 }

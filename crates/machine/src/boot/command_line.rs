@@ -65,6 +65,7 @@ mod tests {
         let arguments = BootArguments {
             address: [10, 88, 0, 7].into(),
             prefix: 16,
+            mac: None,
         };
         let mut line = CommandLine {
             arguments,

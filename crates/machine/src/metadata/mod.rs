@@ -109,15 +109,7 @@ pub(crate) mod tests {
             time: 7,
             root_images: 1,
             drives: Vec::new(),
-            network: Network {
-                address: [10, 0, 0, 2].into(),
-                prefix: 24,
-                gateway: None,
-                mtu: None,
-                nameservers: Vec::new(),
-                search: Vec::new(),
-                hosts: Vec::new(),
-            },
+            network: Network::of([10, 0, 0, 2].into(), 24),
             bootstrap: None,
             session: Some(Credentials {
                 grpc_host_port: "169.254.169.253:7".into(),

@@ -18,12 +18,22 @@ pub struct Ids {
 }
 
 impl Ids {
-    /// The ids of the VM that has `address`: no two VMs of a host that run have the same address,
-    /// and its last 16 bits tell those of one network apart.
+    /// The ids of the VM that its networks know by `number`, below 32,768: no two VMs of a host that run
+    /// have the same.
+    #[must_use]
+    pub fn numbered(number: u16) -> Self {
+        Self::at(u32::from(number & 0x7fff))
+    }
+
+    /// The ids of the VM that has `address` in a network that does not number its VMs: the last 15 bits
+    /// of addresses tell the VMs of one such network apart.
     #[must_use]
     pub fn of(address: Ipv4Addr) -> Self {
-        let [_, _, high, low] = address.octets();
-        let id = FIRST + u32::from(u16::from_be_bytes([high, low]));
+        Self::at(0x8000 | (address.to_bits() & 0x7fff))
+    }
+
+    fn at(offset: u32) -> Self {
+        let id = FIRST + offset;
         Self {
             uid: id,
             gid: id,
@@ -60,12 +70,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_address_of_a_network_has_its_own() {
-        assert_eq!(Ids::of([10, 88, 0, 7].into()).uid, 700_007);
-        assert_eq!(
-            Ids::of([10, 201, 15, 254].into()).gid,
-            700_000 + 15 * 256 + 254
-        );
+    fn every_vm_has_its_own() {
+        assert_eq!(Ids::numbered(7).uid, 700_007);
+        let addressed = Ids::of([10, 88, 0, 7].into());
+        assert_eq!(addressed.uid, 732_775);
+        assert_eq!(Ids::of([10, 201, 127, 254].into()).gid, 765_534);
     }
 
     #[test]

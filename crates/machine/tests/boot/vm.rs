@@ -128,13 +128,11 @@ fn metadata(service: Service, sides: &Sides) -> Metadata {
         root_images: 1,
         drives: Vec::new(),
         network: Network {
-            address: GUEST,
-            prefix: 16,
             gateway: Some(Ipv4Addr::new(10, 88, 0, 1)),
             mtu: Some(1400),
             nameservers: vec!["10.88.0.1".parse().unwrap()],
             search: vec!["example".to_owned()],
-            hosts: Vec::new(),
+            ..Network::of(GUEST, 16)
         },
         bootstrap: Some(credentials.clone()).filter(|_| service == Service::Bootstrap),
         session: Some(credentials).filter(|_| service == Service::Session),
@@ -238,6 +236,7 @@ fn qemu(kernel: &Kernel, image: &Path, directory: &Path) -> tokio::process::Chil
         arguments: BootArguments {
             address: GUEST,
             prefix: 16,
+            mac: None,
         },
         restart: Restart::TripleFault,
         tsc_khz: Some(tsc_khz()),

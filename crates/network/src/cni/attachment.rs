@@ -8,7 +8,7 @@ use std::time::Duration;
 use firebuild_core::MachineId;
 use serde::{Deserialize, Serialize};
 
-use crate::{Listener, Mac, Namespace, NetworkName, PublishedPort, Subnet};
+use crate::{Listener, Mac, Namespace, PublishedPort, Realm, Subnet};
 
 /// How long a plugin may take, if nothing else is said. A DHCP server may be slow.
 const PLUGIN_TIME: Duration = Duration::from_secs(90);
@@ -40,7 +40,7 @@ impl Default for Directories {
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// What the tables and the namespaces are called.
-    pub name: NetworkName,
+    pub name: Realm,
     /// The state root of the VMs that this driver serves: who [`Cni::known`] speaks for.
     pub owner: PathBuf,
     /// The directory of leases, which all state roots of a host share.

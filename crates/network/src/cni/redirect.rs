@@ -16,10 +16,10 @@ use serde_json::Map;
 
 use super::error::CniError;
 use super::result::{Address, Cidr, Device, Outcome};
-use crate::guard::{self, Devices};
+use crate::guard::{self, Wire};
 use crate::netlink::{Link, Netlink};
 use crate::{
-    AGENT_ADDRESS, Error, METADATA_ADDRESS, Mac, NetworkName, Subnet, TAP, nft, sys, sysctl,
+    AGENT_ADDRESS, Error, METADATA_ADDRESS, Mac, Realm, Subnet, nft, sys, sysctl, tap_name,
 };
 
 /// Whose tap it is.
@@ -62,13 +62,13 @@ pub(crate) fn make(outcome: &mut Outcome, sandbox: &Sandbox<'_>) -> Result<Owned
         sandbox,
         "its plugins made no network device for a VM",
     )?;
-    let tap = open(TAP, sandbox)?;
+    let tap = open(&tap_name(0), sandbox)?;
     let index = outcome
         .interfaces
         .iter()
         .position(|made| made.sandbox == sandbox.namespace && made.name == device);
     let interface = |sandbox: &str, mac| Device {
-        name: TAP.to_owned(),
+        name: tap_name(0),
         mac,
         sandbox: sandbox.to_owned(),
         details: Map::new(),
@@ -94,7 +94,7 @@ pub(crate) fn make(outcome: &mut Outcome, sandbox: &Sandbox<'_>) -> Result<Owned
 
 /// Joins the VM's tap with its device: one that was made here, or else one that a plugin made.
 pub(crate) fn join(
-    network: &NetworkName,
+    network: &Realm,
     outcome: &Outcome,
     sandbox: &Sandbox<'_>,
     made: Option<OwnedFd>,
@@ -107,11 +107,15 @@ pub(crate) fn join(
         None => adopt(&facts, sandbox, &mut netlink)?,
     };
     let doing = || Error::system(format!("set up the tap device `{}`", facts.tap));
-    let devices = Devices {
+    let wire = Wire {
         tap: &facts.tap,
-        cable: &facts.device,
+        ethernet: Some(&facts.device),
+        mac: facts.mac,
+        address: facts.address,
+        address6: None,
+        services: true,
     };
-    guard::install(network, devices, facts.mac, facts.address)?;
+    guard::install(network.table(), &[wire])?;
     nft::run(
         "keep a VM's namespace off its network",
         &silence(network, &facts.device),
@@ -149,7 +153,7 @@ pub(crate) fn has_tap(outcome: &Outcome, container: &str) -> bool {
 
 /// What the namespace's own programs could send out as if they were the VM. What is moved from the
 /// tap does not pass here.
-fn silence(network: &NetworkName, device: &str) -> String {
+fn silence(network: &Realm, device: &str) -> String {
     format!(
         "table inet {} {{\nchain output {{\ntype filter hook output priority filter; policy accept;\noifname \"{device}\" drop\n}}\n}}\n",
         network.table()

@@ -16,8 +16,10 @@ fn driver_in(host: &Host, subnets: &[&str]) -> Builtin {
 
 fn attach(driver: &Builtin, number: u8, address: Option<Ipv4Addr>) -> Result<Interface, Error> {
     let mut wanted = request(number, &[]);
-    wanted.address = address;
-    driver.setup(&wanted).map(|attachment| attachment.interface)
+    wanted.networks[0].address = address;
+    driver
+        .setup(&wanted)
+        .map(|mut attachment| attachment.interfaces.remove(0))
 }
 
 #[test]
@@ -66,7 +68,7 @@ fn a_wanted_address_is_given_or_refused_with_the_reason() {
         let interface = attach(&driver, 1, Some(wanted)).unwrap();
         assert_eq!(interface.address, wanted);
         assert_eq!(interface.mac, Mac::of_machine(&id(1)));
-        assert_eq!(interface.gateway, Ipv4Addr::new(10, 9, 9, 1));
+        assert_eq!(interface.gateway.unwrap(), Ipv4Addr::new(10, 9, 9, 1));
         let taken = attach(&driver, 2, Some(wanted)).unwrap_err();
         assert!(
             matches!(&taken, Error::AddressTaken { by, .. } if *by == id(1)),
@@ -125,7 +127,7 @@ fn two_networks_on_one_host_keep_apart() {
         let before = host.state();
         let first = one.setup(&request(1, &["8080:80"])).unwrap();
         let second = two.setup(&request(2, &["8081:80"])).unwrap();
-        assert_ne!(first.interface.subnet, second.interface.subnet);
+        assert_ne!(first.interfaces[0].subnet, second.interfaces[0].subnet);
         assert_eq!(one.known().unwrap(), [id(1)]);
         assert_eq!(two.known().unwrap(), [id(2)]);
         one.teardown(&id(1)).unwrap();
@@ -145,13 +147,35 @@ fn two_state_roots_share_a_network_and_know_their_own() {
         });
         let first = one.setup(&request(1, &["8080:80"])).unwrap();
         let second = two.setup(&request(2, &[])).unwrap();
-        assert_eq!(first.interface.subnet, second.interface.subnet);
-        assert_ne!(first.interface.address, second.interface.address);
+        assert_eq!(first.interfaces[0].subnet, second.interfaces[0].subnet);
+        assert_ne!(first.interfaces[0].address, second.interfaces[0].address);
         assert_eq!(one.known().unwrap(), [id(1)]);
         assert_eq!(two.known().unwrap(), [id(2)]);
         assert!(matches!(
             two.validate(&request(3, &["8080:80"])),
             Err(Error::PortTaken { .. })
         ));
+    });
+}
+
+#[test]
+fn a_vm_that_comes_back_has_its_address_unless_somebody_else_has() {
+    on_host(|host| {
+        let driver = driver_in(host, &["10.9.9.0/29"]);
+        let name = firebuild_network::NetworkName::default();
+        let old = attach(&driver, 1, None).unwrap().address;
+        driver.teardown(&id(1)).unwrap();
+        let mut again = request(1, &[]);
+        again.before.insert(name, old);
+        let address = |wanted| driver.setup(&wanted).unwrap().interfaces[0].address;
+        assert_eq!(address(again.clone()), old);
+        driver.teardown(&id(1)).unwrap();
+        let other = attach(&driver, 2, Some(old)).unwrap();
+        assert_ne!(address(again.clone()), other.address);
+        driver.teardown(&id(1)).unwrap();
+        // What is asked for now comes before what was.
+        let wanted = Ipv4Addr::new(10, 9, 9, 5);
+        again.networks[0].address = Some(wanted);
+        assert_eq!(address(again), wanted);
     });
 }

@@ -17,7 +17,7 @@ fn a_guest_reaches_the_world_and_nothing_is_left_of_it() {
             .unwrap();
         let during = host.state();
         let guest = Guest::boot(&attachment);
-        let address = attachment.interface.address;
+        let address = attachment.interfaces[0].address;
 
         host.outside.serve_tcp(OUTSIDE, 80);
         host.outside.serve_udp(OUTSIDE, 53);
@@ -27,7 +27,7 @@ fn a_guest_reaches_the_world_and_nothing_is_left_of_it() {
 
         guest.net.serve_tcp(Ipv4Addr::UNSPECIFIED, 80);
         guest.net.serve_udp(Ipv4Addr::UNSPECIFIED, 53);
-        let gateway = Some(attachment.interface.gateway.to_string());
+        let gateway = Some(attachment.interfaces[0].gateway.unwrap().to_string());
         for published in [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 1, 2, 3)] {
             assert_eq!(host.net.ask_tcp(published, 8080), gateway);
             assert_eq!(host.net.ask_udp(published, 5353), gateway);

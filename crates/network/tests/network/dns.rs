@@ -12,10 +12,10 @@ fn a_server_on_the_hosts_loopback_answers_guests() {
         host.net.serve_tcp(Ipv4Addr::LOCALHOST, 53);
         host.net.serve_tcp(Ipv4Addr::LOCALHOST, 54);
         let attachment = host.driver().setup(&request(1, &[])).unwrap();
-        let gateway = attachment.interface.gateway;
-        assert_eq!(attachment.interface.dns, [gateway]);
+        let gateway = attachment.interfaces[0].gateway.unwrap();
+        assert_eq!(attachment.interfaces[0].dns, [gateway]);
         let guest = Guest::boot(&attachment);
-        let own = Some(attachment.interface.address.to_string());
+        let own = Some(attachment.interfaces[0].address.to_string());
         assert_eq!(guest.net.ask_udp(gateway, 53), own);
         assert_eq!(guest.net.ask_tcp(gateway, 53), own);
         assert!(guest.net.cannot_reach(gateway, 54));
@@ -33,8 +33,8 @@ fn a_link_local_server_answers_guests() {
         host.outside.serve_udp(server, 53);
         fs_err::write(host.path("resolv.conf"), format!("nameserver {server}\n")).unwrap();
         let attachment = host.driver().setup(&request(1, &[])).unwrap();
-        let gateway = attachment.interface.gateway;
-        assert_eq!(attachment.interface.dns, [gateway]);
+        let gateway = attachment.interfaces[0].gateway.unwrap();
+        assert_eq!(attachment.interfaces[0].dns, [gateway]);
         let guest = Guest::boot(&attachment);
         let host_address = Some(crate::rig::HOST_OUTSIDE.to_string());
         assert_eq!(guest.net.ask_udp(gateway, 53), host_address);

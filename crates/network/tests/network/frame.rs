@@ -20,7 +20,7 @@ pub(crate) struct Port {
 
 impl Port {
     pub(crate) fn of(attachment: &Attachment) -> Self {
-        Self::on(attachment.tap().unwrap())
+        Self::on(attachment.taps().next().unwrap())
     }
 
     /// The guest's end of any tap.

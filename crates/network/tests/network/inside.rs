@@ -21,7 +21,7 @@ fn a_listener_is_inside_while_its_maker_stays_outside() {
         let guest = Guest::boot(&attachment);
         let before = own_namespace();
         let address = (AGENT_ADDRESS, 7000).into();
-        let listener = attachment.interface.namespace.listen(address).unwrap();
+        let listener = attachment.namespace.listen(address).unwrap();
         assert_eq!(own_namespace(), before);
         let server = std::thread::spawn(move || {
             let (mut stream, peer) = listener.accept().unwrap();
@@ -35,7 +35,7 @@ fn a_listener_is_inside_while_its_maker_stays_outside() {
             text
         });
         assert_eq!(text, "hello");
-        assert_eq!(server.join().unwrap(), attachment.interface.address);
+        assert_eq!(server.join().unwrap(), attachment.interfaces[0].address);
     });
 }
 
@@ -45,7 +45,7 @@ fn a_child_is_inside_has_the_tap_and_nothing_else_and_is_found() {
         let driver = host.driver();
         let attachment = driver.setup(&request(1, &["8080:80"])).unwrap();
         let namespace = driver.namespace(&id(1));
-        assert_eq!(namespace, attachment.interface.namespace);
+        assert_eq!(namespace, attachment.namespace);
         assert!(namespace.processes().unwrap().is_empty());
 
         let mut command = Command::new("sh");
@@ -55,7 +55,7 @@ fn a_child_is_inside_has_the_tap_and_nothing_else_and_is_found() {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let number = namespace
-            .enter_on_start(&mut command, attachment.tap())
+            .enter_on_start(&mut command, attachment.taps().next())
             .unwrap();
         let mut child = command.spawn().unwrap();
         drop(command);
@@ -86,15 +86,15 @@ fn the_tap_can_be_opened_by_its_user_once_it_is_closed_here() {
         wanted.vmm_uid = 12_345;
         wanted.vmm_gid = 12_346;
         let mut attachment = host.driver().setup(&wanted).unwrap();
-        let inside = crate::rig::Net::at(attachment.interface.namespace.path());
+        let inside = crate::rig::Net::at(attachment.namespace.path());
         let shown = inside.run(|| crate::rig::said("ip", &["-details", "link", "show", "tap0"]));
         assert!(
             shown.contains("vnet_hdr on persist on user 12345 group 12346"),
             "{shown}"
         );
         assert!(inside.run(|| std::panic::catch_unwind(|| crate::tap::open("tap0")).is_err()));
-        attachment.close_tap();
-        assert!(attachment.tap().is_none());
+        attachment.close_taps();
+        assert!(attachment.taps().next().is_none());
         let again = inside.run(|| crate::tap::open("tap0"));
         let _ = again.as_fd();
     });

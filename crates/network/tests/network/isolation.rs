@@ -16,7 +16,7 @@ fn pair(host: &Host) -> (Attachment, Attachment) {
 
 /// Serves in a VM's namespace what its supervisor would, and says so to whoever asks.
 fn serve_services(attachment: &Attachment) {
-    let inside = Net::at(attachment.interface.namespace.path());
+    let inside = Net::at(attachment.namespace.path());
     inside.serve_tcp(METADATA_ADDRESS, 80);
     inside.serve_tcp(AGENT_ADDRESS, 7000);
 }
@@ -27,7 +27,7 @@ fn services_are_for_their_own_vm_only() {
         let (one, two) = pair(host);
         serve_services(&one);
         let (first, second) = (Guest::boot(&one), Guest::boot(&two));
-        let own = Some(one.interface.address.to_string());
+        let own = Some(one.interfaces[0].address.to_string());
         assert_eq!(first.net.ask_tcp(METADATA_ADDRESS, 80), own);
         assert_eq!(first.net.ask_tcp(AGENT_ADDRESS, 7000), own);
 
@@ -36,7 +36,7 @@ fn services_are_for_their_own_vm_only() {
         assert!(second.net.cannot_reach(AGENT_ADDRESS, 7000));
 
         // Through the first VM's address neither another VM nor the host gets there.
-        let address = one.interface.address;
+        let address = one.interfaces[0].address;
         for (net, device) in [(&second.net, "eth0"), (&host.net, "firebuild0")] {
             net.run(|| {
                 ip(&format!(
@@ -56,7 +56,7 @@ fn without_the_metadata_address_the_vmm_has_it_to_itself() {
         let mut wanted = request(1, &[]);
         wanted.metadata_address = false;
         let attachment = host.driver().setup(&wanted).unwrap();
-        let namespace = attachment.interface.namespace;
+        let namespace = attachment.namespace;
         let listen = |address| namespace.listen((address, 80).into());
         assert!(listen(METADATA_ADDRESS).is_err());
         assert!(listen(AGENT_ADDRESS).is_ok());
@@ -70,13 +70,13 @@ fn vms_reach_each_other_but_not_the_host() {
         let (first, second) = (Guest::boot(&one), Guest::boot(&two));
         second.net.serve_tcp(Ipv4Addr::UNSPECIFIED, 80);
         host.net.serve_tcp(Ipv4Addr::UNSPECIFIED, 22);
-        let address = one.interface.address;
+        let address = one.interfaces[0].address;
         for bridged in [false, true] {
             host.pass_bridged_to_rules(bridged);
-            let answer = first.net.ask_tcp(two.interface.address, 80);
+            let answer = first.net.ask_tcp(two.interfaces[0].address, 80);
             assert_eq!(answer, Some(address.to_string()), "{bridged}");
         }
-        let gateway = one.interface.gateway;
+        let gateway = one.interfaces[0].gateway.unwrap();
         assert_eq!(host.net.ask_tcp(gateway, 22), Some(gateway.to_string()));
         assert!(first.net.cannot_reach(gateway, 22));
         assert!(first.net.cannot_reach(HOST_OUTSIDE, 22));
@@ -97,10 +97,10 @@ fn only_the_last_arrives(one: &Attachment, two: &Attachment, bad: &[(&str, Vec<u
     let (from, to) = (Port::of(one), Port::of(two));
     let honest = Arp {
         operation: 1,
-        sender: (one.interface.mac, one.interface.address),
-        target: two.interface.address,
+        sender: (one.interfaces[0].mac, one.interfaces[0].address),
+        target: two.interfaces[0].address,
     }
-    .frame(one.interface.mac);
+    .frame(one.interfaces[0].mac);
     for (what, frame) in bad {
         from.send(frame);
         from.send(&honest);
@@ -112,12 +112,12 @@ fn only_the_last_arrives(one: &Attachment, two: &Attachment, bad: &[(&str, Vec<u
 fn forged_arp_goes_nowhere() {
     on_host(|host| {
         let (one, two) = pair(host);
-        let (own, other) = (one.interface.mac, two.interface.mac);
-        let address = one.interface.address;
+        let (own, other) = (one.interfaces[0].mac, two.interfaces[0].mac);
+        let address = one.interfaces[0].address;
         let arp = |mac: Mac, address, operation| Arp {
             operation,
             sender: (mac, address),
-            target: two.interface.address,
+            target: two.interfaces[0].address,
         };
         let mut truncated = arp(own, address, 1).frame(own);
         truncated.truncate(20);
@@ -129,15 +129,15 @@ fn forged_arp_goes_nowhere() {
             &[
                 (
                     "as the gateway",
-                    arp(own, one.interface.gateway, 1).frame(own),
+                    arp(own, one.interfaces[0].gateway.unwrap(), 1).frame(own),
                 ),
                 (
                     "answer as the gateway",
-                    arp(own, one.interface.gateway, 2).frame(own),
+                    arp(own, one.interfaces[0].gateway.unwrap(), 2).frame(own),
                 ),
                 (
                     "as the target",
-                    arp(own, two.interface.address, 1).frame(own),
+                    arp(own, two.interfaces[0].address, 1).frame(own),
                 ),
                 (
                     "without an address",
@@ -154,7 +154,7 @@ fn forged_arp_goes_nowhere() {
                 ),
                 (
                     "wholly as another",
-                    arp(other, two.interface.address, 1).frame(other),
+                    arp(other, two.interfaces[0].address, 1).frame(other),
                 ),
                 ("truncated", truncated),
                 ("with addresses of another length", long_addresses),
@@ -167,8 +167,11 @@ fn forged_arp_goes_nowhere() {
 fn forged_packets_go_nowhere() {
     on_host(|host| {
         let (one, two) = pair(host);
-        let (own, other) = (one.interface.mac.octets(), two.interface.mac.octets());
-        let (address, target) = (one.interface.address, two.interface.address);
+        let (own, other) = (
+            one.interfaces[0].mac.octets(),
+            two.interfaces[0].mac.octets(),
+        );
+        let (address, target) = (one.interfaces[0].address, two.interfaces[0].address);
         let packet = |from, to| ipv4(from, to, 1);
         let tagged = [&[0, 5, 8, 0][..], &packet(OUTSIDE, target)[..]].concat();
         only_the_last_arrives(
@@ -181,7 +184,12 @@ fn forged_packets_go_nowhere() {
                 ),
                 (
                     "from the gateway",
-                    ethernet(other, own, 0x0800, &packet(one.interface.gateway, target)),
+                    ethernet(
+                        other,
+                        own,
+                        0x0800,
+                        &packet(one.interfaces[0].gateway.unwrap(), target),
+                    ),
                 ),
                 (
                     "from a service",
@@ -234,21 +242,21 @@ fn forged_packets_go_nowhere() {
 fn a_guest_sees_only_frames_for_itself() {
     on_host(|host| {
         let (one, two) = pair(host);
-        let own = one.interface.mac.octets();
+        let own = one.interfaces[0].mac.octets();
         // A bridge floods what is for a hardware address that it has not seen.
         let stranger = [2, 0, 0, 0, 0, 9];
-        let packet = ipv4(one.interface.address, two.interface.address, 1);
+        let packet = ipv4(one.interfaces[0].address, two.interfaces[0].address, 1);
         let query = Arp {
             operation: 1,
-            sender: (one.interface.mac, one.interface.address),
-            target: Ipv4Addr::from(u32::from(two.interface.address) + 7),
+            sender: (one.interfaces[0].mac, one.interfaces[0].address),
+            target: Ipv4Addr::from(u32::from(two.interfaces[0].address) + 7),
         };
         only_the_last_arrives(
             &one,
             &two,
             &[
                 ("for a stranger", ethernet(stranger, own, 0x0800, &packet)),
-                ("a question to another", query.frame(one.interface.mac)),
+                ("a question to another", query.frame(one.interfaces[0].mac)),
             ],
         );
     });

@@ -17,15 +17,18 @@ type Undo = fn(&Host, &Attachment);
 const PARTS: [(&str, Undo); 8] = [
     ("nothing", |_, _| {}),
     ("the cable", |_, attachment| {
-        ip(&format!("link del {}", attachment.interface.host_device));
+        ip(&format!(
+            "link del {}",
+            attachment.interfaces[0].host_device
+        ));
     }),
     ("the namespace", |_, attachment| {
-        let path = attachment.interface.namespace.path();
+        let path = attachment.namespace.path();
         unmount(path);
         fs_err::remove_file(path).unwrap();
     }),
     ("the namespace's mount", |_, attachment| {
-        unmount(attachment.interface.namespace.path());
+        unmount(attachment.namespace.path());
     }),
     ("the bridge", |_, _| ip("link del firebuild0")),
     ("all rules", |_, _| nft("flush ruleset")),
@@ -33,7 +36,6 @@ const PARTS: [(&str, Undo); 8] = [
         let id = host.driver().known().unwrap().pop().unwrap();
         assert!(
             attachment
-                .interface
                 .namespace
                 .path()
                 .ends_with(format!("firebuild-{id}"))
@@ -60,10 +62,9 @@ fn any_two_parts_may_be_missing() {
             }
             on_host(|host| {
                 let driver = host.driver();
+                define_networks(&driver);
                 let before = host.state();
-                let attachment = driver
-                    .setup(&request(1, &["8080:80", "127.0.0.1:53:53/udp"]))
-                    .unwrap();
+                let attachment = driver.setup(&victims_request()).unwrap();
                 undo_first(host, &attachment);
                 undo_second(host, &attachment);
                 drop(attachment);
@@ -245,7 +246,7 @@ fn many_at_once() {
         });
         let took = started.elapsed();
         println!("{MANY} set-ups at once: {took:?}");
-        let mut addresses: Vec<_> = set_up.iter().map(|a| a.interface.address).collect();
+        let mut addresses: Vec<_> = set_up.iter().map(|a| a.interfaces[0].address).collect();
         addresses.sort();
         addresses.dedup();
         assert_eq!(addresses.len(), usize::from(MANY));
@@ -287,6 +288,24 @@ fn in_parallel<T: Send>(
 /// Where a victim finds its host, and what it is to do there.
 const VICTIM: &str = "FIREBUILD_NETWORK_TEST_VICTIM";
 
+/// A VM in three networks, with ports.
+fn victims_request() -> firebuild_network::Request {
+    let joins = ["default", "front", "closed"].map(|text| text.parse().unwrap());
+    firebuild_network::Request {
+        networks: joins.to_vec(),
+        ..request(1, &["8080:80", "127.0.0.1:5353:53/udp"])
+    }
+}
+
+/// Defines the networks of [`victims_request`].
+fn define_networks(driver: &Builtin) {
+    for name in ["front", "closed"] {
+        let mut network = firebuild_network::Network::named(name.parse().unwrap());
+        network.internal = name == "closed";
+        driver.create(network, true).unwrap();
+    }
+}
+
 /// No test, but the process that [`whatever_is_killed_is_removed`] kills.
 #[test]
 fn victim() {
@@ -294,7 +313,7 @@ fn victim() {
         return;
     };
     let driver = Builtin::new(settings_in(Path::new(&directory)));
-    let wanted = request(1, &["8080:80", "127.0.0.1:5353:53/udp"]);
+    let wanted = victims_request();
     println!("ready");
     let attachment = driver.setup(&wanted).unwrap();
     drop(attachment);
@@ -307,6 +326,7 @@ fn whatever_is_killed_is_removed() {
     const STEPS: u32 = 40;
     on_host(|host| {
         let driver = host.driver();
+        define_networks(&driver);
         let before = host.state();
         let (mut interrupted, mut left) = (0, 0);
         for step in 0..STEPS {

@@ -17,4 +17,5 @@ mod dns;
 mod inside;
 mod isolation;
 mod leftovers;
+mod networks;
 mod ports;

@@ -41,7 +41,7 @@ fn guests_reach_what_is_published_too() {
             host.pass_bridged_to_rules(bridged);
             for guest in [&first, &second] {
                 let reached = |address| guest.net.ask_tcp(address, 8080).is_some();
-                assert!(reached(one.interface.gateway), "{bridged}");
+                assert!(reached(one.interfaces[0].gateway.unwrap()), "{bridged}");
                 assert!(reached(HOST_OUTSIDE), "{bridged}");
             }
         }

@@ -15,7 +15,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use firebuild_core::MachineId;
-use firebuild_network::{Attachment, Builtin, Mac, Request, Settings};
+use firebuild_network::{
+    Attachment, Builtin, Interface, Ipv6Interface, Join, Mac, Request, Settings, Subnet,
+};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -206,7 +208,9 @@ pub(crate) fn request(number: u8, ports: &[&str]) -> Request {
         id: id(number),
         vmm_uid: 0,
         vmm_gid: 0,
-        address: None,
+        networks: vec![Join::default()],
+        before: BTreeMap::new(),
+        names: Vec::new(),
         ports: ports.iter().map(|port| port.parse().unwrap()).collect(),
         metadata_address: true,
     }
@@ -363,13 +367,7 @@ impl Drop for Guest {
 
 impl Guest {
     pub(crate) fn boot(attachment: &Attachment) -> Self {
-        let interface = &attachment.interface;
-        Self::wired(
-            attachment.tap().unwrap(),
-            interface.mac,
-            (interface.address, interface.subnet.prefix()),
-            Some(interface.gateway),
-        )
+        Self::behind(attachment.interfaces.iter().zip(attachment.taps()))
     }
 
     /// A guest behind any tap.
@@ -379,28 +377,45 @@ impl Guest {
         (address, prefix): (Ipv4Addr, u8),
         gateway: Option<Ipv4Addr>,
     ) -> Self {
+        let interface = Interface {
+            network: String::new(),
+            tap: String::new(),
+            mac,
+            address,
+            subnet: Subnet::new(address, prefix).unwrap(),
+            gateway,
+            ipv6: None,
+            mtu: None,
+            dns: Vec::new(),
+            bridge: String::new(),
+            host_device: String::new(),
+            listeners: Vec::new(),
+        };
+        Self::behind([(&interface, tap)].into_iter())
+    }
+
+    fn behind<'a>(devices: impl Iterator<Item = (&'a Interface, BorrowedFd<'a>)>) -> Self {
         let net = Net::new();
-        let outer = tap.try_clone_to_owned().unwrap();
-        tap::offer_offloads(&outer);
-        let inner = net.run(|| {
-            let inner = tap::open("eth0");
-            tap::offer_offloads(&inner);
-            ip("link set lo up");
-            ip(&format!("link set eth0 address {mac} up"));
-            ip(&format!("address add {address}/{prefix} dev eth0"));
-            ip("route add 169.254.169.252/30 dev eth0");
-            if let Some(gateway) = gateway {
-                ip(&format!("route add default via {gateway}"));
-            }
-            inner
-        });
         let (stopped, stop) = rustix::pipe::pipe().unwrap();
         let longest = Arc::new(AtomicUsize::new(0));
-        let to_guest = (outer.try_clone().unwrap(), inner.try_clone().unwrap());
-        let ends = [
-            (to_guest, Arc::clone(&longest)),
-            ((inner, outer), Arc::default()),
-        ];
+        let devices: Vec<_> = devices.collect();
+        let mut ends = Vec::new();
+        net.run(|| ip("link set lo up"));
+        for (index, (interface, tap)) in devices.iter().enumerate() {
+            let outer = tap.try_clone_to_owned().unwrap();
+            tap::offer_offloads(&outer);
+            let inner = net.run(|| device(index, interface));
+            let to_guest = (outer.try_clone().unwrap(), inner.try_clone().unwrap());
+            ends.push((to_guest, Arc::clone(&longest)));
+            ends.push(((inner, outer), Arc::default()));
+        }
+        net.run(|| {
+            let mut gateways = devices.iter().filter_map(|(it, _)| it.gateway);
+            ip("route add 169.254.169.252/30 dev eth0");
+            if let Some(gateway) = gateways.next() {
+                ip(&format!("route add default via {gateway}"));
+            }
+        });
         let threads = ends
             .into_iter()
             .map(|((from, to), longest)| {
@@ -415,6 +430,32 @@ impl Guest {
             threads,
         }
     }
+}
+
+/// A guest's device, with what the attachment says of it.
+fn device(index: usize, interface: &Interface) -> OwnedFd {
+    let name = format!("eth{index}");
+    let tap = tap::open(&name);
+    tap::offer_offloads(&tap);
+    let mtu = interface.mtu.unwrap_or(1500);
+    ip(&format!(
+        "link set {name} address {} mtu {mtu} up",
+        interface.mac
+    ));
+    let (address, prefix) = (interface.address, interface.subnet.prefix());
+    ip(&format!("address add {address}/{prefix} dev {name}"));
+    if let Some(ipv6) = &interface.ipv6 {
+        let Ipv6Interface {
+            address,
+            prefix,
+            gateway,
+        } = ipv6;
+        ip(&format!("address add {address}/{prefix} dev {name} nodad"));
+        if let Some(gateway) = gateway {
+            ip(&format!("route add default via {gateway} dev {name}"));
+        }
+    }
+    tap
 }
 
 /// Carries frames until the other end of `stopped` is closed.

@@ -119,6 +119,7 @@ impl Run {
             memory: self.vm.memory(),
             disk: self.vm.disk(),
             hostname: self.hostname.clone(),
+            networks: self.network.networks()?,
             address: self.network.address(),
             ports: self.network.ports().to_vec(),
             connect_time: self.bootstrap.connect_time(),
