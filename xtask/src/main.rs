@@ -6,6 +6,7 @@
 mod bench;
 mod demo;
 mod examples;
+mod faults;
 mod firebuild;
 mod fuzz;
 #[cfg(feature = "generate")]
@@ -42,6 +43,11 @@ enum Task {
         /// Only these parts; the other rows stay as they are
         parts: Vec<String>,
     },
+    /// Commands killed at each point at which they change something: nothing may be left
+    Faults(faults::Faults),
+    /// A host of its own, for `faults`
+    #[command(hide = true)]
+    FaultsWorld(faults::WorldArguments),
     /// Hostile input for the language: fifteen minutes for each target
     Fuzz {
         /// How long each target is run
@@ -62,6 +68,9 @@ enum Task {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    if let Task::FaultsWorld(world) = arguments.task {
+        return world.run();
+    }
     let root = root()?;
     std::env::set_current_dir(&root)
         .with_context(|| format!("cannot go to `{}`", root.display()))?;
@@ -70,6 +79,8 @@ fn main() -> anyhow::Result<()> {
         Task::Examples { names } => examples::run(&root, &names),
         Task::Test => suites::test(),
         Task::Bench { parts } => bench::run(&root, &parts),
+        Task::Faults(faults) => faults.run(&root),
+        Task::FaultsWorld(_) => Ok(()),
         Task::Fuzz { seconds, target } => fuzz::run(&root, seconds, target.as_deref()),
         Task::Lint => suites::lint(),
         Task::Generate { check } => generate(&root, check),

@@ -32,6 +32,12 @@ pub enum Error {
         /// What is left, and why.
         source: firebuild_network::Errors,
     },
+    /// What VMs share on the host could not be taken down after the last of them.
+    #[error("cannot remove what the network's VMs shared on the host")]
+    HostParts {
+        /// What is left, and why.
+        source: firebuild_network::Errors,
+    },
     /// The VM's own disk could not be made.
     #[error("cannot make the disk of VM `{id}`")]
     Disk {
@@ -290,7 +296,7 @@ impl Error {
             Self::IsRunning(id) => Some(format!("stop it first: `firebuild stop {id}`")),
             Self::IsPaused(id) => Some(format!("let it go on first: `firebuild unpause {id}`")),
             Self::NotRunning(_) => Some("see `firebuild ls -a`".to_owned()),
-            Self::Teardown { .. } => Some("run `firebuild purge` to try again".to_owned()),
+            Self::Teardown { .. } | Self::HostParts { .. } => Some("run `firebuild purge` to try again".to_owned()),
             Self::GuestTimeout { .. } => Some(
                 "a slow host needs more time: see the flag for the initial communication time-out"
                     .to_owned(),

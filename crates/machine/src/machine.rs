@@ -29,6 +29,7 @@ use tokio::task::AbortHandle;
 use crate::agent::{self, Agent, Contact, GuestService, Options, Sides};
 use crate::boot::{CommandLine, Needs, tsc_khz};
 use crate::error::Report;
+use crate::metadata::withdraw::Withdrawing;
 use crate::paths::Directories;
 use crate::record::{self, Record, State};
 use crate::spec::{CONNECT_TIME, MachineSpec, Purpose};
@@ -495,6 +496,7 @@ impl Machine {
                 ..patient
             }
         };
+        let service = Withdrawing::new(service, document.clone());
         let agent = agent::serve(listener, sides.host.server()?, service, options);
         self.services = Some(Services {
             agent,

@@ -94,7 +94,10 @@ pub fn purge(host: &Host) -> Result<Purged, Error> {
     for id in host.network.known()? {
         note(&id, remove_leftover(host, &id), &mut purged.leftovers);
     }
-    match trouble {
+    // Whoever took the last VM down may have died before it got to these.
+    let shared = host.network.teardown_unused_host_parts();
+    let shared = shared.map_err(|source| Error::HostParts { source });
+    match trouble.or(shared.err()) {
         Some(error) => Err(error),
         None => Ok(purged),
     }

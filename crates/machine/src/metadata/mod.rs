@@ -5,6 +5,7 @@
 //! * [`imds`]: the text form of a value.
 //! * [`answer`]: a request to its answer; pure.
 //! * [`serve`](Service::serve): the listener, which is in the VM's own network namespace.
+//! * [`withdraw`]: secrets go with the guest's first call.
 //!
 //! What must hold: the guest is hostile. Connections, headers, bodies, tokens and time are
 //! bounded; what is secret is gone from here as soon as [`Service::withdraw_secrets`] returns.
@@ -13,6 +14,7 @@ pub mod answer;
 pub mod imds;
 pub mod serve;
 pub mod tokens;
+pub(crate) mod withdraw;
 
 use std::sync::{Arc, Mutex, PoisonError};
 

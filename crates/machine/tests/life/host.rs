@@ -95,12 +95,18 @@ fn rootfs() -> Digest {
     Digest::of(b"none")
 }
 
+/// The name of a test's network, and of its rules on the host.
+pub(crate) fn network(root: &Path) -> String {
+    let hash = Digest::of(root.as_os_str().as_encoded_bytes());
+    format!("fbm{}", &hash.hex()[..8])
+}
+
 /// The same host, in whatever process.
 pub(crate) fn host(root: &Path) -> Host {
     let store = Store::open(&root.join("store")).unwrap();
     let hash = Digest::of(root.as_os_str().as_encoded_bytes());
     let mut settings = Settings::of_host(store.path());
-    settings.name = format!("fbm{}", &hash.hex()[..8]).parse().unwrap();
+    settings.name = network(root).parse().unwrap();
     settings.leases = root.join("leases");
     let third = hash.bytes()[5];
     // Other tests look for a free one at the same time.

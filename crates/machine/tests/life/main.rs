@@ -19,6 +19,7 @@ mod host;
 mod image;
 mod owner;
 mod real;
+mod shared;
 mod supervised;
 mod tasks;
 mod verified;

@@ -1,0 +1,341 @@
+//! Follows processes and all that they start, stops them at each point, and kills at one of them.
+//!
+//! One thread does it all, in a process that is the first of its process namespace: whatever loses
+//! its parent becomes a child of it, so that nothing gets away, and every end is heard of here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+use nix::errno::Errno;
+use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use super::point::{Call, Point, point};
+use super::{Victim, host};
+
+/// The stop that a newly followed process begins with, and those of job control.
+const EVENT_STOP: i32 = 128;
+
+/// A point that was passed.
+#[derive(Debug, Clone)]
+pub(super) struct Passed {
+    /// Who was about to make the call: `command`, `supervisor`, or another program's name.
+    pub(super) who: String,
+    /// The call.
+    pub(super) point: Point,
+    /// Which victims there were.
+    pub(super) victims: BTreeSet<Victim>,
+}
+
+/// A death that is to be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Death {
+    /// The number of the point, from 0.
+    pub(super) at: usize,
+    /// Who dies.
+    pub(super) victim: Victim,
+}
+
+#[derive(Debug, Default)]
+struct Process {
+    role: String,
+    last: Option<Point>,
+}
+
+/// What is followed, and what was seen.
+#[derive(Debug, Default)]
+pub(super) struct Trace {
+    /// Threads, and whether each is inside a call.
+    threads: BTreeMap<i32, bool>,
+    processes: BTreeMap<i32, Process>,
+    vmms: BTreeSet<i32>,
+    ended: BTreeMap<i32, i32>,
+    counting: bool,
+    death: Option<Death>,
+    /// The points that were passed.
+    pub(super) passed: Vec<Passed>,
+}
+
+impl Trace {
+    /// Begins to count points, and kills at one of them, if any.
+    pub(super) fn count(&mut self, death: Option<Death>) {
+        self.counting = true;
+        self.death = death;
+        self.passed.clear();
+    }
+
+    /// Counts no more, and lets what is followed run freely.
+    pub(super) fn stop_counting(&mut self) {
+        self.counting = false;
+        self.death = None;
+    }
+
+    /// Whether the death came about.
+    pub(super) fn has_killed(&self) -> bool {
+        self.counting && self.death.is_none()
+    }
+
+    /// Starts a command and follows it.
+    pub(super) fn start(&mut self, command: &Command) -> anyhow::Result<i32> {
+        let mut stopped = Command::new("/bin/sh");
+        stopped.args(["-c", "kill -STOP $$; exec \"$@\"", "sh"]);
+        stopped.arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => stopped.env(name, value),
+                None => stopped.env_remove(name),
+            };
+        }
+        let output = host::output()?;
+        stopped
+            .stdin(std::process::Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output);
+        let child = i32::try_from(stopped.spawn()?.id())?;
+        let flags = WaitPidFlag::WUNTRACED | WaitPidFlag::__WALL;
+        waitpid(Pid::from_raw(child), Some(flags))?;
+        self.seize(child)?;
+        self.processes.entry(child).or_default().role = "command".to_owned();
+        kill(Pid::from_raw(child), Signal::SIGCONT)?;
+        Ok(child)
+    }
+
+    /// Follows a process that runs, all its threads, and what it will start.
+    pub(super) fn follow(&mut self, process: i32, role: &str) -> anyhow::Result<()> {
+        for entry in fs_err::read_dir(format!("/proc/{process}/task"))? {
+            let thread: i32 = entry?.file_name().to_string_lossy().parse()?;
+            self.seize(thread)?;
+            ptrace::interrupt(Pid::from_raw(thread))?;
+        }
+        self.processes.entry(process).or_default().role = role.to_owned();
+        Ok(())
+    }
+
+    /// A VMM that is not followed, but may be a victim.
+    pub(super) fn knows_vmm(&mut self, process: i32) {
+        self.vmms.insert(process);
+    }
+
+    fn seize(&mut self, thread: i32) -> anyhow::Result<()> {
+        let options = Options::PTRACE_O_TRACESYSGOOD
+            | Options::PTRACE_O_TRACEFORK
+            | Options::PTRACE_O_TRACEVFORK
+            | Options::PTRACE_O_TRACECLONE
+            | Options::PTRACE_O_TRACEEXEC;
+        ptrace::seize(Pid::from_raw(thread), options)
+            .with_context(|| format!("cannot follow process {thread}"))?;
+        self.threads.insert(thread, false);
+        Ok(())
+    }
+
+    /// Lets everything run until process `wanted`, a child of this one, has ended. Its status, as a shell
+    /// tells it; none if `seconds` went by before.
+    pub(super) fn wait(&mut self, wanted: i32, seconds: u32) -> anyhow::Result<Option<i32>> {
+        // Its end is waited for like any other.
+        let alarm = Command::new("sleep").arg(seconds.to_string()).spawn()?;
+        let alarm = i32::try_from(alarm.id())?;
+        loop {
+            if let Some(status) = self.ended.remove(&wanted) {
+                self.ended.remove(&alarm);
+                let _ = kill(Pid::from_raw(alarm), Signal::SIGKILL);
+                return Ok(Some(status));
+            }
+            if self.ended.remove(&alarm).is_some() {
+                return Ok(None);
+            }
+            match waitpid(None, Some(WaitPidFlag::__WALL)) {
+                Ok(status) => self.handle(status)?,
+                Err(Errno::EINTR) => {}
+                Err(error) => bail!("cannot wait for processes: {error}"),
+            }
+        }
+    }
+
+    /// Lets everything run for a moment.
+    pub(super) fn breathe(&mut self) -> anyhow::Result<()> {
+        let moment = Command::new("sleep").arg("0.02").spawn()?;
+        self.wait(i32::try_from(moment.id())?, 60).map(drop)
+    }
+
+    fn handle(&mut self, status: WaitStatus) -> anyhow::Result<()> {
+        match status {
+            WaitStatus::Exited(pid, code) => self.end(pid, code),
+            WaitStatus::Signaled(pid, signal, _) => self.end(pid, 128 + signal as i32),
+            WaitStatus::PtraceSyscall(pid) => self.call(pid)?,
+            WaitStatus::PtraceEvent(pid, _, event) => {
+                if event == libc_event(ptrace::Event::PTRACE_EVENT_EXEC) && self.executed(pid)? {
+                    return Ok(());
+                }
+                if event == EVENT_STOP {
+                    self.threads.entry(pid.as_raw()).or_insert(false);
+                }
+                self.resume(pid, None);
+            }
+            // A signal on its way: it gets there.
+            WaitStatus::Stopped(pid, signal) => self.resume(pid, Some(signal)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, pid: Pid, status: i32) {
+        let pid = pid.as_raw();
+        self.threads.remove(&pid);
+        self.processes.remove(&pid);
+        self.vmms.remove(&pid);
+        self.ended.insert(pid, status);
+    }
+
+    /// Another program runs in a process now. Whether that is a VMM, which goes its own way.
+    fn executed(&mut self, pid: Pid) -> anyhow::Result<bool> {
+        let line = fs_err::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<String> = line
+            .split(|byte| *byte == 0)
+            .map(|word| String::from_utf8_lossy(word).into_owned())
+            .collect();
+        if words.iter().take(2).any(|word| host::is_vmm(word)) {
+            ptrace::detach(pid, None)?;
+            self.threads.remove(&pid.as_raw());
+            self.processes.remove(&pid.as_raw());
+            self.vmms.insert(pid.as_raw());
+            return Ok(true);
+        }
+        let process = self.processes.entry(pid.as_raw()).or_default();
+        if words.iter().any(|word| word == "supervise") {
+            process.role = "supervisor".to_owned();
+        } else if process.role.is_empty() {
+            let name = words.first().map(String::as_str).unwrap_or_default();
+            process.role = name.rsplit('/').next().unwrap_or_default().to_owned();
+        }
+        Ok(false)
+    }
+
+    fn resume(&self, pid: Pid, signal: Option<Signal>) {
+        // It may have been killed meanwhile.
+        let _ = if self.counting {
+            ptrace::syscall(pid, signal)
+        } else {
+            ptrace::cont(pid, signal)
+        };
+    }
+
+    /// A thread is about to make a call, or has made it.
+    fn call(&mut self, pid: Pid) -> anyhow::Result<()> {
+        let inside = self.threads.entry(pid.as_raw()).or_default();
+        let call = match registers(pid) {
+            Ok((call, true)) if !*inside => Some(call),
+            Ok(_) => None,
+            // Killed meanwhile.
+            Err(_) => return Ok(()),
+        };
+        *inside = call.is_some();
+        if let Some(call) = call.filter(|_| self.counting) {
+            self.pass(pid.as_raw(), &call)?;
+        }
+        self.resume(pid, None);
+        Ok(())
+    }
+
+    fn pass(&mut self, thread: i32, call: &Call) -> anyhow::Result<()> {
+        let Some(point) = point(thread, call) else {
+            return Ok(());
+        };
+        let Some(leader) = host::leader(thread) else {
+            return Ok(());
+        };
+        let process = self.processes.entry(leader).or_default();
+        if process.last.as_ref() == Some(&point) {
+            return Ok(());
+        }
+        process.last = Some(point.clone());
+        let who = if process.role.is_empty() {
+            "child".to_owned()
+        } else {
+            process.role.clone()
+        };
+        let at = self.passed.len();
+        self.passed.push(Passed {
+            who,
+            point,
+            victims: self.victims(leader),
+        });
+        if let Some(death) = self.death.filter(|death| death.at == at) {
+            self.death = None;
+            self.kill(leader, death.victim)?;
+        }
+        Ok(())
+    }
+
+    /// Who could be killed now, beside the one that makes the call and everybody.
+    fn victims(&self, caller: i32) -> BTreeSet<Victim> {
+        let mut victims = BTreeSet::from([Victim::Caller, Victim::All]);
+        let others = self.processes.iter().filter(|(pid, _)| **pid != caller);
+        for (_, process) in others {
+            match process.role.as_str() {
+                "command" => victims.insert(Victim::Command),
+                "supervisor" => victims.insert(Victim::Supervisor),
+                _ => false,
+            };
+        }
+        if !self.vmms.is_empty() {
+            victims.insert(Victim::Vmm);
+        }
+        victims
+    }
+
+    fn kill(&self, caller: i32, victim: Victim) -> anyhow::Result<()> {
+        let of_role = |role: &str| {
+            let named = self.processes.iter().filter(move |(_, it)| it.role == role);
+            named.map(|(pid, _)| *pid).collect::<Vec<_>>()
+        };
+        let dying: Vec<i32> = match victim {
+            Victim::Caller => vec![caller],
+            Victim::Command => of_role("command"),
+            Victim::Supervisor => of_role("supervisor"),
+            Victim::Vmm => self.vmms.iter().copied().collect(),
+            Victim::All | Victim::Host => {
+                self.processes.keys().chain(&self.vmms).copied().collect()
+            }
+        };
+        for pid in &dying {
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+        }
+        // Whoever goes on finds it dead.
+        for pid in dying.iter().filter(|pid| self.vmms.contains(pid)) {
+            host::until_dead(*pid)?;
+        }
+        Ok(())
+    }
+}
+
+fn libc_event(event: ptrace::Event) -> i32 {
+    event as i32
+}
+
+/// The call that a thread is stopped at, and whether it is still to be made.
+#[cfg(target_arch = "x86_64")]
+fn registers(pid: Pid) -> nix::Result<(Call, bool)> {
+    let registers = ptrace::getregs(pid)?;
+    let call = Call {
+        number: registers.orig_rax.cast_signed(),
+        arguments: [
+            registers.rdi,
+            registers.rsi,
+            registers.rdx,
+            registers.r10,
+            registers.r8,
+            registers.r9,
+        ],
+    };
+    // That is what the kernel puts there before it makes a call.
+    let before = registers.rax.cast_signed() == -i64::from(nix::libc::ENOSYS);
+    Ok((call, before))
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn registers(_: Pid) -> nix::Result<(Call, bool)> {
+    Err(Errno::ENOSYS)
+}
