@@ -29,5 +29,6 @@ mod storage;
 mod traces;
 mod verified;
 mod violence;
+mod volumes;
 
 use ready::{BASE, session};

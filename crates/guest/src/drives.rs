@@ -1,5 +1,6 @@
 //! The VM's drives: the images of the root file system, which are read-only and shared with other VMs,
-//! the VM's own, and in a build VM those of caches, which others have before and after it.
+//! the VM's own, in a build VM those of caches, and in any other those of volumes, which others have
+//! before and after it.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -17,6 +18,8 @@ pub(crate) const DISK: &str = "/d";
 
 /// Where those of caches are, each in a directory of its own.
 const CACHES: &str = "/c";
+/// Where those of volumes and snapshots are.
+const VOLUMES: &str = "/v";
 
 /// What the host calls the drives, in their order.
 static ORDER: OnceLock<Vec<String>> = OnceLock::new();
@@ -94,12 +97,43 @@ pub(crate) fn mount_cache(serial: &str, number: usize) -> Result<PathBuf> {
     Ok(PathBuf::from(target))
 }
 
-/// Unmounts the drives of caches, as far as nobody holds them.
-pub(crate) fn release_caches() {
-    for entry in fs_err::read_dir(CACHES).into_iter().flatten().flatten() {
-        if unmount(entry.path(), UnmountFlags::empty()).is_err() {
-            // What is still open keeps it writable; then the journal has to do.
+/// Mounts the drive of a volume or a snapshot as the VM's `number`th.
+pub(crate) fn mount_volume(serial: &str, number: usize) -> Result<PathBuf> {
+    let device = find(serial)?;
+    let target = format!("{VOLUMES}/{number}");
+    let mounted = if cannot_be_written(&device) {
+        let flags = MountFlags::NOATIME | MountFlags::RDONLY;
+        mount_ext4(&device, &target, flags, c"")
+    } else {
+        // What is removed is given back to the host, where the kernel can tell it.
+        let told = c"discard,noinit_itable";
+        mount_ext4(&device, &target, MountFlags::NOATIME, told)
+            .or_else(|_| mount_ext4(&device, &target, MountFlags::NOATIME, c""))
+    };
+    mounted.map(|()| target.into())
+}
+
+fn cannot_be_written(device: &Path) -> bool {
+    let name = device.file_name().unwrap_or_default();
+    let flag = Path::new("/sys/block").join(name).join("ro");
+    fs_err::read_to_string(flag).is_ok_and(|text| text.trim() == "1")
+}
+
+/// Whether what is mounted at `at` cannot be written.
+pub(crate) fn is_read_only(at: &Path) -> Result<bool> {
+    let found = rustix::fs::statvfs(at).doing(|| format!("look at `{}`", at.display()))?;
+    Ok(found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+}
+
+/// Brings all on the drives of caches and volumes to rest, and unmounts them, as far as nobody holds
+/// them.
+pub(crate) fn release_further() {
+    for directory in [CACHES, VOLUMES] {
+        for entry in fs_err::read_dir(directory).into_iter().flatten().flatten() {
+            // First this, because a namespace that is kept has it mounted as well. What is still open
+            // keeps it writable; then the journal has to do.
             let _ = mount_remount(entry.path(), MountFlags::RDONLY, c"");
+            let _ = unmount(entry.path(), UnmountFlags::empty());
         }
     }
 }

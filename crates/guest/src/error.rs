@@ -49,6 +49,11 @@ pub(crate) enum GuestError {
         #[source]
         source: Box<GuestError>,
     },
+    /// What is to be mounted of a volume is not there, and cannot be made.
+    #[error(
+        "the volume for `{0}` holds no directory that could be mounted: a VM that writes to it has to use it first"
+    )]
+    Volume(String),
     /// The root file system is not the one that the VM was told to use.
     #[error("the root file system has the root hash `{found}`, and this VM uses `{wanted}` only")]
     RootHash {

@@ -25,6 +25,7 @@ mod shutdown;
 mod sys;
 mod terminal;
 mod verity;
+mod volumes;
 
 fn main() {
     if std::env::args_os()

@@ -59,7 +59,7 @@ pub(crate) async fn settle(reaper: &Reaper) {
         }
     }
     rustix::fs::sync();
-    drives::release_caches();
+    drives::release_further();
     // What is still open keeps the disk writable; then the journal has to do.
     let _ = mount_remount(DISK, MountFlags::RDONLY, c"");
     console::debug(|| "settled".to_owned());

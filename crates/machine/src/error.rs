@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use firebuild_core::MachineId;
+use firebuild_store::VolumeName;
 use serde::{Deserialize, Serialize};
 
 use crate::boot::BootError;
@@ -45,6 +46,45 @@ pub enum Error {
         id: MachineId,
         /// Why.
         source: firebuild_disk::Error,
+    },
+    /// The disk of a volume or a snapshot could not be made.
+    #[error("cannot make {what}")]
+    VolumeDisk {
+        /// Which.
+        what: String,
+        /// Why.
+        source: firebuild_disk::Error,
+    },
+    /// VMs have the volume among their mounts, running or not.
+    #[error("volume `{name}` belongs to {}", named(users))]
+    VolumeHasUsers {
+        /// The volume.
+        name: VolumeName,
+        /// Those VMs.
+        users: Vec<String>,
+    },
+    /// A directory of the host's that was to be mounted is not there, or is none.
+    #[error("cannot open the directory `{}` of this host", path.display())]
+    NoDirectory {
+        /// Where it should be.
+        path: PathBuf,
+        /// What is there instead.
+        source: io::Error,
+    },
+    /// The VMM shares no directories with its guests.
+    #[error("Firecracker cannot mount the directory `{}` of this host in a VM", .0.display())]
+    NoSharing(PathBuf),
+    /// The VM would have more devices than its VMM has room for.
+    #[error("VM `{id}` would have {needed} devices, and {vmm} has room for {room}")]
+    TooManyDevices {
+        /// The VM.
+        id: MachineId,
+        /// How many it would have.
+        needed: usize,
+        /// Its VMM.
+        vmm: String,
+        /// How many that can give it.
+        room: usize,
     },
     /// The kernel cannot be booted.
     #[error(transparent)]
@@ -245,6 +285,12 @@ pub enum Error {
     },
 }
 
+/// VMs in a sentence.
+fn named(users: &[String]) -> String {
+    let word = if users.len() == 1 { "VM" } else { "VMs" };
+    format!("{word} `{}`", users.join("`, `"))
+}
+
 fn lines(said: &[String]) -> String {
     said.iter().fold(String::new(), |mut text, line| {
         text.push_str("\n  ");
@@ -297,6 +343,22 @@ impl Error {
             Self::IsPaused(id) => Some(format!("let it go on first: `firebuild unpause {id}`")),
             Self::NotRunning(_) => Some("see `firebuild ls -a`".to_owned()),
             Self::Teardown { .. } | Self::HostParts { .. } => Some("run `firebuild purge` to try again".to_owned()),
+            Self::VolumeHasUsers { users, .. } => Some(format!(
+                "remove them first: `firebuild rm {}`",
+                users.join(" ")
+            )),
+            Self::NoDirectory { path, .. } => Some(format!(
+                "only directories can be mounted, by the path that no link leads through; make it with `mkdir -p {}`",
+                path.display()
+            )),
+            Self::NoSharing(path) => Some(format!(
+                "mount what it holds now, read-only: `-v {}:/path:snapshot`; or copy with `firebuild cp`; or run it with `--vmm qemu`",
+                path.display()
+            )),
+            Self::TooManyDevices { .. } => Some(
+                "each volume, snapshot, directory of the host and network is a device; anonymous volumes together are one"
+                    .to_owned(),
+            ),
             Self::GuestTimeout { .. } => Some(
                 "a slow host needs more time: see the flag for the initial communication time-out"
                     .to_owned(),

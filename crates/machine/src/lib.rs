@@ -4,6 +4,7 @@
 //! * [`spec`]: what a VM is to be. [`record`]: what became of it, and the states of its life.
 //! * [`limits`]: what a VM may take of its host.
 //! * [`host`]: what a host offers. [`vmm`]: what runs a VM. [`paths`]: where its files are.
+//! * [`mount`]: what a workload has mounted. [`volumes`]: the disks for that.
 //! * [`boot`]: the kernel, the initramfs, the command line.
 //! * [`machine`]: a VM in the hands of its owner: a supervisor, or a build.
 //! * [`terminal`]: a user's end of a process in a guest.
@@ -25,12 +26,14 @@ pub mod host;
 pub mod limits;
 pub mod machine;
 pub mod metadata;
+pub mod mount;
 pub mod output;
 pub mod paths;
 pub mod reconcile;
 pub mod record;
 pub mod restart;
 mod session;
+mod snapshot;
 pub mod spec;
 pub mod supervisor;
 mod sys;
@@ -38,6 +41,7 @@ pub mod terminal;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod vmm;
+pub mod volumes;
 
 pub use boot::BootError;
 pub use error::{Error, Report};

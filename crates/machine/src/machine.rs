@@ -10,6 +10,7 @@
 
 mod network;
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
@@ -34,6 +35,7 @@ use crate::paths::Directories;
 use crate::record::{self, Record, State};
 use crate::spec::{CONNECT_TIME, MachineSpec, Purpose};
 use crate::vmm::{Acceleration, AttachedDisk, Launch, Running, Vmm, VmmExit};
+use crate::volumes::{self, Layout};
 use crate::{Error, Host, disk, metadata, reconcile};
 
 /// How often the guest is to be heard, in milliseconds.
@@ -67,6 +69,9 @@ pub struct Machine {
     patience: u32,
     /// Disks that the VM gets when it is started.
     attached: Vec<AttachedDisk>,
+    /// Its volumes while it runs: they are locked for as long as they are open, and not every VMM gets
+    /// these very files.
+    held: Vec<File>,
 }
 
 #[derive(Debug)]
@@ -152,6 +157,7 @@ impl Machine {
             vmm: None,
             patience: 1,
             attached: Vec::new(),
+            held: Vec::new(),
         }
     }
 
@@ -216,6 +222,10 @@ impl Machine {
         };
         let disk = disk::open(&self.record)?;
         let roots = disk::open_roots(&self.host.store, &self.record)?;
+        let volumes = volumes::open(&self.host.store, &self.record)?;
+        self.held = volumes::duplicates(&volumes)?;
+        self.attached.extend(volumes);
+        self.check_devices(vmm.as_ref(), boot.acpi)?;
         self.attach(vmm.as_ref())?;
         let document = self.serve(vmm.as_ref(), &sides, service)?;
         let (namespace, interfaces) = self.interfaces()?;
@@ -369,6 +379,7 @@ impl Machine {
     pub async fn rest(&mut self) -> Result<(), Error> {
         self.end().await;
         self.running = None;
+        self.held.clear();
         self.services = None;
         self.attachment = None;
         self.record.processes.vmm = None;
@@ -427,12 +438,34 @@ impl Machine {
     /// Everything of [`release`](Self::release) that needs no waiting.
     fn give_back(&mut self) -> Result<(), Error> {
         self.running = None;
+        self.held.clear();
         self.services = None;
         self.attachment = None;
         match self.lock.take() {
             Some(lock) => reconcile::bury(&self.host, lock, &mut self.record),
             None => Ok(()),
         }
+    }
+
+    /// Before anything is started that would only fail later, in words of the VMM's.
+    fn check_devices(&self, vmm: &dyn Vmm, acpi: bool) -> Result<(), Error> {
+        /// The source of random numbers, the VM's own disk.
+        const ALWAYS: usize = 2;
+        let spec = &self.record.spec;
+        let shares = Layout::of(&spec.mounts).shares.len();
+        // Without a network there is a device for the host alone.
+        let networks = spec.networks.len().max(1);
+        let needed = ALWAYS + spec.rootfs.len() + networks + self.attached.len() + shares;
+        let room = vmm.device_room(acpi);
+        if needed <= room {
+            return Ok(());
+        }
+        Err(Error::TooManyDevices {
+            id: self.id().clone(),
+            needed,
+            vmm: vmm.facts().name.clone(),
+            room,
+        })
     }
 
     fn save(&self) -> Result<(), Error> {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::limits::Limits;
+use crate::mount::{self, Mount};
 use crate::restart::RestartPolicy;
 use crate::vmm::VmmKind;
 use crate::vmm::firecracker::FirecrackerOptions;
@@ -58,6 +59,12 @@ pub struct MachineSpec {
     /// What the guest calls itself; its name, or its id, if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
+    /// What its workload has mounted in its root: at most [`MOST_MOUNTS`](crate::mount::MOST_MOUNTS).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
+    /// Whether its workload cannot write to its root.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
     /// The networks that it is in, in the order of its devices; with none it reaches nothing but its
     /// metadata and its agent's server.
     #[serde(default = "default_network")]
@@ -157,6 +164,8 @@ impl MachineSpec {
             memory: 128,
             disk: ByteSize::mib(10 << 10),
             hostname: None,
+            mounts: Vec::new(),
+            read_only: false,
             networks: default_network(),
             address: None,
             ports: Vec::new(),
@@ -207,6 +216,7 @@ impl MachineSpec {
                 self.restart
             ));
         }
+        mount::check_all(&self.mounts)?;
         if let Some(name) = self.hostname.as_ref().filter(|name| !is_hostname(name)) {
             return no(format!("`{name}` cannot be a host name"));
         }

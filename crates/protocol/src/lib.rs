@@ -2,7 +2,7 @@
 //!
 //! * [`metadata`]: what a VM reads from its metadata service when it starts.
 //! * [`command`]: what a build VM is told to do.
-//! * [`workload`]: what a VM runs.
+//! * [`workload`]: what a VM runs. [`mount`]: what that finds mounted.
 //! * [`task`]: what it does beside that, at a command's wish.
 //! * [`v1`]: the gRPC services and messages, generated from `proto/firebuild.proto`
 //!   (`cargo xtask generate`; a test compares).
@@ -16,6 +16,7 @@ pub mod command;
 #[cfg(feature = "identity")]
 pub mod identity;
 pub mod metadata;
+pub mod mount;
 pub mod task;
 #[allow(
     missing_docs,

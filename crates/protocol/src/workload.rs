@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::command::Terminal;
+use crate::mount::Mount;
 
 /// The process that a VM exists for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,9 +22,12 @@ pub struct Workload {
     pub workdir: String,
     /// `user`, `uid`, `user:group`, `uid:gid`; empty means root.
     pub user: String,
-    /// Directories that the image declares as volumes: made if they are missing.
-    #[serde(default)]
-    pub volumes: Vec<String>,
+    /// What is mounted in its root.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
+    /// Whether it cannot write to its root, and what is not mounted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
     /// The terminal that it has; pipes if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terminal: Option<Terminal>,
@@ -65,7 +69,8 @@ impl Workload {
             run_environment: Vec::new(),
             workdir: "/".to_owned(),
             user: String::new(),
-            volumes: Vec::new(),
+            mounts: Vec::new(),
+            read_only: false,
             terminal: None,
             interactive: false,
             health: None,

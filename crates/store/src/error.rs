@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use firebuild_core::{ByteSize, Digest, MachineId, MachineName};
 
-use crate::KernelId;
+use crate::{KernelId, VolumeName};
 
 /// The result of the store's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -86,6 +86,17 @@ pub enum Error {
     /// A machine's root file system is not there.
     #[error("root file system `{0}` is not in the store")]
     NoRootfs(Digest),
+    /// There is no such volume.
+    #[error("there is no volume `{0}`")]
+    NoVolume(VolumeName),
+    /// Somebody else has the volume open, in a way that leaves no room.
+    #[error("volume `{name}` is in use by {}", if *.written { "a VM that writes to it" } else { "VMs that read it" })]
+    VolumeInUse {
+        /// The volume.
+        name: VolumeName,
+        /// Whether it is written to.
+        written: bool,
+    },
     /// A machine uses that root file system.
     #[error("root file system `{key}` is used by VM `{id}`")]
     RootfsInUse {
@@ -126,6 +137,13 @@ impl Error {
             }
             Self::AmbiguousMachine { .. } => Some("write more of the id"),
             Self::NoMachine(_) => Some("see `firebuild ls -a`"),
+            Self::NoVolume(_) => Some("see `firebuild volume ls`"),
+            Self::VolumeInUse { written: true, .. } => Some(
+                "one VM at a time writes to a volume: stop the one that does, see `firebuild volume ls`",
+            ),
+            Self::VolumeInUse { .. } => {
+                Some("stop the VMs that read it, or read it as well: `-v NAME:/path:ro`")
+            }
             Self::NoKernel(_) => Some("see `firebuild kernel ls`"),
             _ => None,
         }

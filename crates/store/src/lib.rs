@@ -15,6 +15,7 @@
 //!   downloads/HEX.json         what was fetched: key -> blob; the mtime as above
 //!   layers/HEX.json           layers that came compressed, by diff id; HEX.headers: what they hold
 //!   cache-mounts/HEX-N.img     disk N of a cache mount, by its id's digest; HEX-N.json tells the id
+//!   volumes/NAME.img           volumes; NAME.json tells their size
 //!   partial/HEX                downloads that broke off, by the digest that the blob will have
 //!   rootfs/HEX.img             finished root file system images, by key; HEX.json: several that are one
 //!   kernels/ID/                a kernel and what belongs to it
@@ -54,6 +55,7 @@ mod rootfs;
 mod tags;
 mod temporary;
 mod usage;
+mod volume;
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -75,6 +77,7 @@ pub use remembered::Remembered;
 pub use tags::{Tagged, Tags};
 pub use temporary::{TemporaryDirectory, TemporaryFile};
 pub use usage::{Category, Usage, Used};
+pub use volume::{OpenVolume, ParseVolumeNameError, VolumeEntry, VolumeName, VolumeUsage, Volumes};
 
 use error::Doing;
 use lock::Mode;
@@ -114,6 +117,7 @@ impl Store {
             layers::DIRECTORY,
             "rootfs",
             cache_disk::DIRECTORY,
+            volume::DIRECTORY,
             "kernels",
             "machines",
             partial::DIRECTORY,
@@ -155,6 +159,12 @@ impl Store {
     #[must_use]
     pub fn cache_disks(&self) -> CacheDisks<'_> {
         CacheDisks::new(self)
+    }
+
+    /// The volumes.
+    #[must_use]
+    pub fn volumes(&self) -> Volumes<'_> {
+        Volumes::new(self)
     }
 
     /// The kernels.

@@ -14,7 +14,7 @@ use firebuild_core::Digest;
 
 use crate::collect::{digest_of, files_of};
 use crate::error::{Doing, Result};
-use crate::{Store, cache_disk, layers, partial};
+use crate::{Store, cache_disk, layers, partial, volume};
 
 /// What something in the store is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub enum Category {
     Downloads,
     /// The disks of cache mounts.
     CacheMounts,
+    /// Volumes.
+    Volumes,
     /// Kernels with what belongs to them.
     Kernels,
     /// Disks and records of VMs.
@@ -68,8 +70,9 @@ impl Store {
         let mut all = self.blob_usage(used)?;
         all.insert(1, self.rootfs_usage(used)?);
         all.insert(4, self.disk_usage()?);
-        all.insert(5, self.kernel_usage()?);
-        all.insert(6, self.machine_usage()?);
+        all.insert(5, self.volume_usage()?);
+        all.insert(6, self.kernel_usage()?);
+        all.insert(7, self.machine_usage()?);
         Ok(all)
     }
 
@@ -138,6 +141,14 @@ impl Store {
         }
         let all = taken(&self.path().join(cache_disk::DIRECTORY))?;
         usage.bytes = usage.bytes.max(all);
+        Ok(usage)
+    }
+
+    /// None of it can be had back: whether a volume is still wanted only its owner knows.
+    fn volume_usage(&self) -> Result<Usage> {
+        let volumes = self.volumes().list()?;
+        let mut usage = Usage::none(Category::Volumes, volumes.len() as u64);
+        usage.add(taken(&self.path().join(volume::DIRECTORY))?, false);
         Ok(usage)
     }
 

@@ -49,6 +49,7 @@ impl Disks {
             Ok(AttachedDisk {
                 serial: serial.clone(),
                 file: disk.open()?,
+                read_only: false,
             })
         };
         self.0.values().map(attach).collect()

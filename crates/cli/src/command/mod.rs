@@ -16,6 +16,7 @@ mod pulling;
 mod run;
 mod storage;
 mod system;
+mod volume;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -133,6 +134,9 @@ enum Command {
     /// Manage the kernels that microVMs boot
     #[command(subcommand)]
     Kernel(kernel::Kernel),
+    /// Manage volumes: disks that outlive microVMs
+    #[command(subcommand)]
+    Volume(volume::Volume),
     /// Start a microVM from an image
     Run(Box<run::Run>),
     /// Run one more process in a running microVM
@@ -216,6 +220,7 @@ impl Command {
             Self::Push(command) => command.run(global),
             Self::History(command) => command.run(global),
             Self::Kernel(command) => command.run(global),
+            Self::Volume(command) => command.run(global),
             Self::Ls(command) => command.run(global),
             Self::Inspect(command) => command.run(global),
             Self::Logs(command) => command.run(global),

@@ -94,6 +94,7 @@ pub(super) fn describe(run: &Run, root: Root, hostname: &str, mounts: &Mounts) -
         hostname: hostname.to_owned(),
         supplied: mounts.supplied.clone(),
         attachments: mounts.attachments.clone(),
+        read_only: false,
         directories: Vec::new(),
         files: files
             .map(|file| (file.path.clone(), file.mode, file.content.clone()))

@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use firebuild_protocol::mount::Memory;
 use rustix::fs::{CWD, lstat};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -52,8 +53,8 @@ pub(crate) enum Source {
         /// The file.
         file: Option<String>,
     },
-    /// An empty file system in memory, and the most bytes that it holds.
-    Memory(Option<u64>),
+    /// An empty file system in memory.
+    Memory(Memory),
 }
 
 impl Attachment {
@@ -112,8 +113,8 @@ impl Opened<'_> {
         let attachment = self.attachment;
         let at = place(attachment).map_err(|error| attachment.refused(&error))?;
         let flags = match (&attachment.source, &self.tree) {
-            (Source::Memory(size), _) => {
-                return memory(&at, *size, attachment.read_only)
+            (Source::Memory(wanted), _) => {
+                return memory(&at, *wanted, attachment.read_only)
                     .map_err(|error| attachment.refused(&error));
             }
             (Source::Data(_), _) => MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
@@ -131,15 +132,21 @@ impl Opened<'_> {
     }
 }
 
-fn memory(at: &Path, size: Option<u64>, read_only: bool) -> io::Result<()> {
+fn memory(at: &Path, wanted: Memory, read_only: bool) -> io::Result<()> {
     let mut flags = MountFlags::NOSUID;
+    if !wanted.executable {
+        flags |= MountFlags::NOEXEC | MountFlags::NODEV;
+    }
     if read_only {
         flags |= MountFlags::RDONLY;
     }
-    // Like what stood there before.
-    let mode = lstat(at)?.st_mode & 0o7777;
+    let mode = match wanted.mode {
+        Some(mode) => u32::from(mode),
+        // Like what stood there before.
+        None => lstat(at)?.st_mode & 0o7777,
+    };
     let mut options = format!("mode={mode:o}");
-    if let Some(size) = size.filter(|size| *size > 0) {
+    if let Some(size) = wanted.size.filter(|size| *size > 0) {
         options += &format!(",size={size}");
     }
     Ok(mount(

@@ -11,6 +11,7 @@ use std::process::Command;
 
 use firebuild_core::config::DEFAULT_PATH;
 use rustix::fs::Mode;
+use rustix::mount::{MountFlags, mount_remount};
 use rustix::process::{Resource, Rlimit, setrlimit, setsid, umask};
 use rustix::system::sethostname;
 use rustix::thread::UnshareFlags;
@@ -102,6 +103,10 @@ fn make_place(order: &Order, socket: &UnixStream) -> std::result::Result<(), Ref
     make_directories(launch)?;
     if let Some(profile) = &launch.profile {
         write_own_file(PROFILE, 0o644, profile)?;
+    }
+    if launch.read_only {
+        mount_remount("/", MountFlags::BIND | MountFlags::RDONLY, c"")
+            .doing(|| "make the root read-only".to_owned())?;
     }
     Ok(())
 }

@@ -34,7 +34,8 @@ use tokio::net::unix::pipe;
 pub(crate) use attach::{Attachment, Source};
 pub(crate) use inside::main as run_inside;
 pub(crate) use namespaces::Namespaces;
-pub(crate) use root::SUPPLIED;
+pub(crate) use places::find_in;
+pub(crate) use root::{SUPPLIED, look_into};
 pub(crate) use streams::{Streams, Terminal};
 
 use handover::Received;
@@ -80,6 +81,8 @@ pub(crate) struct Launch {
     pub(crate) supplied: PathBuf,
     /// What is mounted, in this order.
     pub(crate) attachments: Vec<Attachment>,
+    /// Whether it can write only to what is mounted.
+    pub(crate) read_only: bool,
     /// Directories to make if they are missing.
     pub(crate) directories: Vec<String>,
     /// Files of this one process: path, mode, content.

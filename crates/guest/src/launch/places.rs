@@ -128,6 +128,13 @@ pub(super) fn make(at: &Path, kind: Kind) -> io::Result<()> {
     }
 }
 
+/// The directory that `target` leads to for a process whose root is `root`, if there is one.
+pub(crate) fn find_in(root: &Path, target: &str) -> io::Result<Option<PathBuf>> {
+    let at = resolve(root, Path::new(target), &[])?;
+    let at = at.map(|at| root.join(at));
+    Ok(at.filter(|at| lstat(at).is_ok_and(|stat| is_directory(&stat))))
+}
+
 /// Where a path leads for a process whose root is `root`; the end of it need not exist. None if it
 /// leads through one of the `covered` places.
 pub(super) fn resolve(

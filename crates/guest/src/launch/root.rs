@@ -94,17 +94,23 @@ fn supply_mount_points(
     mount("tmpfs", STUBS, "tmpfs", MountFlags::NODEV, c"mode=0755")
         .doing(|| "mount a tmpfs".to_owned())?;
     let stubs = Path::new(STUBS);
-    let [only] = &root.lowers[..] else {
+    look_into(&root.lowers, |seen| supply(seen, stubs, attachments, keeps))?
+}
+
+/// Shows what directories are together, the newest first.
+pub(crate) fn look_into<T>(lowers: &[PathBuf], look: impl FnOnce(&Path) -> T) -> Result<T> {
+    let [only] = lowers else {
         // The union of several is the kernel's to make.
-        let options = options(root.lowers.iter(), None)?;
+        fs_err::create_dir_all(NEW).doing(|| format!("make `{NEW}`"))?;
+        let options = options(lowers.iter(), None)?;
         let flags = MountFlags::RDONLY;
         mount("overlay", NEW, "overlay", flags, options.as_c_str())
             .doing(|| "mount an overlay to read".to_owned())?;
-        let targets = supply(Path::new(NEW), stubs, attachments, keeps);
+        let seen = look(Path::new(NEW));
         unmount(NEW, UnmountFlags::empty()).doing(|| "unmount an overlay".to_owned())?;
-        return targets;
+        return Ok(seen);
     };
-    supply(only, stubs, attachments, keeps)
+    Ok(look(only))
 }
 
 fn supply(

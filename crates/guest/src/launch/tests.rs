@@ -63,7 +63,7 @@ impl Rig {
     }
 
     fn memory(self, target: &str) -> Self {
-        self.mount(target, Source::Memory(None), false)
+        self.mount(target, crate::volumes::memory_of_step(None), false)
     }
 
     fn scratch(self, target: &str, file: Option<&str>) -> Self {
@@ -102,6 +102,7 @@ impl Rig {
             hostname: "x".to_owned(),
             supplied: SUPPLIED.into(),
             attachments: self.attachments.clone(),
+            read_only: false,
             directories: Vec::new(),
             files: Vec::new(),
             profile: None,

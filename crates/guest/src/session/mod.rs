@@ -28,10 +28,12 @@ use crate::drives::DISK;
 use crate::error::{Doing as _, GuestError, Result, call};
 use crate::forwarding::{Written, forward};
 use crate::launch::{
-    self, Isolation, Launch, Namespaces, Refusal, Root, Running, SUPPLIED, Streams, Terminal,
+    self, Attachment, Isolation, Launch, Namespaces, Refusal, Root, Running, SUPPLIED, Streams,
+    Terminal,
 };
 use crate::reaper::{self, Child, Reaper};
 use crate::shutdown::Requests;
+use crate::volumes;
 
 use input::Input;
 use tasks::Place;
@@ -77,7 +79,11 @@ pub(crate) async fn serve(
 ) -> Result<()> {
     let mut session = open(channel, reaper).await?;
     let workload = session.receive_start().await?;
-    let launch = describe(workload, hostname, layers);
+    let attachments = match prepare(&workload, &layers).await {
+        Ok(attachments) => attachments,
+        Err(error) => return session.refuse(Refusal::from(error)).await,
+    };
+    let launch = describe(workload, hostname, layers, attachments);
     console::debug(|| "the host has told what to start".to_owned());
     let started = launch::start(&launch, &session.reaper).await?;
     let running = match started.program {
@@ -89,6 +95,14 @@ pub(crate) async fn serve(
     let end = session.converse(&mut workload, &mut requests).await;
     session.finish(workload, end).await;
     Ok(())
+}
+
+/// Mounts what the workload has beyond its root, which may take as long as copying takes.
+async fn prepare(workload: &Workload, layers: &[PathBuf]) -> Result<Vec<Attachment>> {
+    let (mounts, layers) = (workload.mounts.clone(), layers.to_vec());
+    let prepared = tokio::task::spawn_blocking(move || volumes::prepare(&mounts, &layers));
+    let told = |error: tokio::task::JoinError| GuestError::Told(error.to_string());
+    prepared.await.map_err(told)?
 }
 
 /// Why the conversation came to its end.
@@ -298,7 +312,12 @@ async fn stop(child: &mut Child, shutdown: Shutdown) -> Exit {
     }
 }
 
-fn describe(workload: Workload, hostname: &str, lowers: Vec<PathBuf>) -> Launch {
+fn describe(
+    workload: Workload,
+    hostname: &str,
+    lowers: Vec<PathBuf>,
+    attachments: Vec<Attachment>,
+) -> Launch {
     let profile =
         (!workload.run_environment.is_empty()).then(|| profile(&workload.run_environment));
     let mut environment = workload.environment;
@@ -327,8 +346,9 @@ fn describe(workload: Workload, hostname: &str, lowers: Vec<PathBuf>) -> Launch 
         user: workload.user,
         hostname: hostname.to_owned(),
         supplied: SUPPLIED.into(),
-        attachments: Vec::new(),
-        directories: workload.volumes,
+        attachments,
+        directories: Vec::new(),
+        read_only: workload.read_only,
         files: Vec::new(),
         profile,
     }

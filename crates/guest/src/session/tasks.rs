@@ -224,7 +224,7 @@ mod tests {
             user: "www".to_owned(),
             ..Workload::new(vec!["server".to_owned()])
         };
-        let workload = super::super::describe(workload, "host", Vec::new());
+        let workload = super::super::describe(workload, "host", Vec::new(), Vec::new());
         let process = |streams, environment: &[(String, String)]| Process {
             arguments: vec!["true".to_owned()],
             environment: environment.to_vec(),

@@ -94,7 +94,7 @@ pub struct Launch {
     /// Whether that is kept when the VM has ended: then what the guest flushes has to reach the host's
     /// disk.
     pub disk_lasts: bool,
-    /// Further disks that the guest writes to.
+    /// Further disks.
     pub attached: Vec<AttachedDisk>,
     /// What the VM may take of its host.
     pub limits: Limits,
@@ -134,14 +134,16 @@ pub fn root_serial(index: usize) -> String {
     }
 }
 
-/// A disk of a VM's that outlives it.
+/// A disk of a VM's that outlives its run.
 #[derive(Debug)]
 pub struct AttachedDisk {
     /// What the guest knows it by: 1 to 20 of `a-z` and `0-9`, and neither `disk` nor `root`, with
     /// or without a number.
     pub serial: String,
-    /// The disk, open for reading and writing.
+    /// The disk, open for reading and, unless it is read-only, for writing.
     pub file: File,
+    /// Whether the guest cannot write to it.
+    pub read_only: bool,
 }
 
 /// What a VMM's start and its like return.
@@ -169,6 +171,14 @@ pub trait Vmm: Send + Sync {
     /// What it means that its process ended like this, for people.
     fn explain(&self, _: VmmExit) -> Option<String> {
         None
+    }
+
+    /// How many devices a VM can have: network devices, drives, shared directories, the source of random
+    /// numbers. `acpi` says whether the kernel finds them through ACPI. A VMM that tells no bound refuses
+    /// by itself.
+    fn device_room(&self, acpi: bool) -> usize {
+        let _ = acpi;
+        usize::MAX
     }
 
     /// Starts a VM.
@@ -251,6 +261,7 @@ pub(crate) mod tests {
             attached: vec![AttachedDisk {
                 serial: "cache0".to_owned(),
                 file: null(),
+                read_only: false,
             }],
             namespace: Namespace::at("/run/netns/none"),
             interfaces: vec![GuestInterface {

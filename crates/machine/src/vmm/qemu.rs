@@ -83,6 +83,11 @@ impl Vmm for Qemu {
         Restart::TripleFault
     }
 
+    /// As `microvm` has transports: 8 where interrupts are the old ones, 24 with a second controller.
+    fn device_room(&self, acpi: bool) -> usize {
+        if acpi { 24 } else { 8 }
+    }
+
     fn start(&self, launch: Launch) -> Pending<'_, Running> {
         Box::pin(self.launch(launch))
     }
@@ -254,13 +259,11 @@ fn drives(launch: &Launch, numbers: &Numbers) -> Vec<String> {
         // It outlives the VM: what the guest flushes reaches the host's disk, and what it discards
         // takes no more room there.
         let node = format!("attached{index}");
-        add(
-            *fd,
-            &node,
-            &disk.serial,
-            "discard=unmap",
-            ",file.discard=unmap",
-        );
+        let (kind, more) = match disk.read_only {
+            true => ("read-only=on", ""),
+            false => ("discard=unmap", ",file.discard=unmap"),
+        };
+        add(*fd, &node, &disk.serial, kind, more);
     }
     arguments
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use firebuild_machine::agent::Agent;
 use firebuild_machine::boot::Kernel;
+use firebuild_protocol::mount::{Memory, Mount, Source};
 use firebuild_protocol::v1::exit::How;
 use firebuild_protocol::v1::machine_server::{Machine, MachineServer};
 use firebuild_protocol::v1::{
@@ -163,7 +164,11 @@ fn script(text: &str) -> Workload {
             ("A".to_owned(), "b c".to_owned()),
         ],
         workdir: "/srv/new".to_owned(),
-        volumes: vec!["/var/volume".to_owned()],
+        mounts: vec![Mount {
+            target: "/var/volume".to_owned(),
+            source: Source::Memory(Memory::default()),
+            read_only: false,
+        }],
         ..Workload::new(vec!["sh".to_owned(), "-c".to_owned(), text.to_owned()])
     }
 }

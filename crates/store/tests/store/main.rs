@@ -14,6 +14,7 @@ mod directories;
 mod images;
 mod machines;
 mod space;
+mod volumes;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

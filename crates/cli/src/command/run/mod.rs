@@ -3,6 +3,7 @@
 mod foreground;
 mod network;
 mod policy;
+mod volumes;
 mod workload;
 
 use std::process::ExitCode;
@@ -25,8 +26,8 @@ use crate::error::hinted;
 use crate::{progress, terminal};
 use network::NetworkArguments;
 use policy::PolicyArguments;
+use volumes::VolumeArguments;
 use workload::WorkloadArguments;
-
 
 pub(super) use workload::environment;
 #[derive(Debug, Args)]
@@ -52,6 +53,8 @@ pub(crate) struct Run {
     policy: PolicyArguments,
     #[command(flatten)]
     network: NetworkArguments,
+    #[command(flatten)]
+    volumes: VolumeArguments,
     /// Run no root file system but the one with this root hash, as `image export --type ext4 --verity`
     /// prints it; the guest verifies every block that it reads
     #[arg(long, value_name = "HASH", value_parser = root_hash)]
@@ -119,6 +122,8 @@ impl Run {
             memory: self.vm.memory(),
             disk: self.vm.disk(),
             hostname: self.hostname.clone(),
+            mounts: self.volumes.mounts(config)?,
+            read_only: self.volumes.read_only(),
             networks: self.network.networks()?,
             address: self.network.address(),
             ports: self.network.ports().to_vec(),

@@ -64,7 +64,6 @@ impl WorkloadArguments {
                 directory => directory.to_owned(),
             },
             user: self.user.clone().unwrap_or_else(|| config.user.clone()),
-            volumes: config.volumes.keys().cloned().collect(),
             ..Workload::new(self.arguments(config, command))
         })
     }

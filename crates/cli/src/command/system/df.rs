@@ -75,6 +75,7 @@ impl Row {
                 Category::BuildCache => "build-cache",
                 Category::Downloads => "downloads",
                 Category::CacheMounts => "cache-mounts",
+                Category::Volumes => "volumes",
                 Category::Kernels => "kernels",
                 Category::Machines => "microvms",
                 Category::Other => "other",

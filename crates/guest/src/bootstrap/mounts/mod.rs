@@ -22,6 +22,7 @@ use super::transfer::{self, Form};
 use crate::drives::DISK;
 use crate::error::{Doing as _, GuestError, Result};
 use crate::launch::{Attachment, Root, SUPPLIED, Source};
+use crate::volumes::memory_of_step;
 
 /// What mounts of this VM were made of so far.
 pub(super) struct Sources {
@@ -126,7 +127,7 @@ impl Sources {
                 target,
                 size,
                 read_only,
-            } => mounts.attach(target, Source::Memory(*size), *read_only),
+            } => mounts.attach(target, memory_of_step(*size), *read_only),
             Mount::File {
                 target,
                 variable,

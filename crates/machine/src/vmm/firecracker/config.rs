@@ -194,7 +194,7 @@ fn drives(launch: &Launch) -> Vec<Call> {
     }
     calls.push(drive("disk", DISK.to_owned(), false));
     for (index, disk) in launch.attached.iter().enumerate() {
-        calls.push(drive(&disk.serial, jail::attached(index), false));
+        calls.push(drive(&disk.serial, jail::attached(index), disk.read_only));
     }
     calls
 }
@@ -366,6 +366,7 @@ mod tests {
             launch.attached.push(crate::vmm::AttachedDisk {
                 serial: format!("a{number}"),
                 file: fs_err::File::open("/dev/null").unwrap().into_parts().0,
+                read_only: false,
             });
         }
         let error = check(&launch).unwrap_err().to_string();

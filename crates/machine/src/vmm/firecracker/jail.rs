@@ -127,7 +127,11 @@ impl Jail {
             files.push((image, root(index), Access::Read));
         }
         for (index, disk) in launch.attached.iter().enumerate() {
-            files.push((&disk.file, attached(index), Access::Write(ids)));
+            let access = match disk.read_only {
+                true => Access::Read,
+                false => Access::Write(ids),
+            };
+            files.push((&disk.file, attached(index), access));
         }
         let mut ways = Vec::new();
         for (file, name, access) in files {

@@ -45,6 +45,7 @@ use super::console::Console;
 use super::ids::Ids;
 use super::{Launch, Pending, Running, Vmm, VmmExit, VmmFacts};
 use crate::boot::Restart;
+use crate::mount::Mount;
 use crate::record::Record;
 use crate::spec::MachineSpec;
 use crate::{Error, sys};
@@ -304,6 +305,9 @@ impl Vmm for Firecracker {
     fn check(&self, spec: &MachineSpec) -> Result<(), Error> {
         let options = &spec.firecracker;
         options.check(spec.cpus, spec.memory)?;
+        if let Some(path) = spec.mounts.iter().find_map(Mount::shared) {
+            return Err(Error::NoSharing(path.to_owned()));
+        }
         options.check_version(self.version)?;
         // All ids have the same length.
         let id = MachineId::from_random([0; 20]);
