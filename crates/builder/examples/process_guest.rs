@@ -13,6 +13,8 @@
 mod build;
 #[path = "../../machine/tests/life/guest.rs"]
 mod life;
+#[path = "../../machine/tests/life/perform.rs"]
+mod perform;
 
 use firebuild_machine::testing::guest;
 use firebuild_protocol::METADATA_ADDRESS;

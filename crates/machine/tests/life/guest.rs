@@ -176,7 +176,7 @@ async fn obey(
             }
             to_guest::Message::Shutdown(_) => return Ok(()),
             to_guest::Message::Task(task) => {
-                tokio::spawn(crate::tasks::perform(client.clone(), task));
+                tokio::spawn(crate::perform::perform(client.clone(), task));
             }
             to_guest::Message::TaskSignal(signal) => {
                 let text = format!("task {} signal {}\n", signal.id, signal.number);

@@ -18,6 +18,7 @@ mod host;
 #[path = "../boot/image.rs"]
 mod image;
 mod owner;
+mod perform;
 mod real;
 mod shared;
 mod supervised;
