@@ -9,8 +9,9 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use firebuild_core::MachineId;
+use firebuild_core::{MachineId, MachineName};
 
+use crate::change::Change;
 pub use crate::control::Stop;
 use crate::control::{Answer, Request};
 use crate::output::{Entry, Reader};
@@ -96,6 +97,48 @@ pub fn unpause(host: &Host, id: &MachineId) -> Result<(), Error> {
     tell(host, id, &Request::Resume)
 }
 
+/// Gives a VM another name, whether it runs or not.
+///
+/// # Errors
+/// [`Error::Store`] if another VM has the name; [`Error::Io`].
+pub fn rename(host: &Host, id: &MachineId, name: MachineName) -> Result<(), Error> {
+    host.store.machines().rename(id, &name)?;
+    let name = Some(name);
+    change(
+        host,
+        id,
+        Change {
+            name,
+            ..Change::default()
+        },
+    )
+}
+
+/// Changes what can change of a VM, whether it runs or not.
+///
+/// # Errors
+/// [`Error::Reported`], [`Error::Busy`], [`Error::Store`], [`Error::Io`].
+pub fn change(host: &Host, id: &MachineId, change: Change) -> Result<(), Error> {
+    let patience = Instant::now() + OTHERS_TIME;
+    let request = Request::Change(Box::new(change.clone()));
+    loop {
+        match tell(host, id, &request) {
+            Err(Error::NotRunning(_)) => {}
+            other => return other,
+        }
+        reconcile::reconcile_one(host, id)?;
+        if let Some(lock) = host.store.machines().lock(id)? {
+            let mut record = record::read(&host.store, id)?;
+            change.apply(&host.store, &mut record);
+            return record::write(&host.store, &lock, &record);
+        }
+        if Instant::now() > patience {
+            return Err(Error::Busy(id.clone()));
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
 /// A VM that was just started, and everything that becomes of it: an iterator over what its
 /// workload writes. Dropping it leaves the VM alone.
 #[derive(Debug)]
@@ -155,7 +198,11 @@ pub fn list(host: &Host) -> Result<Vec<Record>, Error> {
     let mut records = Vec::new();
     for identity in host.store.machines().identities()? {
         match record::read(&host.store, &identity.id) {
-            Ok(record) => records.push(record),
+            Ok(mut record) => {
+                // The name that counts is the one that nobody else can have.
+                record.spec.name = identity.name;
+                records.push(record);
+            }
             Err(error) if is_gone(&error) => {}
             Err(error) => return Err(error),
         }

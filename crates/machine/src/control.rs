@@ -14,9 +14,10 @@ use tokio::net::unix::{ReadHalf, WriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::Report;
+use crate::change::Change;
 use crate::record::Record;
 use crate::supervisor::processes::{self, Processes};
+use crate::{Error, Report};
 
 /// How many bytes a request may have: a process's arguments and environment are in it.
 pub(crate) const REQUEST: u64 = 1 << 20;
@@ -48,6 +49,8 @@ pub(crate) enum Request {
     Pause,
     /// Let the guest's processors go on.
     Resume,
+    /// Change something about the VM.
+    Change(Box<Change>),
 }
 
 /// How a workload is asked to end.
@@ -83,6 +86,16 @@ pub(crate) enum Answer {
     Last,
     /// The VM has ended, everything is given back, and this is its last record.
     Ended(Box<Record>),
+}
+
+impl Answer {
+    /// Whether it was done.
+    pub(crate) fn of(done: Result<(), Error>) -> Self {
+        match done {
+            Ok(()) => Self::Done,
+            Err(error) => Self::Refused(Report::from(&error)),
+        }
+    }
 }
 
 /// A request on its way to the task that has the VM in hand.
@@ -184,7 +197,7 @@ async fn connection(
             let _ = tokio::time::timeout(LAST_READ, reader.read(&mut rest)).await;
             return Ok(());
         }
-        Request::Signal(_) | Request::Pause | Request::Resume => {
+        Request::Signal(_) | Request::Pause | Request::Resume | Request::Change(_) => {
             let (answer, answered) = oneshot::channel();
             let answer = Some(answer);
             let asked = Asked { request, answer };

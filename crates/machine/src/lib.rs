@@ -2,7 +2,7 @@
 //! purge.
 //!
 //! * [`spec`]: what a VM is to be. [`record`]: what became of it, and the states of its life.
-//! * [`limits`]: what a VM may take of its host.
+//! * [`change`]: what of that can change later. [`limits`]: what a VM may take of its host.
 //! * [`host`]: what a host offers. [`vmm`]: what runs a VM. [`paths`]: where its files are.
 //! * [`mount`]: what a workload has mounted. [`volumes`]: the disks for that.
 //! * [`boot`]: the kernel, the initramfs, the command line.
@@ -12,15 +12,18 @@
 //! * [`supervisor`]: the process that owns a VM which runs a workload. [`client`]: what commands do
 //!   with VMs. [`output`]: what workloads wrote.
 //! * [`conversation`]: what commands have done in a VM beside its workload.
+//! * [`events`]: what happened to VMs.
 //! * [`reconcile`]: cleaning up after owners that died. [`restart`]: who is started again, and when.
 
 pub mod agent;
 pub mod boot;
+pub mod change;
 pub mod client;
 mod control;
 pub mod conversation;
 mod disk;
 pub mod error;
+pub mod events;
 mod frames;
 pub mod host;
 pub mod limits;
@@ -42,6 +45,7 @@ pub mod terminal;
 pub mod testing;
 pub mod vmm;
 pub mod volumes;
+mod watch;
 
 pub use boot::BootError;
 pub use error::{Error, Report};

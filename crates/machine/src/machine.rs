@@ -29,7 +29,9 @@ use tokio::task::AbortHandle;
 
 use crate::agent::{self, Agent, Contact, GuestService, Options, Sides};
 use crate::boot::{CommandLine, Needs, tsc_khz};
+use crate::change::Change;
 use crate::error::Report;
+use crate::events::{self, Action};
 use crate::metadata::withdraw::Withdrawing;
 use crate::paths::Directories;
 use crate::record::{self, Record, State};
@@ -118,6 +120,7 @@ impl Machine {
             .store
             .machines()
             .create(&identity, &record::encode(&record)?)?;
+        events::note(&host.store, &record, Action::Create);
         Ok(Self::new(host.clone(), record, lock))
     }
 
@@ -301,6 +304,7 @@ impl Machine {
     pub fn mark_running(&mut self) -> Result<(), Error> {
         self.record.state = State::Running;
         self.record.started = Some(Timestamp::now());
+        self.note(Action::Start);
         self.save()
     }
 
@@ -310,6 +314,7 @@ impl Machine {
     /// [`Error::Store`].
     pub fn mark_stopping(&mut self) -> Result<(), Error> {
         self.record.state = State::Stopping;
+        self.note(Action::Stop);
         self.save()
     }
 
@@ -376,8 +381,9 @@ impl Machine {
     ///
     /// # Errors
     /// What could not be given back; [`Error::Store`].
-    pub async fn rest(&mut self) -> Result<(), Error> {
+    pub async fn rest(&mut self, end: &State) -> Result<(), Error> {
         self.end().await;
+        events::note_end(&self.host.store, &self.record, end);
         self.running = None;
         self.held.clear();
         self.services = None;
@@ -385,6 +391,7 @@ impl Machine {
         self.record.processes.vmm = None;
         let cleared = reconcile::clear(&self.host, &self.record.id);
         self.record.state = State::Restarting;
+        self.note(Action::Restart);
         self.record.restart_count = self.record.restart_count.saturating_add(1);
         self.save().and(cleared)
     }
@@ -422,7 +429,31 @@ impl Machine {
             false => vmm.resume(&running).await?,
         }
         self.record.state = to;
+        self.note(match to_paused {
+            true => Action::Pause,
+            false => Action::Unpause,
+        });
         self.save()
+    }
+
+    /// Applies a change that is possible while the VM runs.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn change(&mut self, change: &Change) -> Result<(), Error> {
+        change.apply(&self.host.store, &mut self.record);
+        self.save()
+    }
+
+    fn note(&self, action: Action) {
+        events::note(&self.host.store, &self.record, action);
+    }
+
+    /// Notes that the workload was sent a signal.
+    pub(crate) fn note_signal(&self, number: u8) {
+        let number = number.to_string();
+        let more = [("signal", number.as_str())];
+        events::note_with(&self.host.store, &self.record, Action::Kill, &more);
     }
 
     /// Notes that somebody wanted the VM to be down.

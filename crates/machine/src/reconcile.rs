@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::error::Report;
+use crate::events::{self, Action};
 use crate::record::{self, Record, State};
 use crate::spec::Purpose;
 use crate::vmm::firecracker;
@@ -114,7 +115,11 @@ pub fn remove_ended(host: &Host, id: &MachineId) -> Result<bool, Error> {
         Ok(None) | Err(firebuild_store::Error::NoMachine(_)) => return Ok(false),
         Err(error) => return Err(error.into()),
     };
+    let record = record::read(&host.store, id);
     machines.remove(lock)?;
+    if let Ok(record) = record {
+        events::note(&host.store, &record, Action::Destroy);
+    }
     Ok(true)
 }
 
@@ -145,9 +150,11 @@ pub(crate) fn bury(host: &Host, lock: MachineLock, record: &mut Record) -> Resul
         remove_files(record),
     ];
     let goes = !record.lasts();
+    events::note_end(&host.store, record, &record.state);
     let given_back = given_back.into_iter().collect::<Result<(), Error>>();
     if goes && given_back.is_ok() {
         host.store.machines().remove(lock)?;
+        events::note(&host.store, record, Action::Destroy);
     } else {
         record::write(&host.store, &lock, record)?;
     }

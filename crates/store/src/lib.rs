@@ -20,6 +20,7 @@
 //!   rootfs/HEX.img             finished root file system images, by key; HEX.json: several that are one
 //!   kernels/ID/                a kernel and what belongs to it
 //!   machines/ID/               identity.json, record.json, lock, and what the machine has
+//!   events/events.log          what happened to machines, a line each; the one before it: .old
 //!   locks/NAME                 empty files to lock
 //!   reserve                    space for removing a name on a full disk
 //!   tmp/NAME                   files and directories being made, each locked by its maker
@@ -42,6 +43,7 @@ mod cache_disk;
 mod collect;
 mod downloads;
 mod error;
+mod events;
 mod kernel;
 mod layers;
 pub mod layout;
@@ -67,6 +69,7 @@ pub use cache_disk::{CacheDisk, CacheDiskEntry, CacheDisks, MOST_DISKS};
 pub use collect::{Collected, Removal, Unneeded};
 pub use downloads::{DownloadEntry, DownloadRecord, Downloads};
 pub use error::{Error, Result};
+pub use events::{EventReader, Events};
 pub use kernel::{KernelId, Kernels, ParseKernelIdError};
 pub use layers::{LayerRecord, Layers, PlacedLayer};
 pub use lock::Lock;
@@ -120,6 +123,7 @@ impl Store {
             volume::DIRECTORY,
             "kernels",
             "machines",
+            events::DIRECTORY,
             partial::DIRECTORY,
         ] {
             directory(&root.join(path))?;
@@ -177,6 +181,12 @@ impl Store {
     #[must_use]
     pub fn machines(&self) -> Machines<'_> {
         Machines::new(self)
+    }
+
+    /// The log of what happened to machines.
+    #[must_use]
+    pub fn events(&self) -> Events<'_> {
+        Events::new(self)
     }
 
     /// How many bytes can still be written to the store's file system.

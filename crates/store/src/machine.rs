@@ -1,7 +1,8 @@
 //! Records of machines: a directory for each, which appears and goes as a whole.
 //!
 //! A machine runs exactly when somebody holds its lock, who is its supervisor. The store reads
-//! only a machine's identity, which never changes; the record is its supervisor's own.
+//! only a machine's identity, of which nothing but the name ever changes; the record is its
+//! supervisor's own.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use crate::Store;
 use crate::error::{Doing, Error, Result};
 use crate::lock::{Lock, Mode};
 
-/// What a machine is called and what it keeps from being removed; fixed when it is made.
+/// What a machine is called and what it keeps from being removed. Only its name ever changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
@@ -105,12 +106,25 @@ impl<'a> Machines<'a> {
         })
     }
 
+    /// Gives a machine another name, whether it runs or not.
+    ///
+    /// # Errors
+    /// [`Error::NameTaken`], [`Error::NoMachine`], [`Error::Io`], [`Error::NoSpace`].
+    pub fn rename(&self, id: &MachineId, name: &MachineName) -> Result<()> {
+        let _lock = self.store.lock("machines", Mode::Exclusive)?;
+        let mut identity = self.identity(id)?;
+        identity.name = Some(name.clone());
+        self.check_name(&identity)?;
+        let path = self.path(id).join("identity.json");
+        self.store.write_json(&path, &identity)
+    }
+
     fn check_name(&self, new: &Identity) -> Result<()> {
         let Some(name) = &new.name else {
             return Ok(());
         };
         let mut others = self.identities()?.into_iter();
-        match others.find(|other| other.name.as_ref() == Some(name)) {
+        match others.find(|other| other.name.as_ref() == Some(name) && other.id != new.id) {
             Some(other) => Err(Error::NameTaken {
                 name: name.clone(),
                 id: other.id,

@@ -14,7 +14,7 @@ use firebuild_core::Digest;
 
 use crate::collect::{digest_of, files_of};
 use crate::error::{Doing, Result};
-use crate::{Store, cache_disk, layers, partial, volume};
+use crate::{Store, cache_disk, events, layers, partial, volume};
 
 /// What something in the store is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +116,7 @@ impl Store {
             "contexts",
             "copied",
             "tmp",
+            events::DIRECTORY,
         ] {
             other.add(taken(&self.path().join(directory))?, false);
         }

@@ -160,6 +160,12 @@ enum Command {
     Unpause(lifecycle::Unpause),
     /// Wait until microVMs have ended, and print how
     Wait(lifecycle::Wait),
+    /// Give a microVM another name
+    Rename(lifecycle::Rename),
+    /// Change what can change of microVMs that exist
+    Update(lifecycle::Update),
+    /// Show what happens to microVMs
+    Events(lifecycle::EventsCommand),
     /// End a microVM, or send its workload a signal
     Kill(lifecycle::Kill),
     /// Remove microVMs that have ended, with their disks
@@ -230,6 +236,9 @@ impl Command {
             Self::Pause(command) => command.run(global),
             Self::Unpause(command) => command.run(global),
             Self::Wait(command) => command.run(global),
+            Self::Rename(command) => command.run(global),
+            Self::Update(command) => command.run(global),
+            Self::Events(command) => command.run(global),
             Self::Kill(command) => command.run(global),
             Self::Rm(command) => command.run(global),
             Self::Purge(command) => command.run(global),

@@ -148,22 +148,36 @@ impl Life {
             if self.is_unwanted || !again {
                 return end;
             }
-            if let Err(error) = machine.rest().await {
+            if let Err(error) = machine.rest(&end).await {
                 let reason = Report::from(&error);
                 return State::Failed { reason };
             }
-            if !self.waits(delay.after(begun.elapsed())).await {
+            if !self.waits(machine, delay.after(begun.elapsed())).await {
                 return end;
             }
         }
     }
 
     /// Waits until it is time to start again. Returns false if somebody wants the end instead.
-    async fn waits(&mut self, delay: Duration) -> bool {
+    async fn waits(&mut self, machine: &mut Machine, delay: Duration) -> bool {
         let time = Instant::now() + delay;
-        tokio::select! {
-            () = sleep_until(time) => true,
-            () = self.refused() => false,
+        loop {
+            let asked = tokio::select! {
+                () = sleep_until(time) => return true,
+                _ = self.terminations.recv() => return false,
+                Some(asked) = self.requests.recv() => asked,
+            };
+            match &asked.request {
+                Request::Stop(_) | Request::Kill => {
+                    self.note_asked();
+                    return false;
+                }
+                Request::Change(change) => {
+                    let changed = machine.change(change);
+                    asked.reply(Answer::of(changed));
+                }
+                _ => asked.refuse("does not run at this moment"),
+            }
         }
     }
 

@@ -175,27 +175,30 @@ impl Turn {
     }
 
     async fn serve(&mut self, machine: &mut Machine, life: &mut Life, asked: Asked) {
-        let answer = match asked.request {
+        let answer = match &asked.request {
             Request::Signal(number) => {
                 self.line.tell(to_guest::Message::Signal(Signal {
-                    number: number.into(),
+                    number: (*number).into(),
                 }));
+                machine.note_signal(*number);
                 Answer::Done
             }
             Request::Stop(stop) => {
                 life.note_asked();
                 life.published.processes.close();
-                self.stop(machine, stop).await;
+                self.stop(machine, *stop).await;
                 Answer::Done
             }
             Request::Kill => {
                 life.note_asked();
                 self.exit.get_or_insert(Exit::Signal(9));
+                machine.note_signal(9);
                 machine.kill();
                 Answer::Done
             }
-            Request::Pause => answer(machine.pause().await),
-            Request::Resume => answer(machine.resume().await),
+            Request::Pause => Answer::of(machine.pause().await),
+            Request::Resume => Answer::of(machine.resume().await),
+            Request::Change(change) => Answer::of(machine.change(change)),
             // Those are served where they arrive.
             Request::Wait | Request::Follow | Request::Task(_) | Request::SignalTask(..) => {
                 Answer::Done
@@ -250,13 +253,6 @@ fn keep(life: &mut Life, stream: Stream, data: &[u8]) {
     // A full disk must not stop the workload; what fits later is kept again.
     let _ = life.output.write(Timestamp::now(), stream, data);
     life.published.grown();
-}
-
-fn answer(done: Result<(), Error>) -> Answer {
-    match done {
-        Ok(()) => Answer::Done,
-        Err(error) => Answer::Refused(Report::from(&error)),
-    }
 }
 
 /// Why the workload did not start, by what the guest said instead.

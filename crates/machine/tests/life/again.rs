@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use firebuild_machine::change::Change;
 use firebuild_machine::client::{self, Stop};
+use firebuild_machine::events::Events;
 use firebuild_machine::output::Stream;
 use firebuild_machine::record::{Exit, Record, State};
 use firebuild_machine::{MachineSpec, reconcile};
@@ -235,4 +237,76 @@ fn the_signal_and_the_time_of_a_stop_can_be_chosen() {
     let last = client::stop(&place.host, &vm.id, stop).unwrap();
     let exit = Exit::Signal(2);
     assert_eq!(last.state, State::Stopped { exit });
+}
+
+#[test]
+fn what_happens_is_told_and_followed() {
+    let place = Place::new();
+    let mut follower = Events::of(&place.host.store, true).unwrap();
+    assert!(follower.next_ones().unwrap().is_empty());
+    let vm = run(&place, with_policy(&["sleep"], "always"));
+    client::pause(&place.host, &vm.id).unwrap();
+    client::unpause(&place.host, &vm.id).unwrap();
+    client::rename(&place.host, &vm.id, "new".parse().unwrap()).unwrap();
+    kill_process(vm.processes.vmm);
+    until(&place.host, |_| inspect(&place, &vm).restart_count == 1);
+    until(&place.host, |_| {
+        inspect(&place, &vm).state == State::Running
+    });
+    client::stop(&place.host, &vm.id, stop()).unwrap();
+    client::rm(&place.host, &vm.id).unwrap();
+    let expected = "create start pause unpause rename die restart start stop die destroy";
+    let mut seen = Vec::new();
+    while seen.len() < expected.split(' ').count() {
+        assert!(follower.wait(None).unwrap());
+        seen.extend(follower.next_ones().unwrap());
+    }
+    let words: Vec<&str> = seen.iter().map(|event| event.action.as_str()).collect();
+    assert_eq!(words.join(" "), expected);
+    assert!(seen.iter().all(|event| event.id == vm.id));
+    assert_eq!(seen[9].attributes["signal"], "15");
+    assert!(seen[5].attributes["reason"].contains("was ended by signal 9"));
+    // Who only looks sees the same, and does not wait.
+    let mut late = Events::of(&place.host.store, false).unwrap();
+    assert_eq!(late.next_ones().unwrap(), seen);
+    assert!(!late.wait(None).unwrap());
+}
+
+#[test]
+fn a_name_and_a_policy_can_change_at_any_time() {
+    let place = Place::new();
+    let find = |name: &str| client::inspect(&place.host, name);
+    let vm = run(&place, spec(&["sleep"]));
+    let other = run(&place, spec(&["sleep"]));
+    client::rename(&place.host, &vm.id, "one".parse().unwrap()).unwrap();
+    let error = client::rename(&place.host, &other.id, "one".parse().unwrap()).unwrap_err();
+    assert!(
+        error.to_string().contains("the name `one` is taken"),
+        "{error}"
+    );
+    let change = Change {
+        restart: "on-failure:3".parse().ok(),
+        ..Change::default()
+    };
+    client::change(&place.host, &vm.id, change.clone()).unwrap();
+    assert_eq!(
+        find("one").unwrap().spec.restart.to_string(),
+        "on-failure:3"
+    );
+    client::kill(&place.host, &other.id).unwrap();
+    client::rename(&place.host, &other.id, "two".parse().unwrap()).unwrap();
+    client::change(&place.host, &other.id, change).unwrap();
+    assert_eq!(
+        find("two").unwrap().spec.restart.to_string(),
+        "on-failure:3"
+    );
+    client::start(&place.host, &other.id, place.supervisor()).unwrap();
+    client::rename(&place.host, &vm.id, "three".parse().unwrap()).unwrap();
+    assert!(find("one").is_err() && find("three").is_ok());
+    let listed = client::list(&place.host).unwrap();
+    let names: Vec<String> = listed
+        .iter()
+        .map(|record| record.spec.name.as_ref().unwrap().to_string())
+        .collect();
+    assert_eq!(names, ["three", "two"]);
 }

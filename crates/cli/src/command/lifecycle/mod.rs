@@ -1,14 +1,18 @@
 //! What is done with microVMs that exist, a file each, and what those files share.
 
+mod events;
 mod inspect;
 mod kill;
 mod logs;
 mod ls;
+mod moment;
 mod pause;
 mod remove;
+mod rename;
 mod start;
 mod stop;
 mod supervise;
+mod update;
 mod wait;
 
 use std::process::Command;
@@ -24,15 +28,18 @@ use super::Global;
 use crate::error::{self, hinted};
 use crate::terminal;
 
+pub(crate) use events::EventsCommand;
 pub(crate) use inspect::Inspect;
 pub(crate) use kill::Kill;
 pub(crate) use logs::{Logs, show};
 pub(crate) use ls::Ls;
 pub(crate) use pause::{Pause, Unpause};
 pub(crate) use remove::{Purge, Rm};
+pub(crate) use rename::Rename;
 pub(crate) use start::{Restart, Start};
 pub(crate) use stop::Stop;
 pub(crate) use supervise::Supervise;
+pub(crate) use update::Update;
 pub(crate) use wait::Wait;
 
 /// How many VMs are waited for at a time.
