@@ -22,6 +22,7 @@ mod baseos;
 mod cache;
 mod care;
 mod checks;
+mod completion;
 mod compressed;
 mod contexts;
 mod copies;

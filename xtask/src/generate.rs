@@ -1,10 +1,11 @@
-//! Makes the committed gRPC code anew from `firebuild.proto`.
+//! Makes the committed gRPC code anew from `firebuild.proto`, and the reference of the commands.
 
 use std::path::Path;
 
 use anyhow::Context as _;
 
 const PROTO: &str = "crates/protocol/proto";
+const REFERENCE: &str = "docs/cli.md";
 const GENERATED: &str = "crates/protocol/src/generated";
 
 /// Writes the generated code; with `check`, only compares it with what is committed.
@@ -34,5 +35,34 @@ pub(crate) fn run(root: &Path, check: bool) -> anyhow::Result<()> {
             "{GENERATED}/{name} is not what firebuild.proto makes; run `cargo xtask generate`"
         );
     }
+    reference(root, check)
+}
+
+/// Writes the reference of all commands; with `check`, only compares it.
+fn reference(root: &Path, check: bool) -> anyhow::Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let made = std::process::Command::new(cargo)
+        .args([
+            "run",
+            "--quiet",
+            "--package",
+            "firebuild",
+            "--",
+            "man",
+            "--markdown",
+        ])
+        .current_dir(root)
+        .output()?;
+    anyhow::ensure!(made.status.success(), "`firebuild man --markdown` failed");
+    let file = root.join(REFERENCE);
+    if check {
+        let same = fs_err::read(&file)? == made.stdout;
+        anyhow::ensure!(
+            same,
+            "{REFERENCE} is not what the commands say; run `cargo xtask generate`"
+        );
+        return Ok(());
+    }
+    fs_err::write(&file, made.stdout)?;
     Ok(())
 }

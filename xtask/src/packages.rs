@@ -22,7 +22,9 @@ pub(crate) const TEST: [&str; 19] = [
     "cryptsetup-bin",
     "docker-registry",
     "e2fsprogs",
+    "fish",
     "git",
+    "groff",
     "iproute2",
     "iptables",
     "iputils-ping",
@@ -32,6 +34,7 @@ pub(crate) const TEST: [&str; 19] = [
     "time",
     "umoci",
     "xz-utils",
+    "zsh",
     "zstd",
 ];
 

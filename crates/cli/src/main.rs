@@ -4,6 +4,7 @@
 //! * [`arguments`]: what a command was given: on its command line, in the environment, in a profile.
 //! * [`profile`]: files with values for flags.
 //! * [`command`]: one file for each subcommand.
+//! * [`described`]: what is made of the commands' definitions: completion, the reference.
 //! * [`doctor`]: what this host has and lacks.
 //! * [`terminal`]: everything that is printed goes through it.
 //! * [`picture`]: errors in a Dockerfile, shown in its line.
@@ -13,6 +14,7 @@
 
 mod arguments;
 mod command;
+mod described;
 mod doctor;
 mod error;
 mod picture;
@@ -28,6 +30,12 @@ use arguments::Refused;
 use clap::error::ErrorKind;
 
 fn main() -> ExitCode {
+    if std::env::var_os(described::COMPLETE).is_some() {
+        // A shell asks while somebody types; the answer ends the process.
+        clap_complete::CompleteEnv::with_factory(described::candidates::command)
+            .var(described::COMPLETE)
+            .complete();
+    }
     match arguments::read(std::env::args_os().collect()) {
         Ok(cli) => cli.run(),
         Err(Refused::Arguments(error)) => unparsed(&error),

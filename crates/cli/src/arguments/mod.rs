@@ -18,6 +18,7 @@ use std::ffi::OsString;
 use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
 
 use environment::described;
+pub(crate) use environment::variable;
 use sources::Scanned;
 pub(crate) use sources::is_list;
 

@@ -3,6 +3,7 @@
 mod baseos;
 mod build;
 mod check;
+mod completion;
 mod doctor;
 mod exec;
 mod image;
@@ -10,6 +11,7 @@ mod kernel;
 mod lifecycle;
 mod machine;
 mod network;
+mod manual;
 mod profile;
 mod pull;
 mod pulling;
@@ -30,10 +32,10 @@ use crate::error;
 use crate::profile::ProfileName;
 
 /// Where all state is kept unless somebody says otherwise.
-const DEFAULT_ROOT: &str = "/var/lib/firebuild";
+pub(crate) const DEFAULT_ROOT: &str = "/var/lib/firebuild";
 
 /// Where profiles are unless somebody says otherwise.
-const PROFILES: &str = "/etc/firebuild/profiles";
+pub(crate) const PROFILES: &str = "/etc/firebuild/profiles";
 
 /// Build root file systems from Dockerfiles and run them as microVMs
 ///
@@ -187,6 +189,11 @@ enum Command {
     /// The original tool's word for `profile inspect`
     #[command(hide = true)]
     ProfileInspect(profile::Inspect),
+    /// Print what a shell needs to complete commands, flags and the names of VMs, images and kernels
+    Completion(completion::Completion),
+    /// Write manual pages
+    #[command(hide = true)]
+    Man(manual::Manual),
     /// Tell what this host has and lacks for firebuild, and how to mend it
     ///
     /// The exit status is 0 if firebuild works here, and 1 if something is missing that it needs.
@@ -244,6 +251,8 @@ impl Command {
             Self::Purge(command) => command.run(global),
             Self::Network(command) => command.run(global),
             Self::System(command) => command.run(global),
+            Self::Completion(command) => command.run(global),
+            Self::Man(command) => command.run(global),
             Self::Doctor(command) => command.run(global),
             Self::Profile(command) => command.run(global),
             Self::ProfileCreate(command) => command.run(global),
