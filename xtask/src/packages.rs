@@ -13,7 +13,7 @@ pub(crate) const DEMO: [&str; 4] = [
 ];
 
 /// What the tests judge by.
-pub(crate) const TEST: [&str; 19] = [
+pub(crate) const TEST: [&str; 22] = [
     "buildah",
     "bzip2",
     "chromium",
