@@ -35,6 +35,7 @@ mod hostile_layers;
 mod images;
 mod language;
 mod lies;
+mod logging;
 mod mistakes;
 mod original;
 mod printed;

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use firebuild_core::printable;
 
+use crate::logging::{self, Level, Line};
 use crate::terminal;
 
 /// The exit status of firebuild's own failures, as Docker has it.
@@ -88,8 +89,12 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if error.is::<Negative>() {
         return ExitCode::FAILURE;
     }
+    if logging::is_json() {
+        report_as_json(error);
+        return ExitCode::from(status_of(error));
+    }
     if let Some(Rendered(picture)) = error.downcast_ref() {
-        terminal::say(picture);
+        terminal::event(picture);
         return ExitCode::from(OWN_FAILURE);
     }
     let (red, bold, plain) = if terminal::colours() {
@@ -99,17 +104,27 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     };
     // Whatever an error quotes, a terminal is not to obey it.
     let mut causes = error.chain().map(|cause| quoted(&cause.to_string()));
-    terminal::say(format_args!(
+    terminal::event(format_args!(
         "{red}error:{plain} {}",
         causes.next().unwrap_or_default()
     ));
     for cause in causes {
-        terminal::say(format_args!("{bold}caused by:{plain} {cause}"));
+        terminal::event(format_args!("{bold}caused by:{plain} {cause}"));
     }
     if let Some(hint) = hint_of(error) {
-        terminal::say(format_args!("{bold}hint:{plain} {hint}"));
+        terminal::event(format_args!("{bold}hint:{plain} {hint}"));
     }
     ExitCode::from(status_of(error))
+}
+
+/// The same as one line for programs.
+fn report_as_json(error: &anyhow::Error) {
+    let mut chain = error.chain().map(|cause| quoted(&cause.to_string()));
+    let message = chain.next().unwrap_or_default();
+    let message = message.strip_prefix("error: ").unwrap_or(&message);
+    let causes: Vec<String> = chain.collect();
+    let hint = hint_of(error);
+    terminal::event(Line::new(Level::Error, message).because(&causes, hint.as_deref()));
 }
 
 /// Text without control characters, apart from the ends of lines.

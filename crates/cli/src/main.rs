@@ -6,6 +6,7 @@
 //! * [`command`]: one file for each subcommand.
 //! * [`described`]: what is made of the commands' definitions: completion, the reference.
 //! * [`doctor`]: what this host has and lacks.
+//! * [`logging`]: firebuild's own talk, for people or for programs.
 //! * [`terminal`]: everything that is printed goes through it.
 //! * [`picture`]: errors in a Dockerfile, shown in its line.
 //! * [`progress`]: how a build's progress looks.
@@ -17,6 +18,7 @@ mod command;
 mod described;
 mod doctor;
 mod error;
+mod logging;
 mod picture;
 mod profile;
 mod progress;
@@ -36,17 +38,28 @@ fn main() -> ExitCode {
             .var(described::COMPLETE)
             .complete();
     }
-    match arguments::read(std::env::args_os().collect()) {
-        Ok(cli) => cli.run(),
-        Err(Refused::Arguments(error)) => unparsed(&error),
-        Err(Refused::Profile(error)) => error::report(&(*error).into()),
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let refused = match arguments::read(arguments.clone()) {
+        Ok(cli) => return cli.run(),
+        Err(refused) => refused,
+    };
+    logging::install_for(&arguments);
+    match refused {
+        Refused::Arguments(error) => unparsed(&error),
+        Refused::Profile(error) => error::report(&(*error).into()),
     }
 }
 
 /// What is said, and how it ends, when the arguments are no command: help, or what is wrong.
 fn unparsed(error: &clap::Error) -> ExitCode {
-    if error.kind() == ErrorKind::MissingSubcommand {
-        terminal::say(arguments::command().render_help());
+    if error.use_stderr() && logging::is_json() {
+        let said = error.render().to_string();
+        let said = said.split("\n\nUsage: ").next().unwrap_or_default();
+        let said = said.split("\n\nFor more").next().unwrap_or_default();
+        let said = said.strip_prefix("error: ").unwrap_or(said).trim_end();
+        terminal::event(logging::Line::new(logging::Level::Error, said));
+    } else if error.kind() == ErrorKind::MissingSubcommand {
+        terminal::event(arguments::command().render_help());
     } else {
         // Nobody may be listening.
         let _ = error.print();

@@ -13,6 +13,8 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use serde::Serialize;
 
+use crate::logging::{self, Level, Line};
+
 pub(crate) use streams::{
     Wanted, take as take_streams, take_wanted as take_wanted_streams, terminal as facts,
 };
@@ -39,7 +41,31 @@ pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
 }
 
 /// Says something to the person: one line on standard error. Nobody may be listening.
+///
+/// What begins with `warning:` is one, and the rest is information.
 pub(crate) fn say(text: impl fmt::Display) {
+    let text = text.to_string();
+    match text.strip_prefix("warning: ") {
+        Some(_) => say_at(Level::Warn, &text),
+        None => say_at(Level::Info, &text),
+    }
+}
+
+/// Says something of a level, if so much is said.
+pub(crate) fn say_at(level: Level, text: &str) {
+    if !logging::is_said(level) {
+        return;
+    }
+    if logging::is_json() {
+        let message = text.strip_prefix("warning: ").unwrap_or(text);
+        event(Line::new(level, message));
+    } else {
+        event(text);
+    }
+}
+
+/// Writes an event for programs, or what is finished, to standard error as it is.
+pub(crate) fn event(text: impl fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
@@ -55,9 +81,12 @@ pub(crate) fn is_seen() -> bool {
     io::stderr().is_terminal()
 }
 
-/// True where standard error shows colours: it is a terminal, and `NO_COLOR` is not set.
+/// True where standard error shows colours: somebody insists, or it is a terminal and `NO_COLOR` is
+/// not set.
 pub(crate) fn colours() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    logging::forces_colours()
+        || io::stderr().is_terminal()
+            && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// True where standard output shows colours.

@@ -116,7 +116,7 @@ pub(crate) fn tell_of_language(text: &[u8], style: Style) {
     }
     let text = format!("`# syntax={name}` is not loaded; the file is read as a Dockerfile");
     match style {
-        Style::Json => terminal::say(serde_json::json!({ "event": "warning", "text": text })),
+        Style::Json => terminal::event(serde_json::json!({ "event": "warning", "text": text })),
         Style::Auto | Style::Plain | Style::Tty => terminal::say(format_args!("warning: {text}")),
     }
 }
@@ -128,7 +128,7 @@ pub(crate) fn tell_of_language(text: &[u8], style: Style) {
 pub(crate) fn tell(report: &Report, picture: &Picture<'_>, style: Style) -> anyhow::Result<()> {
     for warning in &report.warnings {
         match style {
-            Style::Json => terminal::say(event(warning)?),
+            Style::Json => terminal::event(event(warning)?),
             Style::Auto | Style::Tty if std::io::stderr().is_terminal() => {
                 terminal::say(picture.of_warning(warning, terminal::colours()));
             }

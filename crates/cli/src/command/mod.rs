@@ -29,6 +29,7 @@ use firebuild_store::Store;
 pub(crate) use build::BuildEnd;
 
 use crate::error;
+use crate::logging::LogArguments;
 use crate::profile::ProfileName;
 
 /// Where all state is kept unless somebody says otherwise.
@@ -75,6 +76,8 @@ pub(crate) struct Global {
     /// Where profiles are
     #[arg(long, global = true, default_value = PROFILES, value_name = "DIR", help_heading = "Global options")]
     profile_conf_dir: PathBuf,
+    #[command(flatten)]
+    log: LogArguments,
 }
 
 impl Global {
@@ -209,6 +212,7 @@ enum Command {
 impl Cli {
     /// Does what was asked; errors are printed here.
     pub(crate) fn run(self) -> ExitCode {
+        self.global.log.install();
         let result = match self.command {
             Command::Run(run) => run.run(&self.global),
             Command::Exec(exec) => exec.run(&self.global),

@@ -27,7 +27,7 @@ impl Progress for Json {
             ..Record::of(event)
         };
         // Strings and numbers always serialise.
-        terminal::say(serde_json::to_string(&record).unwrap_or_default());
+        terminal::event(serde_json::to_string(&record).unwrap_or_default());
     }
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn built(built: &Built, began: Instant) {
         time: began.elapsed().as_secs_f64(),
         ..Record::of_built(built)
     };
-    terminal::say(serde_json::to_string(&record).unwrap_or_default());
+    terminal::event(serde_json::to_string(&record).unwrap_or_default());
 }
 
 impl<'a> Record<'a> {

@@ -20,7 +20,7 @@ use clap::ValueEnum;
 use firebuild_builder::progress::{Event, Place, Progress, Wait};
 use firebuild_core::ByteSize;
 
-use crate::terminal;
+use crate::{logging, terminal};
 
 /// The ways to show progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -58,7 +58,7 @@ pub(crate) fn on_demand(style: Style, began: Instant) -> Arc<dyn Progress> {
 
 /// Something that shows progress in this style, until it is dropped. The command `began` then.
 pub(crate) fn shown(style: Style, began: Instant) -> Box<dyn Progress> {
-    let terminal = std::io::stderr().is_terminal();
+    let terminal = std::io::stderr().is_terminal() && !logging::is_json();
     match style {
         Style::Json => Box::new(json::Json::new(began)),
         Style::Tty if terminal => Box::new(live::Live::new(terminal::colours())),

@@ -6,6 +6,7 @@ use firebuild_builder::progress::{Event, Place, Progress, StageRef};
 use firebuild_core::ByteSize;
 
 use super::{mark, printable, time, waiting};
+use crate::logging::Level;
 use crate::terminal;
 
 /// Plain lines, without colours.
@@ -55,7 +56,8 @@ impl Progress for Lines {
             }
             Event::Note { stage, text } => about(stage, &printable(text.as_bytes())),
             Event::Warning { stage, text } => {
-                about(stage, &format!("warning: {}", printable(text.as_bytes())));
+                let text = format!("warning: {}", printable(text.as_bytes()));
+                terminal::say_at(Level::Warn, &told(stage, &text));
             }
             Event::Build { .. }
             | Event::Fetching { .. }
@@ -82,11 +84,12 @@ fn say(place: Place<'_>, text: &str) {
 }
 
 fn about(stage: Option<StageRef<'_>>, text: &str) {
+    terminal::say_at(Level::Info, &told(stage, text));
+}
+
+fn told(stage: Option<StageRef<'_>>, text: &str) -> String {
     match stage {
-        Some(stage) => terminal::say(format_args!(
-            "[{}] {text}",
-            printable(stage.name.as_bytes())
-        )),
-        None => terminal::say(text),
+        Some(stage) => format!("[{}] {text}", printable(stage.name.as_bytes())),
+        None => text.to_owned(),
     }
 }
