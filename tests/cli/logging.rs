@@ -59,7 +59,7 @@ fn errors_have_their_causes_and_hints() {
     let mut command = session.command(&["frobnicate"]);
     let shown = Outcome::of(command.env("FIREBUILD_LOG_AS_JSON", "true"));
     lines(&shown);
-    let shown = session.run(&["--log-as-json", "build", "/nonexistent"]);
+    let shown = session.run(&["--log-as-json", "images", "--root", "/dev/null/x"]);
     let told = lines(&shown);
     let causes = told.last().unwrap()["causes"].as_array().unwrap();
     assert!(!causes.is_empty(), "{shown}");
