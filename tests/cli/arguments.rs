@@ -25,7 +25,7 @@ fn what_no_argument_can_be_is_refused_by_name() {
         ),
         (
             &["run", "-p", "99999", "a"],
-            "error: invalid value '99999' for '--publish <PORT>': `99999` is not a port to publish: ports are numbers from 1 to 65535\n",
+            "error: invalid value '99999' for '--publish <PORT>': `99999` is not a port to publish: ports are numbers from 1 to 65535, or ranges such as 8000-8010\n",
         ),
         (
             &["run", "--mem", "lots", "a"],

@@ -193,7 +193,6 @@ impl Builtin {
             let text = format!("a VM is in {MOST_LINKS} networks at most, not {found}");
             return Err(Error::Definition(text));
         }
-        let listeners = reserve::listeners(&request.ports, netlink)?;
         let mut segments = Segments::new(&self.settings, leases, resolver);
         let mut links: Vec<Link> = Vec::new();
         for (index, join) in request.networks.iter().enumerate() {
@@ -219,13 +218,15 @@ impl Builtin {
                 mac,
             });
         }
+        let reached = links.iter().find(|link| !link.segment.internal);
+        let ipv6 = reached.is_some_and(|link| link.segment.subnet6.is_some());
         let lease = Lease {
             id: request.id.clone(),
             owner: self.settings.owner.clone(),
             number: leases.free_number(),
             names: request.names.clone(),
+            listeners: reserve::listeners(&request.ports, netlink, ipv6)?,
             links,
-            listeners,
         };
         match lease.listeners.first() {
             Some(listener) if lease.reached().is_none() => Err(Error::PortUnreachable(*listener)),
@@ -271,6 +272,13 @@ impl Builtin {
         if !lease.links.is_empty() {
             sysctl::set("ipv4/ip_forward", "1")?;
         }
+        if lease
+            .links
+            .iter()
+            .any(|link| link.segment.subnet6.is_some())
+        {
+            sysctl::forward_ipv6()?;
+        }
         conntrack::forget(&lease.listeners)
     }
 
@@ -296,6 +304,14 @@ impl Builtin {
         // A bridge without addresses of IPv6 offers none, not even a link-local one.
         let without = if segment.subnet6.is_some() { "0" } else { "1" };
         sysctl::set(&format!("ipv6/conf/{bridge}/disable_ipv6"), without)?;
+        if let Some(subnet) = segment.subnet6 {
+            // Nobody else can have the address, so nobody is asked; and guests are no routers.
+            sysctl::set(&format!("ipv6/conf/{bridge}/accept_dad"), "0")?;
+            sysctl::set(&format!("ipv6/conf/{bridge}/accept_ra"), "0")?;
+            netlink
+                .add_address(index, subnet.gateway(), subnet.prefix())
+                .map_err(doing())?;
+        }
         // For connections from 127.0.0.1 to published ports; the rules keep guests out of there.
         sysctl::set(&format!("ipv4/conf/{bridge}/route_localnet"), "1")?;
         netlink

@@ -26,8 +26,11 @@ const ZONE: u16 = 18;
 
 const UDP: u8 = 17;
 
-/// `struct nfgenmsg`: the family (IPv4), the version and a resource, of which there is none.
-const SUBJECT: [u8; 4] = [2, 0, 0, 0];
+/// `struct nfgenmsg`: the family, the version and a resource, of which there is none.
+type Subject = [u8; 4];
+
+/// Of IPv4 and of IPv6.
+const SUBJECTS: [Subject; 2] = [[2, 0, 0, 0], [10, 0, 0, 0]];
 
 /// Forgets the flows to published ports of UDP.
 pub(crate) fn forget(listeners: &[Listener]) -> Result<(), Error> {
@@ -39,18 +42,21 @@ pub(crate) fn forget(listeners: &[Listener]) -> Result<(), Error> {
     if ports.is_empty() {
         return Ok(());
     }
-    match forget_ports(&ports) {
-        // A kernel that cannot tell of its flows; those that there are end by themselves.
-        Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => Ok(()),
-        other => other.map_err(Error::system("forget the flows to a published port")),
+    for subject in SUBJECTS {
+        match forget_ports(subject, &ports) {
+            // A kernel that cannot tell of its flows; those that there are end by themselves.
+            Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {}
+            other => other.map_err(Error::system("forget the flows to a published port"))?,
+        }
     }
+    Ok(())
 }
 
-fn forget_ports(ports: &BTreeSet<u16>) -> io::Result<()> {
+fn forget_ports(subject: Subject, ports: &BTreeSet<u16>) -> io::Result<()> {
     let mut transport = Transport::open(Some(NETFILTER))?;
     let mut flows = Vec::new();
-    transport.exchange(GET, NLM_F_DUMP, &SUBJECT, &mut |_, content| {
-        flows.extend(flow_to(ports, content));
+    transport.exchange(GET, NLM_F_DUMP, &subject, &mut |_, content| {
+        flows.extend(flow_to(subject, ports, content));
     })?;
     for flow in flows {
         match transport.exchange(DELETE, NLM_F_ACK, &flow, &mut |_, _| {}) {
@@ -63,10 +69,10 @@ fn forget_ports(ports: &BTreeSet<u16>) -> io::Result<()> {
 }
 
 /// The request that deletes a flow, if the flow is of UDP and to one of the ports.
-fn flow_to(ports: &BTreeSet<u16>, content: &[u8]) -> Option<Vec<u8>> {
-    let mut request = SUBJECT.to_vec();
+fn flow_to(subject: Subject, ports: &BTreeSet<u16>, content: &[u8]) -> Option<Vec<u8>> {
+    let mut request = subject.to_vec();
     let mut is_to_port = false;
-    for attribute in NlasIterator::new(content.get(SUBJECT.len()..)?) {
+    for attribute in NlasIterator::new(content.get(subject.len()..)?) {
         let attribute = attribute.ok()?;
         if attribute.kind() == TUPLE_ORIGINAL {
             is_to_port = ports.contains(&udp_destination(attribute.value())?);

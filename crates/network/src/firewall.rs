@@ -106,7 +106,8 @@ fn forward_chains() -> Result<Vec<Forward>, Error> {
             text.bytes().all(plain).then(|| text.to_owned())
         };
         Some(Chain {
-            family: part("family").filter(|family| family == "ip" || family == "inet")?,
+            family: part("family")
+                .filter(|family| matches!(family.as_str(), "ip" | "ip6" | "inet"))?,
             table: part("table")?,
             name: part("name")?,
         })

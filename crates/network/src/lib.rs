@@ -43,7 +43,7 @@ pub use join::{Join, ParseJoinError};
 pub use name::{NetworkName, ParseNetworkNameError, ParseRealmError, Realm};
 pub use namespace::Namespace;
 pub use network::Network;
-pub use port::{HostInterface, Listener, ParsePortError, Protocol, PublishedPort};
+pub use port::{HostInterface, Listener, ParsePortError, Protocol, PublishedPort, PublishedPorts};
 pub use segment::Member;
 
 /// Where a guest finds its metadata.

@@ -294,23 +294,18 @@ impl Netlink {
         )
     }
 
-    /// The IPv4 addresses of one device.
-    pub(crate) fn addresses(&mut self, link: u32) -> io::Result<Vec<Ipv4Addr>> {
-        let mut message = AddressMessage::default();
-        message.header.family = AddressFamily::Inet;
-        let answers = self.ask(RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP)?;
-        Ok(answers
-            .into_iter()
-            .filter_map(|answer| match answer {
-                RouteNetlinkMessage::NewAddress(told) if told.header.index == link => Some(told),
-                _ => None,
-            })
-            .flat_map(|told| told.attributes)
-            .filter_map(|attribute| match attribute {
-                AddressAttribute::Local(IpAddr::V4(address)) => Some(address),
-                _ => None,
-            })
-            .collect())
+    /// The addresses of one device, but for the link-local ones of IPv6.
+    pub(crate) fn addresses(&mut self, link: u32) -> io::Result<Vec<IpAddr>> {
+        // Of both kinds.
+        let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let answers = self.ask(request, NLM_F_DUMP)?;
+        let own = answers.into_iter().filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewAddress(told) if told.header.index == link => address(&told),
+            _ => None,
+        });
+        let is_usual =
+            |address: &IpAddr| !matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        Ok(own.filter(is_usual).collect())
     }
 
     /// Routes one address to a device.
@@ -407,6 +402,20 @@ fn told_link(answer: RouteNetlinkMessage) -> Option<Link> {
         }
     }
     Some(link)
+}
+
+/// The device's own address; of IPv6 it is told so only if the other end has another.
+fn address(told: &AddressMessage) -> Option<IpAddr> {
+    let find = |is_local: bool| {
+        told.attributes
+            .iter()
+            .find_map(|attribute| match attribute {
+                AddressAttribute::Local(address) if is_local => Some(*address),
+                AddressAttribute::Address(address) if !is_local => Some(*address),
+                _ => None,
+            })
+    };
+    find(true).or_else(|| find(false))
 }
 
 fn destination(route: &RouteMessage, but: &[u32]) -> Option<Subnet> {

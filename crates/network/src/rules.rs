@@ -5,12 +5,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use firebuild_core::{Digest, MachineId};
 use serde_json::Value;
 
-use crate::lease::{Lease, Leases, Segment};
+use crate::lease::{Lease, Leases, Link, Segment};
 use crate::name::{machine_mark, marked_machine};
 use crate::resolver::Resolver;
 use crate::{Error, Listener, Realm, firewall, nft};
@@ -19,6 +19,9 @@ use crate::{Error, Listener, Realm, firewall, nft};
 const ANYWHERE: &str = "ports";
 /// Ports on one address of the host.
 const ON_ADDRESS: &str = "address_ports";
+/// The same of IPv6.
+const ANYWHERE6: &str = "ports6";
+const ON_ADDRESS6: &str = "address_ports6";
 
 /// What makes the host have the rules of the networks and the ports of `leases`, and no other ports: an
 /// nft script, empty if all is as it has to be.
@@ -134,7 +137,9 @@ impl Rules {
         let mut script = format!(
             "table inet {} {{\ncomment \"{}\"\n\
             map {ANYWHERE} {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}\n\
-            map {ON_ADDRESS} {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }}\n",
+            map {ON_ADDRESS} {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }}\n\
+            map {ANYWHERE6} {{ type inet_proto . inet_service : ipv6_addr . inet_service; }}\n\
+            map {ON_ADDRESS6} {{ type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }}\n",
             name.table(),
             name.mark(),
         );
@@ -178,6 +183,8 @@ fn chains(segments: &BTreeSet<&Segment>, resolver: &Resolver) -> Vec<Chain> {
             vec![
                 format!("iifname {all} ip daddr 127.0.0.0/8 drop"),
                 format!("iifname {all} ip saddr 127.0.0.0/8 drop"),
+                format!("iifname {all} ip6 daddr ::1 drop"),
+                format!("iifname {all} ip6 saddr ::1 drop"),
             ],
         ),
         chain(
@@ -185,7 +192,7 @@ fn chains(segments: &BTreeSet<&Segment>, resolver: &Resolver) -> Vec<Chain> {
             "nat hook prerouting priority dstnat",
             prerouting(segments, resolver),
         ),
-        chain("output", "nat hook output priority -100", publish()),
+        chain("output", "nat hook output priority -100", publish(segments)),
         chain(
             "postrouting",
             "nat hook postrouting priority srcnat",
@@ -204,6 +211,9 @@ fn chains(segments: &BTreeSet<&Segment>, resolver: &Resolver) -> Vec<Chain> {
                 format!("iifname {all} ct state established,related accept"),
                 format!("iifname {all} ct status dnat accept"),
                 format!("iifname {all} icmp type echo-request accept"),
+                format!(
+                    "iifname {all} icmpv6 type {{ echo-request, nd-neighbor-solicit, nd-neighbor-advert }} accept"
+                ),
                 format!("iifname {all} reject with icmpx admin-prohibited"),
             ],
         ),
@@ -220,13 +230,24 @@ fn set_of(segments: &BTreeSet<&Segment>, which: impl Fn(&Segment) -> bool) -> St
     format!("{{ {} }}", bridges.join(", "))
 }
 
-fn publish() -> Vec<String> {
-    vec![
+fn publish(segments: &BTreeSet<&Segment>) -> Vec<String> {
+    let mut rules = vec![
         format!(
             "fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @{ON_ADDRESS}"
         ),
         format!("fib daddr type local dnat ip to meta l4proto . th dport map @{ANYWHERE}"),
-    ]
+    ];
+    if segments.iter().any(|segment| segment.subnet6.is_some()) {
+        // A connection from the loopback cannot be led away.
+        let local = "meta nfproto ipv6 ip6 daddr != ::1 fib daddr type local";
+        rules.push(format!(
+            "{local} dnat ip6 to ip6 daddr . meta l4proto . th dport map @{ON_ADDRESS6}"
+        ));
+        rules.push(format!(
+            "{local} dnat ip6 to meta l4proto . th dport map @{ANYWHERE6}"
+        ));
+    }
+    rules
 }
 
 fn prerouting(segments: &BTreeSet<&Segment>, resolver: &Resolver) -> Vec<String> {
@@ -241,13 +262,20 @@ fn prerouting(segments: &BTreeSet<&Segment>, resolver: &Resolver) -> Vec<String>
             )
         }));
     }
-    rules.extend(publish());
+    rules.extend(publish(segments));
     rules
 }
 
 fn postrouting(segments: &BTreeSet<&Segment>) -> Vec<String> {
     let mut rules = Vec::new();
-    for Segment { bridge, subnet, .. } in segments.iter().filter(|segment| !segment.internal) {
+    let open = segments.iter().filter(|segment| !segment.internal);
+    for Segment {
+        bridge,
+        subnet,
+        subnet6,
+        ..
+    } in open
+    {
         rules.push(format!(
             "ip saddr {subnet} ip daddr != {subnet} oifname != \"{bridge}\" masquerade"
         ));
@@ -258,6 +286,14 @@ fn postrouting(segments: &BTreeSet<&Segment>) -> Vec<String> {
         rules.push(format!(
             "ip saddr {subnet} ip daddr {subnet} ct status dnat masquerade"
         ));
+        if let Some(subnet) = subnet6 {
+            rules.push(format!(
+                "ip6 saddr {subnet} ip6 daddr != {subnet} oifname != \"{bridge}\" masquerade"
+            ));
+            rules.push(format!(
+                "ip6 saddr {subnet} ip6 daddr {subnet} ct status dnat masquerade"
+            ));
+        }
     }
     rules
 }
@@ -299,28 +335,37 @@ struct Element {
     target: String,
 }
 
-fn elements_of(lease: &Lease) -> impl Iterator<Item = Element> {
-    let target = lease.reached().map(|link| link.address);
-    let reached = lease.listeners.iter().zip(std::iter::repeat(target));
-    reached.filter_map(|(listener, target)| {
-        let target = target?;
-        let Listener {
-            address,
-            host,
-            guest,
-            protocol,
-        } = listener;
-        let (map, key) = if *address == Ipv4Addr::UNSPECIFIED {
-            (ANYWHERE, format!("{protocol} . {host}"))
-        } else {
-            (ON_ADDRESS, format!("{address} . {protocol} . {host}"))
-        };
-        Some(Element {
-            map: map.to_owned(),
-            key,
-            mark: machine_mark(&lease.id),
-            target: format!("{target} . {guest}"),
-        })
+fn elements_of(lease: &Lease) -> Vec<Element> {
+    let Some(link) = lease.reached() else {
+        return Vec::new();
+    };
+    let listeners = lease.listeners.iter();
+    listeners
+        .filter_map(|listener| element_of(lease, link, listener))
+        .collect()
+}
+
+fn element_of(lease: &Lease, link: &Link, listener: &Listener) -> Option<Element> {
+    let Listener {
+        address,
+        host,
+        guest,
+        protocol,
+    } = listener;
+    let (anywhere, on_address, target) = match address {
+        IpAddr::V4(_) => (ANYWHERE, ON_ADDRESS, IpAddr::V4(link.address)),
+        IpAddr::V6(_) => (ANYWHERE6, ON_ADDRESS6, IpAddr::V6(link.address6()?)),
+    };
+    let (map, key) = if address.is_unspecified() {
+        (anywhere, format!("{protocol} . {host}"))
+    } else {
+        (on_address, format!("{address} . {protocol} . {host}"))
+    };
+    Some(Element {
+        map: map.to_owned(),
+        key,
+        mark: machine_mark(&lease.id),
+        target: format!("{target} . {guest}"),
     })
 }
 

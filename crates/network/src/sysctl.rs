@@ -19,3 +19,25 @@ pub(crate) fn set(name: &str, value: &str) -> Result<(), Error> {
         "set the kernel parameter `net/{name}` to {value}"
     )))
 }
+
+/// Has the namespace forward packets of IPv6. It would then no longer believe the routers that it has
+/// its own addresses and routes from, so devices that believe routers are told to go on.
+pub(crate) fn forward_ipv6() -> Result<(), Error> {
+    const DEVICES: &str = "/proc/sys/net/ipv6/conf";
+    let read = |name: &str| {
+        let text = fs_err::read_to_string(Path::new(DEVICES).join(name));
+        text.map(|text| text.trim().to_owned()).unwrap_or_default()
+    };
+    if read("all/forwarding") == "1" {
+        return Ok(());
+    }
+    // A kernel without IPv6 has nothing there.
+    let devices = fs_err::read_dir(DEVICES).into_iter().flatten().flatten();
+    for device in devices {
+        let name = device.file_name().to_string_lossy().into_owned();
+        if read(&format!("{name}/accept_ra")) == "1" {
+            set(&format!("ipv6/conf/{name}/accept_ra"), "2")?;
+        }
+    }
+    set("ipv6/conf/all/forwarding", "1")
+}

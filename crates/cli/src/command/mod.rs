@@ -12,6 +12,7 @@ mod lifecycle;
 mod machine;
 mod manual;
 mod network;
+mod port;
 mod profile;
 mod pull;
 mod pulling;
@@ -177,6 +178,8 @@ enum Command {
     Rm(lifecycle::Rm),
     /// Remove all microVMs that have ended, and whatever dead ones and unused images left behind
     Purge(lifecycle::Purge),
+    /// Show where on the host a microVM's ports are
+    Port(port::Port),
     /// Manage the networks that microVMs are in
     #[command(subcommand)]
     Network(network::Network),
@@ -253,6 +256,7 @@ impl Command {
             Self::Kill(command) => command.run(global),
             Self::Rm(command) => command.run(global),
             Self::Purge(command) => command.run(global),
+            Self::Port(command) => command.run(global),
             Self::Network(command) => command.run(global),
             Self::System(command) => command.run(global),
             Self::Completion(command) => command.run(global),

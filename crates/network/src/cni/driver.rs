@@ -61,7 +61,7 @@ impl Cni {
     pub fn validate(&self, request: &Request) -> Result<(), Error> {
         let entry = self.entry(request, &[])?;
         let mut netlink = Netlink::of_thread()?;
-        let listeners = reserve::listeners(&request.ports, &mut netlink)?;
+        let listeners = reserve::listeners(&request.ports, &mut netlink, false)?;
         Ok(self.ready(&entry, &listeners)?)
     }
 
@@ -73,7 +73,7 @@ impl Cni {
     /// cannot be had, the VM is attached already, the host refuses something.
     pub fn setup(&self, request: &Request) -> Result<Attached, Error> {
         let mut netlink = Netlink::of_thread()?;
-        let listeners = reserve::listeners(&request.ports, &mut netlink)?;
+        let listeners = reserve::listeners(&request.ports, &mut netlink, false)?;
         let mut entry = self.entry(request, &listeners)?;
         self.ready(&entry, &listeners)?;
         let reserved = listeners.iter().map(reserve::reserve);

@@ -15,6 +15,7 @@ mod attachment;
 mod cni;
 mod dns;
 mod inside;
+mod ipv6;
 mod isolation;
 mod leftovers;
 mod networks;

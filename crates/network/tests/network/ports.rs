@@ -126,7 +126,7 @@ fn a_port_of_the_host_is_refused_before_anything_is_made() {
                 "port `127.0.0.1:8080/tcp`",
                 "another port",
             ),
-            ("53/udp", "port `0.0.0.0:53/udp`", "another port"),
+            ("53:53/udp", "port `0.0.0.0:53/udp`", "another port"),
             (
                 "203.0.113.9:80:80",
                 "port `203.0.113.9:80/tcp`",
@@ -145,7 +145,7 @@ fn a_port_of_the_host_is_refused_before_anything_is_made() {
         assert!(matches!(twice, Err(Error::PortTwice(_))));
         assert_eq!(host.state(), before);
         driver
-            .setup(&request(1, &["127.0.0.2:8080:80", "53/tcp"]))
+            .setup(&request(1, &["127.0.0.2:8080:80", "53:53/tcp"]))
             .unwrap();
     });
 }
@@ -206,5 +206,34 @@ fn ports_come_back_after_a_firewall_was_restarted() {
         assert!(guest.net.ask_tcp(OUTSIDE, 80).is_some());
         // The host's own way to the guest does not depend on it.
         ip("route get 203.0.113.1");
+    });
+}
+
+#[test]
+fn a_free_port_is_found_where_none_is_named() {
+    on_host(|host| {
+        let driver = host.driver();
+        // All but a few of the ports that the kernel would offer are in use.
+        fs_err::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40007").unwrap();
+        let _taken: Vec<TcpListener> = (40_000..40_004)
+            .map(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap())
+            .collect();
+        let one = driver
+            .setup(&request(1, &["80", "127.0.0.1:0:81", "40004:82"]))
+            .unwrap();
+        let listeners = &one.interfaces[0].listeners;
+        let ports: Vec<u16> = listeners.iter().map(|it| it.host.get()).collect();
+        assert!(
+            ports[..2]
+                .iter()
+                .all(|port| (40_004..40_008).contains(port))
+        );
+        assert_ne!(ports[0], ports[1]);
+        let guest = Guest::boot(&one);
+        guest.net.serve_tcp(Ipv4Addr::UNSPECIFIED, 80);
+        guest.net.serve_tcp(Ipv4Addr::UNSPECIFIED, 81);
+        assert!(host.outside.ask_tcp(HOST_OUTSIDE, ports[0]).is_some());
+        assert!(host.outside.cannot_reach(HOST_OUTSIDE, ports[1]));
+        assert!(host.net.ask_tcp(Ipv4Addr::LOCALHOST, ports[1]).is_some());
     });
 }

@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -287,8 +287,9 @@ impl Net {
     }
 
     /// Starts a TCP server that answers with the address of whoever connects.
-    pub(crate) fn serve_tcp(&self, address: Ipv4Addr, port: u16) {
-        let listener = self.run(|| TcpListener::bind((address, port)).unwrap());
+    pub(crate) fn serve_tcp(&self, address: impl Into<IpAddr>, port: u16) {
+        let address = (address.into(), port);
+        let listener = self.run(|| TcpListener::bind(address).unwrap());
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
@@ -299,8 +300,9 @@ impl Net {
     }
 
     /// Starts a UDP server that does the same.
-    pub(crate) fn serve_udp(&self, address: Ipv4Addr, port: u16) {
-        let socket = self.run(|| UdpSocket::bind((address, port)).unwrap());
+    pub(crate) fn serve_udp(&self, address: impl Into<IpAddr>, port: u16) {
+        let address = (address.into(), port);
+        let socket = self.run(|| UdpSocket::bind(address).unwrap());
         thread::spawn(move || {
             let mut byte = [0];
             while let Ok((_, peer)) = socket.recv_from(&mut byte) {
@@ -310,18 +312,23 @@ impl Net {
     }
 
     /// What a server says over TCP, or none if it cannot be reached.
-    pub(crate) fn ask_tcp(&self, address: Ipv4Addr, port: u16) -> Option<String> {
+    pub(crate) fn ask_tcp(&self, address: impl Into<IpAddr>, port: u16) -> Option<String> {
         self.ask_tcp_within(address, port, PATIENCE)
     }
 
     /// Whether a TCP connection fails, by refusal or for want of an answer.
-    pub(crate) fn cannot_reach(&self, address: Ipv4Addr, port: u16) -> bool {
+    pub(crate) fn cannot_reach(&self, address: impl Into<IpAddr>, port: u16) -> bool {
         self.ask_tcp_within(address, port, REFUSED_AFTER).is_none()
     }
 
-    fn ask_tcp_within(&self, address: Ipv4Addr, port: u16, patience: Duration) -> Option<String> {
+    fn ask_tcp_within(
+        &self,
+        address: impl Into<IpAddr>,
+        port: u16,
+        patience: Duration,
+    ) -> Option<String> {
+        let address = SocketAddr::new(address.into(), port);
         self.run(|| {
-            let address = SocketAddr::V4(SocketAddrV4::new(address, port));
             let mut stream = TcpStream::connect_timeout(&address, patience).ok()?;
             stream.set_read_timeout(Some(patience)).unwrap();
             let mut text = String::new();
@@ -330,13 +337,18 @@ impl Net {
         })
     }
 
-    pub(crate) fn ask_udp(&self, address: Ipv4Addr, port: u16) -> Option<String> {
+    pub(crate) fn ask_udp(&self, address: impl Into<IpAddr>, port: u16) -> Option<String> {
+        let address = SocketAddr::new(address.into(), port);
+        let any = match address {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
         self.run(|| {
-            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+            let socket = UdpSocket::bind((any, 0)).unwrap();
             socket
                 .set_read_timeout(Some(Duration::from_secs(5)))
                 .unwrap();
-            socket.send_to(b"?", (address, port)).ok()?;
+            socket.send_to(b"?", address).ok()?;
             let mut buffer = [0; 100];
             let (length, _) = socket.recv_from(&mut buffer).ok()?;
             Some(String::from_utf8_lossy(&buffer[..length]).into_owned())

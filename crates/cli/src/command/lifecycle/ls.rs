@@ -1,7 +1,10 @@
 //! `firebuild ls`: the microVMs of this host.
 
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
 use clap::Args;
 use firebuild_machine::{Record, client};
+use firebuild_network::Listener;
 
 use super::host;
 use crate::command::{Format, Global};
@@ -45,7 +48,10 @@ fn row(record: &Record) -> Vec<String> {
         .address()
         .filter(|_| !record.state.is_final())
         .map(|address| address.to_string());
-    let ports: Vec<String> = record.spec.ports.iter().map(ToString::to_string).collect();
+    let mut ports: Vec<String> = listeners(record).map(shown).collect();
+    if ports.is_empty() {
+        ports = record.spec.ports.iter().map(ToString::to_string).collect();
+    }
     vec![
         record.id.to_string(),
         name.unwrap_or_default(),
@@ -55,4 +61,26 @@ fn row(record: &Record) -> Vec<String> {
         ports.join(", "),
         record.created.strftime("%Y-%m-%d %H:%M:%S").to_string(),
     ]
+}
+
+/// The ports of a VM that the host has, once each.
+fn listeners(record: &Record) -> impl Iterator<Item = &Listener> {
+    let interfaces = record.network_interfaces.iter();
+    let ports = interfaces.flat_map(|interface| &interface.ports);
+    // What is published everywhere is so for both kinds of addresses.
+    ports.filter(|port| port.address != IpAddr::V6(Ipv6Addr::UNSPECIFIED))
+}
+
+fn shown(port: &Listener) -> String {
+    let Listener {
+        address,
+        host,
+        guest,
+        protocol,
+    } = port;
+    if address.is_unspecified() {
+        return format!("{host}:{guest}/{protocol}");
+    }
+    let address = SocketAddr::new(*address, host.get());
+    format!("{address}:{guest}/{protocol}")
 }

@@ -126,7 +126,7 @@ impl Run {
             read_only: self.volumes.read_only(),
             networks: self.network.networks()?,
             address: self.network.address(),
-            ports: self.network.ports().to_vec(),
+            ports: self.network.ports(config),
             connect_time: self.bootstrap.connect_time(),
             remove: self.rm,
             certificates: self.bootstrap.certificates()?,

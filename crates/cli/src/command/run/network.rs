@@ -3,7 +3,8 @@
 use std::net::Ipv4Addr;
 
 use clap::Args;
-use firebuild_network::{Join, PublishedPort};
+use firebuild_core::config::ProcessConfig;
+use firebuild_network::{HostInterface, Join, PublishedPort, PublishedPorts};
 
 use crate::error::hinted;
 
@@ -11,8 +12,15 @@ use crate::error::hinted;
 #[derive(Debug, Args)]
 pub(super) struct NetworkArguments {
     /// Publish a guest's port on the host: [interface:][host:]guest[/tcp|udp] (may be repeated)
+    ///
+    /// The interface is an address of the host (of IPv6 in brackets) or a network device; all addresses
+    /// if none is named. Without a port of the host, or with 0, it is a free one, which `firebuild port`
+    /// tells. Both may be ranges of the same length: 8000-8010:80-90.
     #[arg(long = "publish", short, visible_alias = "port", value_name = "PORT")]
-    ports: Vec<PublishedPort>,
+    ports: Vec<PublishedPorts>,
+    /// Publish every port that the image exposes on a free port of the host
+    #[arg(long, short = 'P')]
+    publish_all: bool,
     /// Put it into this network (may be repeated; `none`: into none) [default: default]
     #[arg(long = "network", value_name = "NAME[:ip=ADDRESS][,mac=ADDRESS]")]
     networks: Vec<Join>,
@@ -22,9 +30,23 @@ pub(super) struct NetworkArguments {
 }
 
 impl NetworkArguments {
-    /// The ports that the host is to have.
-    pub(super) fn ports(&self) -> &[PublishedPort] {
-        &self.ports
+    /// The ports that the host is to have, of an image that exposes some.
+    pub(super) fn ports(&self, config: &ProcessConfig) -> Vec<PublishedPort> {
+        let named = self.ports.iter().flat_map(|PublishedPorts(ports)| ports);
+        let mut ports: Vec<PublishedPort> = named.cloned().collect();
+        if self.publish_all {
+            // What an image exposes in another form is nothing that can be published.
+            let exposed = config.exposed_ports.keys();
+            for port in exposed.filter_map(|text| text.parse::<PublishedPort>().ok()) {
+                let same = |other: &PublishedPort| {
+                    (other.guest, other.protocol) == (port.guest, port.protocol)
+                };
+                if port.interface == HostInterface::All && !ports.iter().any(same) {
+                    ports.push(PublishedPort { host: None, ..port });
+                }
+            }
+        }
+        ports
     }
 
     /// The networks that it is to be in.
