@@ -7,6 +7,7 @@ use firebuild_store::Store;
 use serde::{Deserialize, Serialize};
 
 use crate::events::{self, Action};
+use crate::limits::Limits;
 use crate::record::Record;
 use crate::restart::RestartPolicy;
 
@@ -19,6 +20,8 @@ pub struct Change {
     pub restart: Option<RestartPolicy>,
     /// How long its workload may take to end when it was asked to.
     pub stop_time: Option<Duration>,
+    /// What its VMM's control group is limited to, as far as it is said.
+    pub limits: Limits,
 }
 
 impl Change {
@@ -33,11 +36,13 @@ impl Change {
             name: _,
             restart,
             stop_time,
+            limits,
         } = self;
-        if restart.is_none() && stop_time.is_none() {
+        if restart.is_none() && stop_time.is_none() && *limits == Limits::default() {
             return;
         }
         record.spec.restart = restart.unwrap_or(record.spec.restart);
+        record.spec.limits.change(limits);
         record.spec.stop_time = stop_time.or(record.spec.stop_time);
         events::note(store, record, Action::Update);
     }

@@ -5,6 +5,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::Shutdown;
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -16,6 +17,8 @@ pub use crate::control::Stop;
 use crate::control::{Answer, Request};
 use crate::output::{Entry, Reader};
 use crate::record::{self, Record, State};
+use crate::vmm::console::ConsoleReader;
+use crate::watch::Watch;
 use crate::{Error, Host, Machine, MachineSpec, Report, reconcile, supervisor};
 
 /// How long a supervisor may take to begin or to end its work, before it is said to be busy.
@@ -129,6 +132,8 @@ pub fn change(host: &Host, id: &MachineId, change: Change) -> Result<(), Error> 
         reconcile::reconcile_one(host, id)?;
         if let Some(lock) = host.store.machines().lock(id)? {
             let mut record = record::read(&host.store, id)?;
+            record.spec.limits.change(&change.limits);
+            record.spec.check()?;
             change.apply(&host.store, &mut record);
             return record::write(&host.store, &lock, &record);
         }
@@ -315,6 +320,62 @@ pub fn logs(host: &Host, id: &MachineId, follow: bool) -> Result<Logs, Error> {
     })
 }
 
+/// What a VM's guest wrote to its console since it was started last. With `follow`, goes on until the VM
+/// has ended.
+///
+/// # Errors
+/// [`Error::Store`] if there is no such VM; [`Error::Io`].
+pub fn console(host: &Host, id: &MachineId, follow: bool) -> Result<ConsoleLog, Error> {
+    let record = record::read(&host.store, id)?;
+    let doing = || format!("follow the console of VM `{id}`");
+    let end = match follow {
+        true => connect(&record, &Request::Wait)?,
+        false => None,
+    };
+    let watch = end.map(|end| Ok((Watch::of(&record.directories.state)?, end)));
+    let watch = watch
+        .transpose()
+        .map_err(|e: std::io::Error| Error::io(doing(), e))?;
+    Ok(ConsoleLog {
+        id: id.clone(),
+        reader: ConsoleReader::new(&record.directories.console),
+        watch,
+    })
+}
+
+/// What a guest wrote to its console, as an iterator over pieces.
+#[derive(Debug)]
+pub struct ConsoleLog {
+    id: MachineId,
+    reader: ConsoleReader,
+    watch: Option<(Watch, BufReader<UnixStream>)>,
+}
+
+impl Iterator for ConsoleLog {
+    type Item = Result<Vec<u8>, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let failed = |source| {
+            let doing = format!("read the console of VM `{}`", self.id);
+            Some(Err(Error::io(doing, source)))
+        };
+        loop {
+            match self.reader.more() {
+                Ok(bytes) if bytes.is_empty() => {}
+                Ok(bytes) => return Some(Ok(bytes)),
+                Err(source) => return failed(source),
+            }
+            let (watch, end) = self.watch.as_mut()?;
+            match watch.wait(None, Some(end.get_ref().as_fd())) {
+                Ok(true) => {}
+                // The VM has ended: there is one last look.
+                Ok(false) => self.watch = None,
+                Err(source) => return failed(source),
+            }
+        }
+    }
+}
+
 /// What a workload wrote, as an iterator.
 #[derive(Debug)]
 pub struct Logs {
@@ -322,6 +383,19 @@ pub struct Logs {
     reader: Reader,
     connection: Option<BufReader<UnixStream>>,
     over: bool,
+}
+
+impl Logs {
+    /// The next entry that is there already.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn next_ready(&mut self) -> Result<Option<Entry>, Error> {
+        let doing = || format!("read the output of VM `{}`", self.id);
+        self.reader
+            .next_entry()
+            .map_err(|source| Error::io(doing(), source))
+    }
 }
 
 impl Iterator for Logs {

@@ -117,6 +117,20 @@ pub enum Error {
         /// What was asked for, such as `pausing`.
         what: &'static str,
     },
+    /// The host has no memory for one more VM.
+    #[error("a VM of {wanted} MiB is too much: {count} VMs run with {taken} MiB, and together they may have {most} MiB, {}.{:02} times this host's memory", factor / 100, factor % 100)]
+    NoMemory {
+        /// What the VM is to have, in MiB.
+        wanted: u32,
+        /// How many others run.
+        count: usize,
+        /// What those may have, in MiB.
+        taken: u64,
+        /// What all may have, in MiB.
+        most: u64,
+        /// By how much that exceeds the host's memory, in hundredths.
+        factor: u32,
+    },
     /// The VMM ended before the guest had started.
     #[error("{vmm} {exit} while it started VM `{id}`{}", lines(said))]
     VmmFailed {
@@ -339,6 +353,10 @@ impl Error {
                 "choose a shorter directory in place of `{}`",
                 root.display()
             )),
+            Self::NoMemory { .. } => Some(
+                "stop a VM, give this one less with `--mem`, or allow more with `--memory-overcommit`"
+                    .to_owned(),
+            ),
             Self::IsRunning(id) => Some(format!("stop it first: `firebuild stop {id}`")),
             Self::IsPaused(id) => Some(format!("let it go on first: `firebuild unpause {id}`")),
             Self::NotRunning(_) => Some("see `firebuild ls -a`".to_owned()),

@@ -15,6 +15,7 @@
 //! * [`events`]: what happened to VMs.
 //! * [`reconcile`]: cleaning up after owners that died. [`restart`]: who is started again, and when.
 
+mod admission;
 pub mod agent;
 pub mod boot;
 pub mod change;
@@ -32,6 +33,7 @@ pub mod metadata;
 pub mod mount;
 pub mod output;
 pub mod paths;
+mod rate;
 pub mod reconcile;
 pub mod record;
 pub mod restart;
@@ -47,6 +49,7 @@ pub mod vmm;
 pub mod volumes;
 mod watch;
 
+pub use admission::OVERCOMMIT;
 pub use boot::BootError;
 pub use error::{Error, Report};
 pub use host::Host;

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 /// The period of `cpu.max`, in microseconds: the kernel's default.
 pub const CPU_PERIOD: u64 = 100_000;
 
-/// What a VMM takes besides its guest's memory: QEMU's own code, translations and buffers.
-pub const VMM_MEMORY: ByteSize = ByteSize::mib(256);
+/// The room that a VMM needs besides its guest's memory, for its own code, translations and buffers.
+pub const VMM_MEMORY: ByteSize = ByteSize::mib(128);
 
 /// What a VM may take of its host. Nothing that is none is limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -37,6 +37,26 @@ pub struct Limits {
     /// How fast its network is, in bytes a second, in each direction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<u64>,
+}
+
+impl Limits {
+    /// Changes what `other` limits, as far as that can change while a VM runs: the VMM's control group.
+    pub fn change(&mut self, other: &Self) {
+        let Self {
+            cpu_weight,
+            cpu_max,
+            memory_max,
+            io_weight,
+            pids_max,
+            disks: _,
+            network: _,
+        } = *other;
+        self.cpu_weight = cpu_weight.or(self.cpu_weight);
+        self.cpu_max = cpu_max.or(self.cpu_max);
+        self.memory_max = memory_max.or(self.memory_max);
+        self.io_weight = io_weight.or(self.io_weight);
+        self.pids_max = pids_max.or(self.pids_max);
+    }
 }
 
 /// How fast the disks of a VM are, all together.

@@ -32,13 +32,14 @@ use crate::boot::{CommandLine, Needs, tsc_khz};
 use crate::change::Change;
 use crate::error::Report;
 use crate::events::{self, Action};
+use crate::limits::Limits;
 use crate::metadata::withdraw::Withdrawing;
 use crate::paths::Directories;
 use crate::record::{self, Record, State};
 use crate::spec::{CONNECT_TIME, MachineSpec, Purpose};
-use crate::vmm::{Acceleration, AttachedDisk, Launch, Running, Vmm, VmmExit};
+use crate::vmm::{Acceleration, AttachedDisk, Launch, Running, Vmm, VmmExit, group};
 use crate::volumes::{self, Layout};
-use crate::{Error, Host, disk, metadata, reconcile};
+use crate::{Error, Host, admission, disk, metadata, rate, reconcile};
 
 /// How often the guest is to be heard, in milliseconds.
 const PING_INTERVAL: u32 = 5_000;
@@ -116,6 +117,8 @@ impl Machine {
             rootfs: spec.rootfs.clone(),
         };
         let record = Record::new(id, spec, directories);
+        // Until the record is there, and counts.
+        let _admission = admission::admit(host, &record)?;
         let lock = host
             .store
             .machines()
@@ -144,6 +147,7 @@ impl Machine {
             let text = format!("VM `{}` is not one that can be started again", machine.id());
             return Err(Error::Spec(text));
         }
+        let _admission = admission::admit(host, &machine.record)?;
         machine.record.begin_again();
         machine.save()?;
         Ok(machine)
@@ -257,6 +261,10 @@ impl Machine {
         if let Some(attachment) = &mut self.attachment {
             // Taps have one user at a time; the VMM's own descriptor is passed on with the launch.
             attachment.close_taps();
+        }
+        if let Some(rate) = launch.limits.network {
+            let taps = launch.interfaces.iter().map(|it| it.device.clone());
+            rate::limit(&launch.namespace, &taps.collect::<Vec<_>>(), rate)?;
         }
         let running = vmm.start(launch).await?;
         self.record.processes.vmm = Some(running.pid());
@@ -389,7 +397,7 @@ impl Machine {
         self.services = None;
         self.attachment = None;
         self.record.processes.vmm = None;
-        let cleared = reconcile::clear(&self.host, &self.record.id);
+        let cleared = reconcile::clear(&self.host, &self.record);
         self.record.state = State::Restarting;
         self.note(Action::Restart);
         self.record.restart_count = self.record.restart_count.saturating_add(1);
@@ -441,6 +449,12 @@ impl Machine {
     /// # Errors
     /// [`Error::Store`].
     pub fn change(&mut self, change: &Change) -> Result<(), Error> {
+        let mut spec = self.record.spec.clone();
+        spec.limits.change(&change.limits);
+        spec.check()?;
+        if change.limits != Limits::default() && self.running.is_some() {
+            group::change(self.id(), &change.limits)?;
+        }
         change.apply(&self.host.store, &mut self.record);
         self.save()
     }

@@ -1,7 +1,7 @@
 //! What a workload wrote, kept in files of bounded size.
 //!
 //! A record is a line `TIME STREAM LENGTH`, as many bytes, and a line feed. Records are in segments
-//! `output.0.log`, `output.1.log`, …, of [`SEGMENT`] bytes at most; the last two are kept. One
+//! `output.0.log`, `output.1.log`, …, of bounded size; the last of them are kept ([`LogLimits`]). One
 //! process writes, any number read: a record that is not whole yet is not there yet.
 
 use std::collections::VecDeque;
@@ -10,11 +10,48 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use firebuild_core::ByteSize;
 use fs_err::File;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
-/// How many bytes a segment has at most: two are kept.
-pub const SEGMENT: u64 = 32 << 20;
+/// How much of what a workload writes is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct LogLimits {
+    /// How many bytes a segment has at most: 1 MiB to 1 GiB.
+    pub max_size: ByteSize,
+    /// How many segments are kept: 2 to 1000.
+    pub max_files: u32,
+}
+
+impl Default for LogLimits {
+    /// 32 MiB, twice.
+    fn default() -> Self {
+        Self {
+            max_size: ByteSize::mib(32),
+            max_files: 2,
+        }
+    }
+}
+
+impl LogLimits {
+    /// Checks the bounds.
+    ///
+    /// # Errors
+    /// What cannot be, and what can.
+    pub fn check(&self) -> Result<(), String> {
+        if !(ByteSize::mib(1)..=ByteSize::mib(1 << 10)).contains(&self.max_size) {
+            let found = self.max_size;
+            return Err(format!("a file of output has 1 MiB to 1 GiB, not {found}"));
+        }
+        if !(2..=1000).contains(&self.max_files) {
+            let found = self.max_files;
+            return Err(format!("2 to 1000 files of output are kept, not {found}"));
+        }
+        Ok(())
+    }
+}
 
 /// How many bytes of output a record has at most.
 const PIECE: usize = 64 << 10;
@@ -59,6 +96,7 @@ pub struct Writer {
     file: File,
     written: u64,
     segment: u64,
+    kept: u64,
 }
 
 impl Writer {
@@ -67,11 +105,11 @@ impl Writer {
     ///
     /// # Errors
     /// The segment cannot be made or read.
-    pub fn open(directory: &Path) -> io::Result<Self> {
-        Self::with_segment(directory, SEGMENT)
+    pub fn open(directory: &Path, limits: LogLimits) -> io::Result<Self> {
+        Self::with_segment(directory, limits.max_size.0, limits.max_files)
     }
 
-    fn with_segment(directory: &Path, segment: u64) -> io::Result<Self> {
+    fn with_segment(directory: &Path, segment: u64, kept: u32) -> io::Result<Self> {
         let number = numbers(directory)?.into_iter().max().unwrap_or_default();
         let path = path(directory, number);
         let file = File::options()
@@ -87,6 +125,7 @@ impl Writer {
             file,
             written,
             segment,
+            kept: kept.into(),
         })
     }
 
@@ -128,7 +167,7 @@ impl Writer {
         self.file = File::create(path(&self.directory, self.number + 1))?;
         self.number += 1;
         self.written = 0;
-        match self.number.checked_sub(2) {
+        match self.number.checked_sub(self.kept) {
             Some(old) => fs_err::remove_file(path(&self.directory, old)),
             None => Ok(()),
         }
@@ -343,7 +382,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut reader = Reader::new(directory.path());
         assert_eq!(all(&mut reader), []);
-        let mut writer = Writer::open(directory.path()).unwrap();
+        let mut writer = Writer::open(directory.path(), LogLimits::default()).unwrap();
         assert_eq!(all(&mut reader), []);
         let now = Timestamp::now();
         writer.write(now, Stream::Stdout, b"a\nb").unwrap();
@@ -365,7 +404,7 @@ mod tests {
     #[test]
     fn only_the_last_two_segments_are_kept() {
         let directory = tempfile::tempdir().unwrap();
-        let mut writer = Writer::with_segment(directory.path(), 1000).unwrap();
+        let mut writer = Writer::with_segment(directory.path(), 1000, 2).unwrap();
         let mut follower = Reader::new(directory.path());
         let mut followed = Vec::new();
         for number in 0..500_u32 {
@@ -392,7 +431,7 @@ mod tests {
     fn a_writer_goes_on_behind_the_last_whole_record() {
         let directory = tempfile::tempdir().unwrap();
         let now = Timestamp::now();
-        let open = || Writer::with_segment(directory.path(), 1000).unwrap();
+        let open = || Writer::with_segment(directory.path(), 1000, 2).unwrap();
         let mut writer = open();
         for _ in 0..30 {
             writer.write(now, Stream::Stdout, &[b'x'; 100]).unwrap();

@@ -16,7 +16,7 @@ use crate::error::Report;
 use crate::events::{self, Action};
 use crate::record::{self, Record, State};
 use crate::spec::Purpose;
-use crate::vmm::firecracker;
+use crate::vmm::{firecracker, group};
 use crate::{Error, Host};
 
 /// How long the kernel may take to end a process that was killed.
@@ -92,7 +92,11 @@ pub fn purge(host: &Host) -> Result<Purged, Error> {
         let removed = reconcile_one(host, &id).and_then(|_| remove_ended(host, &id));
         note(&id, removed, &mut purged.machines);
     }
-    for id in host.network.known()? {
+    let mut known = host.network.known()?;
+    known.extend(group::known());
+    known.sort();
+    known.dedup();
+    for id in known {
         note(&id, remove_leftover(host, &id), &mut purged.leftovers);
     }
     // Whoever took the last VM down may have died before it got to these.
@@ -132,6 +136,7 @@ fn remove_leftover(host: &Host, id: &MachineId) -> Result<bool, Error> {
         Err(error) => return Err(error.into()),
     };
     kill_inside(host, id)?;
+    group::remove(id)?;
     teardown(host, id)?;
     drop(lock);
     Ok(true)
@@ -146,6 +151,7 @@ pub(crate) fn bury(host: &Host, lock: MachineLock, record: &mut Record) -> Resul
     let given_back = [
         kill_inside(host, &record.id),
         firecracker::clean_up(record),
+        group::remove(&record.id),
         teardown(host, &record.id),
         remove_files(record),
     ];
@@ -166,8 +172,15 @@ pub(crate) fn bury(host: &Host, lock: MachineLock, record: &mut Record) -> Resul
 ///
 /// # Errors
 /// The first thing that could not be given back.
-pub(crate) fn clear(host: &Host, id: &MachineId) -> Result<(), Error> {
-    kill_inside(host, id).and(teardown(host, id))
+pub(crate) fn clear(host: &Host, record: &Record) -> Result<(), Error> {
+    let id = &record.id;
+    let cleared = [
+        kill_inside(host, id),
+        firecracker::clean_up(record),
+        group::remove(id),
+        teardown(host, id),
+    ];
+    cleared.into_iter().collect()
 }
 
 fn teardown(host: &Host, id: &MachineId) -> Result<(), Error> {

@@ -12,8 +12,9 @@ use firebuild_store::KernelId;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::limits::Limits;
+use crate::limits::{Limits, VMM_MEMORY};
 use crate::mount::{self, Mount};
+use crate::output::LogLimits;
 use crate::restart::RestartPolicy;
 use crate::vmm::VmmKind;
 use crate::vmm::firecracker::FirecrackerOptions;
@@ -91,6 +92,13 @@ pub struct MachineSpec {
     /// What it may take of its host.
     #[serde(default)]
     pub limits: Limits,
+    /// How much of its output is kept.
+    #[serde(default)]
+    pub log: LogLimits,
+    /// By how much the memory of all VMs may exceed the host's, in hundredths, when this one is started:
+    /// 100 to 10,000. What [`crate::OVERCOMMIT`] is, if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overcommit: Option<u32>,
     /// The user's own certificates; one-time ones if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificates: Option<CertificateFiles>,
@@ -174,6 +182,8 @@ impl MachineSpec {
             restart: RestartPolicy::No,
             stop_time: None,
             limits: Limits::default(),
+            log: LogLimits::default(),
+            overcommit: None,
             certificates: None,
             vmm: None,
             firecracker: FirecrackerOptions::default(),
@@ -209,6 +219,14 @@ impl MachineSpec {
         }
         if self.verity.is_some() && self.rootfs.len() > 1 {
             return no("a root file system that is verified has one image".to_owned());
+        }
+        self.log.check().map_err(Error::Spec)?;
+        let guest = ByteSize::mib(self.memory.into());
+        let least = ByteSize(guest.0 + VMM_MEMORY.0);
+        if let Some(most) = self.limits.memory_max.filter(|most| *most < least) {
+            return no(format!(
+                "a VM with {guest} of memory needs a limit of {least} at least, which has room for its VMM, not {most}"
+            ));
         }
         if self.remove && self.restart != RestartPolicy::No {
             return no(format!(

@@ -81,8 +81,24 @@ pub(crate) fn give_tap(tap: impl AsFd, ids: Ids) -> io::Result<()> {
 /// core dumps. It is killed when the thread that starts it ends, and so with this process. `kept`
 /// stay open in it, under the numbers that they have now.
 pub(crate) fn confine(command: &mut Command, ids: Option<Ids>, kept: Vec<OwnedFd>) {
+    confine_in(command, ids, kept, Vec::new());
+}
+
+/// The same, with the child in control groups, whose lists of processes are open in `groups`.
+pub(crate) fn confine_in(
+    command: &mut Command,
+    ids: Option<Ids>,
+    kept: Vec<OwnedFd>,
+    groups: Vec<OwnedFd>,
+) {
     let parent = rustix::process::getpid();
-    let in_child = move || confine_self(parent, ids, &kept);
+    let in_child = move || {
+        for group in &groups {
+            // The process that writes.
+            rustix::io::write(group, b"0")?;
+        }
+        confine_self(parent, ids, &kept)
+    };
     // SAFETY: needed because a running child cannot be confined from outside. Between fork and
     // exec the closure makes system calls on values that it owns; it takes no lock, allocates
     // nothing and cannot panic.

@@ -95,6 +95,10 @@ pub struct Store {
     root: Arc<Path>,
 }
 
+/// Held by who decides whether one more machine may start. See [`Store::admission`].
+#[derive(Debug)]
+pub struct AdmissionLock(#[expect(dead_code, reason = "held for as long as it lives")] Lock);
+
 impl Store {
     /// Opens the store in `root`, makes it if it is not there, and removes what processes that
     /// were killed left half-made.
@@ -181,6 +185,15 @@ impl Store {
     #[must_use]
     pub fn machines(&self) -> Machines<'_> {
         Machines::new(self)
+    }
+
+    /// Waits until nobody else is deciding whether one more machine may start.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn admission(&self) -> Result<AdmissionLock> {
+        self.lock("admission", lock::Mode::Exclusive)
+            .map(AdmissionLock)
     }
 
     /// The log of what happened to machines.

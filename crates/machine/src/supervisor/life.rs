@@ -113,7 +113,7 @@ impl Life {
         let terminations = signal(SignalKind::terminate())
             .map_err(|source| Error::io("wait for signals", source))?;
         let directory = &machine.record().directories.state;
-        let output = Writer::open(directory)
+        let output = Writer::open(directory, machine.record().spec.log)
             .map_err(|source| Error::io(format!("keep the output of VM `{id}`"), source))?;
         machine.make_runtime()?;
         let (sender, requests) = mpsc::channel(REQUESTS);

@@ -51,7 +51,11 @@ impl ProcessVmm {
             .namespace
             .enter_on_start(&mut command, None)
             .map_err(|source| Error::io("enter the namespace", source))?;
-        sys::confine(&mut command, None, Vec::new());
+        let groups = match launch.limits == crate::limits::Limits::default() {
+            true => Vec::new(),
+            false => crate::vmm::group::make(&launch.id, &launch.limits)?,
+        };
+        sys::confine_in(&mut command, None, Vec::new(), groups);
         Running::start(command, &launch.console).await
     }
 }

@@ -6,7 +6,8 @@
 //! for the message about a guest that died.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -83,6 +84,12 @@ impl Console {
     /// # Errors
     /// The file cannot be made.
     pub fn create(path: &Path) -> io::Result<Self> {
+        for other in others(path) {
+            match fs_err::remove_file(other) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
         Ok(Self {
             path: path.to_owned(),
             file: File::create(path)?,
@@ -129,6 +136,73 @@ impl Console {
     }
 }
 
+/// Reads a console, as far as there is any, and goes on when there is more.
+#[derive(Debug)]
+pub struct ConsoleReader {
+    path: PathBuf,
+    file: Option<File>,
+    is_beginning: bool,
+}
+
+impl ConsoleReader {
+    /// A reader of the console at `path`, from its beginning.
+    #[must_use]
+    pub fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            file: None,
+            is_beginning: true,
+        }
+    }
+
+    /// What has come since the last call: some of it, and nothing if there is nothing. What a guest
+    /// wrote between the beginning and the end that are kept is missing.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn more(&mut self) -> io::Result<Vec<u8>> {
+        if self.file.is_none() {
+            self.file = existing(&self.path)?;
+        }
+        let mut bytes = Vec::new();
+        while let Some(file) = &mut self.file {
+            // Looked for before the last look at this one.
+            let next = Self::after(file, &self.path, self.is_beginning)?;
+            file.take(TAIL).read_to_end(&mut bytes)?;
+            if !bytes.is_empty() {
+                break;
+            }
+            let Some(next) = next else { break };
+            self.file = Some(next);
+            self.is_beginning = false;
+        }
+        Ok(bytes)
+    }
+
+    /// The file behind this one, if there is any.
+    fn after(file: &File, path: &Path, is_beginning: bool) -> io::Result<Option<File>> {
+        let [tail, old] = others(path);
+        if is_beginning {
+            return match existing(&old)? {
+                Some(old) => Ok(Some(old)),
+                None => existing(&tail),
+            };
+        }
+        let number = |file: &File| file.metadata().map(|it| it.ino());
+        match existing(&tail)? {
+            Some(tail) if number(&tail)? != number(file)? => Ok(Some(tail)),
+            _ => Ok(None),
+        }
+    }
+}
+
+fn existing(path: &Path) -> io::Result<Option<File>> {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}
+
 fn others(path: &Path) -> [PathBuf; 2] {
     [".tail", ".tail.old"].map(|suffix| {
         let mut name = path.as_os_str().to_owned();
@@ -151,12 +225,25 @@ mod tests {
             console.write(&line).unwrap();
             console.write(format!("{number}\n").as_bytes()).unwrap();
         }
+        let mut reader = ConsoleReader::new(&path);
+        let mut all = Vec::new();
+        loop {
+            let more = reader.more().unwrap();
+            if more.is_empty() {
+                break;
+            }
+            all.extend(more);
+        }
+        assert!(all.starts_with(&line) && all.ends_with(b"x3999\n"));
+        assert!(all.len() as u64 > HEAD + TAIL);
+        console.write(b"more").unwrap();
+        assert_eq!(reader.more().unwrap(), b"more");
         let size = |path: &Path| fs_err::metadata(path).unwrap().len();
         let [tail, old] = others(&path);
         assert_eq!((size(&path), size(&old)), (HEAD, TAIL));
         assert!(size(&tail) <= TAIL);
         assert!(fs_err::read(&path).unwrap().starts_with(&line));
-        assert!(fs_err::read(&tail).unwrap().ends_with(b"x3999\n"));
+        assert!(fs_err::read(&tail).unwrap().ends_with(b"x3999\nmore"));
     }
 
     #[test]

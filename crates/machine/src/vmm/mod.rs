@@ -13,6 +13,7 @@
 pub mod console;
 pub mod detect;
 pub mod firecracker;
+pub(crate) mod group;
 pub mod ids;
 pub mod process;
 pub mod qemu;

@@ -17,6 +17,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use super::qmp::Qmp;
 use super::{Acceleration, Launch, Pending, Running, Vmm, VmmFacts};
 use crate::boot::Restart;
+use crate::limits::{DiskRates, Limits};
 use crate::{Error, sys};
 
 /// The host's QEMU.
@@ -41,6 +42,10 @@ impl Qemu {
         namespace
             .enter_on_start(&mut command, None)
             .map_err(|source| Error::io(doing(), source))?;
+        let groups = match launch.disk_lasts || launch.limits != Limits::default() {
+            true => super::group::make(&launch.id, &launch.limits)?,
+            false => Vec::new(),
+        };
         let failed = |source| Error::io(format!("prepare QEMU for VM `{root}`"), source);
         let (arguments, mut kept) = prepare(launch, self.facts.acceleration).map_err(failed)?;
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
@@ -49,7 +54,7 @@ impl Qemu {
             .args(control(theirs.as_raw_fd()))
             .env_clear();
         kept.push(theirs.into());
-        sys::confine(&mut command, self.with_device(ids), kept);
+        sys::confine_in(&mut command, self.with_device(ids), kept, groups);
         let running = Running::start(command, &console).await?;
         Ok(running.with_qmp(Qmp::new(ours)))
     }
@@ -227,9 +232,29 @@ fn interfaces(launch: &Launch, numbers: &Numbers) -> Vec<String> {
     pairs.flat_map(device).collect()
 }
 
+/// The arguments by which all drives together are no faster than `rates`; none if they may be.
+fn throttle(rates: &DiskRates) -> Vec<String> {
+    let mut object = "throttle-group,id=limit".to_owned();
+    for (name, rate) in [
+        ("bps-read", rates.read_bytes),
+        ("bps-write", rates.write_bytes),
+        ("iops-read", rates.read_operations),
+        ("iops-write", rates.write_operations),
+    ] {
+        if let Some(rate) = rate {
+            object.push_str(&format!(",x-{name}={rate}"));
+        }
+    }
+    match rates.is_empty() {
+        true => Vec::new(),
+        false => vec!["-object".to_owned(), object],
+    }
+}
+
 /// The arguments of all drives.
 fn drives(launch: &Launch, numbers: &Numbers) -> Vec<String> {
-    let mut arguments = Vec::new();
+    let mut arguments = throttle(&launch.limits.disks);
+    let is_limited = !arguments.is_empty();
     let mut set = 0;
     let mut add = |fd: i32, node: &str, serial: &str, kind: &str, more: &str| {
         set += 1;
@@ -240,8 +265,21 @@ fn drives(launch: &Launch, numbers: &Numbers) -> Vec<String> {
             format!(
                 "driver=raw,node-name={node},{kind},file.driver=file,file.filename=/dev/fdset/{set},file.locking=off{more}"
             ),
+        ]);
+        let mut drive = node.to_owned();
+        if is_limited {
+            drive.push_str("-limited");
+            let kind = kind.split(',').next().unwrap_or_default();
+            arguments.extend([
+                "-blockdev".to_owned(),
+                format!(
+                    "driver=throttle,node-name={drive},throttle-group=limit,{kind},file={node}"
+                ),
+            ]);
+        }
+        arguments.extend([
             "-device".to_owned(),
-            format!("virtio-blk-device,drive={node},serial={serial}"),
+            format!("virtio-blk-device,drive={drive},serial={serial}"),
         ]);
     };
     for (index, fd) in numbers.roots.iter().enumerate() {
@@ -348,6 +386,19 @@ mod tests {
         assert!(!drives[2].contains("read-only"));
         // The VM's own disk ends with it; an attached one does not.
         assert!(drives[2].contains("no-flush=on") && !drives[3].contains("no-flush"));
+        let mut limited = launch();
+        limited.limits.disks.read_bytes = Some(1000);
+        let limited = arguments(&limited, Acceleration::Tcg, &numbers());
+        assert_eq!(
+            values(&limited, "-object"),
+            ["throttle-group,id=limit,x-bps-read=1000"]
+        );
+        let drives = values(&limited, "-blockdev");
+        let root =
+            "driver=throttle,node-name=root-limited,throttle-group=limit,read-only=on,file=root";
+        assert_eq!(drives[1], root);
+        let devices = values(&limited, "-device");
+        assert!(devices.contains(&"virtio-blk-device,drive=disk-limited,serial=disk"));
         let lasting = Launch {
             disk_lasts: true,
             ..launch()

@@ -310,3 +310,124 @@ fn a_name_and_a_policy_can_change_at_any_time() {
         .collect();
     assert_eq!(names, ["three", "two"]);
 }
+
+/// The control groups of a VM, and how many processes are in them.
+fn groups(record: &Record) -> Vec<usize> {
+    let mounts = fs_err::read_to_string("/proc/self/mounts").unwrap();
+    let roots = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        let place = words.next()?;
+        words.next()?.starts_with("cgroup").then_some(place)
+    });
+    roots
+        .filter_map(|root| {
+            let group = std::path::Path::new(root)
+                .join("firebuild")
+                .join(record.id.as_str());
+            let inside = fs_err::read_to_string(group.join("cgroup.procs")).ok()?;
+            Some(inside.lines().count())
+        })
+        .collect()
+}
+
+#[test]
+fn limits_hold_for_the_vmm_and_go_with_it() {
+    let place = Place::new();
+    let mut limited = with_policy(&["sleep"], "always");
+    limited.limits.pids_max = Some(50);
+    limited.limits.cpu_max = "0.5".parse().ok();
+    limited.limits.network = Some(1 << 20);
+    let vm = run(&place, limited);
+    assert!(!groups(&vm).is_empty() && groups(&vm).iter().all(|count| *count == 1));
+    // From turn to turn.
+    kill_process(vm.processes.vmm);
+    until(&place.host, |_| inspect(&place, &vm).restart_count == 1);
+    until(&place.host, |_| {
+        inspect(&place, &vm).state == State::Running
+    });
+    assert!(groups(&vm).iter().all(|count| *count == 1));
+    let change = Change {
+        limits: firebuild_machine::limits::Limits {
+            cpu_weight: "10".parse().ok(),
+            ..Default::default()
+        },
+        ..Change::default()
+    };
+    client::change(&place.host, &vm.id, change).unwrap();
+    let changed = inspect(&place, &vm).spec.limits;
+    assert!(changed.cpu_weight.is_some() && changed.pids_max == Some(50));
+    // Whoever dies.
+    kill_process(inspect(&place, &vm).processes.owner);
+    reconcile::reconcile(&place.host).unwrap();
+    assert!(groups(&vm).is_empty());
+    place.assert_released(&inspect(&place, &vm));
+    // What cannot be is said before anything is there.
+    let mut small = spec(&["sleep"]);
+    small.limits.memory_max = Some(firebuild_core::ByteSize::mib(100));
+    let error = client::run(&place.host, small, place.supervisor()).unwrap_err();
+    assert!(error.to_string().contains("192.0 MiB at least"), "{error}");
+}
+
+#[test]
+fn the_host_lets_in_what_it_has_memory_for() {
+    let place = Place::new();
+    let host = fs_err::read_to_string("/proc/meminfo").unwrap();
+    let total: u32 = host
+        .split_ascii_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
+    // Three of these are too much, and two are not.
+    let large = || MachineSpec {
+        memory: (total >> 10) * 2 / 5,
+        overcommit: Some(100),
+        ..spec(&["sleep"])
+    };
+    let results = std::thread::scope(|scope| {
+        let (place, large) = (&place, &large);
+        let begin = || client::run(&place.host, large(), place.supervisor());
+        let started: Vec<_> = (0..6).map(|_| scope.spawn(begin)).collect();
+        started
+            .into_iter()
+            .map(|thread| thread.join().unwrap().map(|vm| vm.record().clone()))
+            .collect::<Vec<_>>()
+    });
+    let (good, bad): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+    assert_eq!((good.len(), bad.len()), (2, 4));
+    for error in bad {
+        let error = error.unwrap_err();
+        assert!(error.to_string().contains("2 VMs run with"), "{error}");
+        assert!(error.hint().unwrap().contains("--memory-overcommit"));
+    }
+    assert_eq!(client::list(&place.host).unwrap().len(), 2);
+    // Room is made by who ends, and is needed by who begins again.
+    let first = good.into_iter().next().unwrap().unwrap();
+    client::kill(&place.host, &first.id).unwrap();
+    let other = run(&place, large());
+    let error = client::start(&place.host, &first.id, place.supervisor()).unwrap_err();
+    assert!(error.to_string().contains("too much"), "{error}");
+    assert!(inspect(&place, &first).state.is_final());
+    client::kill(&place.host, &other.id).unwrap();
+    client::start(&place.host, &first.id, place.supervisor()).unwrap();
+}
+
+#[test]
+fn output_takes_no_more_room_than_it_may() {
+    let place = Place::new();
+    let mut flooding = spec(&["flood", "160"]);
+    flooding.log.max_size = firebuild_core::ByteSize::mib(1);
+    flooding.log.max_files = 3;
+    let vm = run(&place, flooding);
+    client::wait(&place.host, &vm.id).unwrap();
+    let sizes: Vec<u64> = fs_err::read_dir(&vm.directories.state)
+        .unwrap()
+        .map(Result::unwrap)
+        .filter(|file| file.file_name().to_string_lossy().starts_with("output."))
+        .map(|file| file.metadata().unwrap().len())
+        .collect();
+    assert!(
+        sizes.len() == 3 && sizes.iter().all(|size| *size <= 1 << 20),
+        "{sizes:?}"
+    );
+}

@@ -3,6 +3,7 @@
 mod events;
 mod inspect;
 mod kill;
+mod lines;
 mod logs;
 mod ls;
 mod moment;

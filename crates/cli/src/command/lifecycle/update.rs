@@ -9,11 +9,13 @@ use firebuild_machine::restart::RestartPolicy;
 
 use super::{each, host, time};
 use crate::command::Global;
+use crate::command::run::GroupArguments;
 use crate::error::hinted;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-What is not named stays as it is. Processors, memory and disk of a VM are fixed when it is made.")]
+What is not named stays as it is. Processors, memory and disk of a VM are fixed when
+it is made, and so are the rates of its disks and network.")]
 pub(crate) struct Update {
     /// Start them again when they have ended: no, on-failure[:N], always, unless-stopped
     #[arg(long, value_name = "POLICY")]
@@ -21,6 +23,8 @@ pub(crate) struct Update {
     /// How long their workloads may take to end before they are killed, such as 10s or 1m30s
     #[arg(long, value_name = "TIME", value_parser = time)]
     stop_timeout: Option<Duration>,
+    #[command(flatten)]
+    limits: GroupArguments,
     /// The VMs
     #[arg(required = true)]
     vms: Vec<String>,
@@ -32,6 +36,7 @@ impl Update {
             name: None,
             restart: self.restart,
             stop_time: self.stop_timeout,
+            limits: self.limits.limits(),
         };
         if change == Change::default() {
             return Err(hinted(

@@ -1,6 +1,7 @@
 //! `firebuild run`: a microVM from an image.
 
 mod foreground;
+mod limits;
 mod network;
 mod policy;
 mod volumes;
@@ -24,6 +25,8 @@ use super::storage::StorageArguments;
 use super::{Format, Global, image, lifecycle};
 use crate::error::hinted;
 use crate::{progress, terminal};
+pub(crate) use limits::GroupArguments;
+use limits::LimitArguments;
 use network::NetworkArguments;
 use policy::PolicyArguments;
 use volumes::VolumeArguments;
@@ -51,6 +54,8 @@ pub(crate) struct Run {
     workload: WorkloadArguments,
     #[command(flatten)]
     policy: PolicyArguments,
+    #[command(flatten)]
+    limits: LimitArguments,
     #[command(flatten)]
     network: NetworkArguments,
     #[command(flatten)]
@@ -133,6 +138,7 @@ impl Run {
             ..MachineSpec::new(purpose, root.images, kernel)
         };
         self.policy.apply(&mut spec);
+        self.limits.apply(&mut spec);
         Ok(spec)
     }
 

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use clap::Args;
-use firebuild_core::ImageConfig;
+use firebuild_core::{ByteSize, ImageConfig};
 use firebuild_machine::MachineSpec;
+use firebuild_machine::limits::CpuMax;
+use firebuild_machine::output::LogLimits;
 use firebuild_machine::restart::RestartPolicy;
 
 use crate::command::lifecycle;
@@ -34,6 +36,29 @@ pub(super) struct PolicyArguments {
         help_heading = "Life"
     )]
     stop_timeout: Option<Duration>,
+    /// How large a file of the workload's output gets before the next one begins
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "32M",
+        help_heading = "Life"
+    )]
+    log_max_size: ByteSize,
+    /// How many files of the workload's output are kept: 2 to 1000
+    #[arg(long, value_name = "N", default_value_t = 2, help_heading = "Life")]
+    log_max_files: u32,
+    /// By how much the memory of all VMs may exceed this host's [default: 2]
+    #[arg(long, value_name = "FACTOR", value_parser = factor, help_heading = "Life")]
+    memory_overcommit: Option<u32>,
+}
+
+/// A factor from 1 to 100, in hundredths.
+fn factor(text: &str) -> Result<u32, String> {
+    let factor: Option<CpuMax> = text.parse().ok();
+    let hundredths = factor.map(|factor| u32::from(factor) / 10);
+    hundredths
+        .filter(|factor| (100..=10_000).contains(factor))
+        .ok_or_else(|| "a factor from 1 to 100 is needed, such as `1.5`".to_owned())
 }
 
 impl PolicyArguments {
@@ -49,5 +74,10 @@ impl PolicyArguments {
     pub(super) fn apply(&self, spec: &mut MachineSpec) {
         spec.restart = self.restart;
         spec.stop_time = self.stop_timeout;
+        spec.log = LogLimits {
+            max_size: self.log_max_size,
+            max_files: self.log_max_files,
+        };
+        spec.overcommit = self.memory_overcommit;
     }
 }

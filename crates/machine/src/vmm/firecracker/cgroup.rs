@@ -43,7 +43,7 @@ pub struct CgroupSetting {
 
 /// The hierarchies that a host has mounted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Hierarchies {
+pub(crate) struct Hierarchies {
     /// Of version 1: where, and the mount's options, among which the controllers are.
     v1: Vec<(PathBuf, String)>,
     /// Of version 2.
@@ -52,7 +52,7 @@ pub(super) struct Hierarchies {
 
 impl Hierarchies {
     /// Those of this host.
-    pub(super) fn of_host() -> Result<Self, Error> {
+    pub(crate) fn of_host() -> Result<Self, Error> {
         let mounts = fs_err::read_to_string(MOUNTS)
             .map_err(|source| Error::io("look for control groups", source))?;
         Ok(Self::parse(&mounts))
@@ -84,6 +84,26 @@ impl Hierarchies {
             }
             _ => (!self.v1.is_empty()).then_some(CgroupVersion::V1),
         }
+    }
+
+    /// Where a version has a controller, if it has it.
+    pub(crate) fn root_of(&self, version: CgroupVersion, controller: &str) -> Option<PathBuf> {
+        let found = match version {
+            CgroupVersion::V1 => self.v1.iter().find_map(|(root, options)| {
+                let mut options = options.split(',');
+                options.any(|option| option == controller).then_some(root)
+            }),
+            CgroupVersion::V2 => {
+                let has = |root: &&PathBuf| controllers(root).iter().any(|it| it == controller);
+                self.v2.as_ref().filter(has)
+            }
+        };
+        found.cloned()
+    }
+
+    /// Where each hierarchy begins.
+    pub(crate) fn roots(&self) -> impl Iterator<Item = &PathBuf> {
+        self.v1.iter().map(|(root, _)| root).chain(&self.v2)
     }
 
     fn has(&self, version: CgroupVersion, controller: &str) -> bool {
@@ -140,10 +160,9 @@ impl Hierarchies {
     ///
     /// # Errors
     /// A group cannot be removed.
-    pub(super) fn remove(&self, parent: &str, id: &MachineId) -> io::Result<()> {
-        let roots = self.v1.iter().map(|(root, _)| root).chain(&self.v2);
+    pub(crate) fn remove(&self, parent: &str, id: &MachineId) -> io::Result<()> {
         let mut trouble = Ok(());
-        for root in roots {
+        for root in self.roots() {
             let removed = remove_group(&root.join(parent).join(id.as_str()));
             trouble = trouble.and(removed);
         }

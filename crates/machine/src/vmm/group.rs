@@ -1,0 +1,313 @@
+//! The control groups of a VMM that we start ourselves: `firebuild/ID` in the hierarchy of each
+//! controller that the host has, whether it is of version 1 or 2.
+//!
+//! Every VM that runs something gets them where they can be had, so that limits can change later.
+//! Only a limit that was asked for and cannot be kept is an error. The VMM's process enters its groups
+//! before it becomes another user; nothing that it starts can leave them. They are removed by the
+//! VM's id alone.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use firebuild_core::MachineId;
+
+use super::firecracker::cgroup::{CgroupVersion, Hierarchies};
+use crate::Error;
+use crate::limits::Limits;
+
+/// The group that has the groups of all VMs.
+const PARENT: &str = "firebuild";
+
+/// A controller of control groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Controller {
+    Cpu,
+    Memory,
+    Pids,
+    Io,
+}
+
+impl Controller {
+    const ALL: [Self; 4] = [Self::Cpu, Self::Memory, Self::Pids, Self::Io];
+
+    /// What a version calls it.
+    fn name(self, version: CgroupVersion) -> &'static str {
+        match (self, version) {
+            (Self::Cpu, _) => "cpu",
+            (Self::Memory, _) => "memory",
+            (Self::Pids, _) => "pids",
+            (Self::Io, CgroupVersion::V1) => "blkio",
+            (Self::Io, CgroupVersion::V2) => "io",
+        }
+    }
+
+    /// The files to write for what is limited: their names and values.
+    fn settings(self, limits: &Limits, version: CgroupVersion) -> Vec<(&'static str, String)> {
+        let one = |file: &'static str, value: Option<String>| value.map(|value| (file, value));
+        let settings = match (self, version) {
+            (Self::Cpu, CgroupVersion::V2) => [
+                one(
+                    "cpu.weight",
+                    limits.cpu_weight.map(|it| it.get().to_string()),
+                ),
+                one(
+                    "cpu.max",
+                    limits
+                        .cpu_max
+                        .map(|it| format!("{} {}", it.quota(), crate::limits::CPU_PERIOD)),
+                ),
+            ],
+            (Self::Cpu, CgroupVersion::V1) => [
+                one(
+                    "cpu.shares",
+                    limits.cpu_weight.map(|it| it.shares().to_string()),
+                ),
+                one(
+                    "cpu.cfs_quota_us",
+                    limits.cpu_max.map(|it| it.quota().to_string()),
+                ),
+            ],
+            (Self::Memory, CgroupVersion::V2) => [
+                one("memory.max", limits.memory_max.map(|it| it.0.to_string())),
+                None,
+            ],
+            (Self::Memory, CgroupVersion::V1) => [
+                one(
+                    "memory.limit_in_bytes",
+                    limits.memory_max.map(|it| it.0.to_string()),
+                ),
+                None,
+            ],
+            (Self::Pids, _) => [
+                one("pids.max", limits.pids_max.map(|it| it.to_string())),
+                None,
+            ],
+            (Self::Io, CgroupVersion::V2) => [
+                one(
+                    "io.weight",
+                    limits.io_weight.map(|it| format!("default {}", it.get())),
+                ),
+                None,
+            ],
+            (Self::Io, CgroupVersion::V1) => [
+                one(
+                    "blkio.weight",
+                    limits.io_weight.map(|it| it.blkio().to_string()),
+                ),
+                None,
+            ],
+        };
+        settings.into_iter().flatten().collect()
+    }
+}
+
+/// Makes a VM's groups. Returns what a process writes `0` to, to enter them.
+///
+/// # Errors
+/// [`Error::Spec`] if the host has not what a limit needs; [`Error::Io`] if a limit cannot be set.
+pub(crate) fn make(id: &MachineId, limits: &Limits) -> Result<Vec<OwnedFd>, Error> {
+    let host = Hierarchies::of_host()?;
+    let mut groups: Vec<PathBuf> = Vec::new();
+    for controller in Controller::ALL {
+        if let Some(group) = place(&host, controller, id, limits)? {
+            let is_needed = is_needed(controller, limits);
+            match enter(&group, &host) {
+                Ok(()) => {}
+                Err(_) if !is_needed => continue,
+                Err(source) => return Err(failed(id, source)),
+            }
+            if !groups.contains(&group) {
+                groups.push(group);
+            }
+        }
+    }
+    apply(&host, id, limits)?;
+    let open = |group: &PathBuf| {
+        let file = fs_err::OpenOptions::new()
+            .write(true)
+            .open(group.join("cgroup.procs"));
+        file.map(|file| file.into_parts().0.into())
+    };
+    let opened: io::Result<Vec<OwnedFd>> = groups.iter().map(open).collect();
+    opened.map_err(|source| failed(id, source))
+}
+
+/// Sets limits of a VM that runs.
+///
+/// # Errors
+/// Those of [`make`].
+pub(crate) fn change(id: &MachineId, limits: &Limits) -> Result<(), Error> {
+    apply(&Hierarchies::of_host()?, id, limits)
+}
+
+fn apply(host: &Hierarchies, id: &MachineId, limits: &Limits) -> Result<(), Error> {
+    for controller in Controller::ALL {
+        let Some((version, root)) = hierarchy(host, controller) else {
+            continue;
+        };
+        let group = root.join(PARENT).join(id.as_str());
+        for (file, value) in controller.settings(limits, version) {
+            fs_err::write(group.join(file), value).map_err(|source| failed(id, source))?;
+        }
+    }
+    Ok(())
+}
+
+/// Where a controller is on this host: in the hierarchy of version 2, if it is there.
+fn hierarchy(host: &Hierarchies, controller: Controller) -> Option<(CgroupVersion, PathBuf)> {
+    [CgroupVersion::V2, CgroupVersion::V1]
+        .into_iter()
+        .find_map(|version| Some((version, host.root_of(version, controller.name(version))?)))
+}
+
+fn is_needed(controller: Controller, limits: &Limits) -> bool {
+    !controller.settings(limits, CgroupVersion::V2).is_empty()
+}
+
+/// A VM's group of a controller; none if the host has none, and none is needed.
+fn place(
+    host: &Hierarchies,
+    controller: Controller,
+    id: &MachineId,
+    limits: &Limits,
+) -> Result<Option<PathBuf>, Error> {
+    match hierarchy(host, controller) {
+        Some((_, root)) => Ok(Some(root.join(PARENT).join(id.as_str()))),
+        None if is_needed(controller, limits) => Err(Error::Spec(format!(
+            "this host's control groups have no controller `{}`, which a limit of VM `{id}` needs",
+            controller.name(CgroupVersion::V2)
+        ))),
+        None => Ok(None),
+    }
+}
+
+/// Makes a group, with what its parents have to pass on in version 2.
+fn enter(group: &std::path::Path, host: &Hierarchies) -> io::Result<()> {
+    let Some(parent) = group.parent() else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    fs_err::create_dir_all(parent)?;
+    if let Some(root) = parent.parent() {
+        for controller in Controller::ALL {
+            let name = controller.name(CgroupVersion::V2);
+            if host.root_of(CgroupVersion::V2, name).as_deref() == Some(root) {
+                for above in [root, parent] {
+                    // What cannot be passed on is noticed when it is set.
+                    let _ = fs_err::write(above.join("cgroup.subtree_control"), format!("+{name}"));
+                }
+            }
+        }
+    }
+    match fs_err::create_dir(group) {
+        // Of a turn before this one.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+fn failed(id: &MachineId, source: io::Error) -> Error {
+    Error::io(format!("limit what VM `{id}` takes of the host"), source)
+}
+
+/// Kills what is left in a VM's groups, and removes them.
+///
+/// # Errors
+/// [`Error::Io`].
+pub(crate) fn remove(id: &MachineId) -> Result<(), Error> {
+    let removed = Hierarchies::of_host()?.remove(PARENT, id);
+    removed.map_err(|source| Error::io(format!("remove the control groups of VM `{id}`"), source))
+}
+
+/// The VMs of which there are groups.
+pub(crate) fn known() -> Vec<MachineId> {
+    let Ok(host) = Hierarchies::of_host() else {
+        return Vec::new();
+    };
+    let mut known: Vec<MachineId> = Vec::new();
+    for root in host.roots() {
+        let entries = fs_err::read_dir(root.join(PARENT)).into_iter().flatten();
+        let names = entries.flatten().map(|entry| entry.file_name());
+        known.extend(names.filter_map(|name| name.to_str()?.parse().ok()));
+    }
+    known.sort();
+    known.dedup();
+    known
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::DiskRates;
+
+    fn limits() -> Limits {
+        Limits {
+            cpu_weight: "50".parse().ok(),
+            cpu_max: "1.5".parse().ok(),
+            memory_max: Some(firebuild_core::ByteSize::mib(512)),
+            io_weight: None,
+            pids_max: Some(99),
+            disks: DiskRates::default(),
+            network: None,
+        }
+    }
+
+    #[test]
+    fn both_versions_get_what_they_know() {
+        let all = |version| -> Vec<String> {
+            Controller::ALL
+                .iter()
+                .flat_map(|controller| controller.settings(&limits(), version))
+                .map(|(file, value)| format!("{file}={value}"))
+                .collect()
+        };
+        let two = "cpu.weight=50 cpu.max=150000 100000 memory.max=536870912 pids.max=99";
+        assert_eq!(all(CgroupVersion::V2).join(" "), two);
+        let one =
+            "cpu.shares=512 cpu.cfs_quota_us=150000 memory.limit_in_bytes=536870912 pids.max=99";
+        assert_eq!(all(CgroupVersion::V1).join(" "), one);
+        let weight = Limits {
+            io_weight: "100".parse().ok(),
+            ..Limits::default()
+        };
+        let io = |version| Controller::Io.settings(&weight, version);
+        assert_eq!(
+            io(CgroupVersion::V2),
+            [("io.weight", "default 100".to_owned())]
+        );
+        assert_eq!(io(CgroupVersion::V1), [("blkio.weight", "500".to_owned())]);
+    }
+
+    #[test]
+    fn a_process_is_in_its_groups_and_goes_with_them() {
+        let id = MachineId::from_random(crate::random().unwrap());
+        let procs = make(&id, &limits()).unwrap();
+        assert!(!procs.is_empty());
+        let mut command = std::process::Command::new("sleep");
+        command.arg("1000");
+        crate::sys::confine_in(&mut command, None, Vec::new(), procs);
+        let mut child = command.spawn().unwrap();
+        let inside = fs_err::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
+        for part in ["cpu", "memory", "pids"] {
+            let line = inside
+                .lines()
+                .find(|line| line.split(':').nth(1) == Some(part));
+            let place = line.or_else(|| inside.lines().find(|line| line.starts_with("0::")));
+            assert!(
+                place.unwrap().ends_with(&format!("/{PARENT}/{id}")),
+                "{part}: {inside}"
+            );
+        }
+        assert!(known().contains(&id));
+        let smaller = Limits {
+            pids_max: Some(7),
+            ..Limits::default()
+        };
+        change(&id, &smaller).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        remove(&id).unwrap();
+        remove(&id).unwrap();
+        assert!(!known().contains(&id));
+    }
+}
