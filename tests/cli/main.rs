@@ -36,6 +36,7 @@ mod images;
 mod language;
 mod lies;
 mod logging;
+mod metrics;
 mod mistakes;
 mod original;
 mod printed;

@@ -13,7 +13,7 @@ pub(crate) const DEMO: [&str; 4] = [
 ];
 
 /// What the tests judge by.
-pub(crate) const TEST: [&str; 22] = [
+pub(crate) const TEST: [&str; 23] = [
     "buildah",
     "bzip2",
     "chromium",
@@ -30,6 +30,7 @@ pub(crate) const TEST: [&str; 22] = [
     "iputils-ping",
     "openssh-client",
     "python3",
+    "python3-prometheus-client",
     "skopeo",
     "time",
     "umoci",

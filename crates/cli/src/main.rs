@@ -7,6 +7,7 @@
 //! * [`described`]: what is made of the commands' definitions: completion, the reference.
 //! * [`doctor`]: what this host has and lacks.
 //! * [`logging`]: firebuild's own talk, for people or for programs.
+//! * [`metrics`]: VMs and the store in numbers.
 //! * [`terminal`]: everything that is printed goes through it.
 //! * [`picture`]: errors in a Dockerfile, shown in its line.
 //! * [`progress`]: how a build's progress looks.
@@ -14,11 +15,13 @@
 //! * [`error`]: how an error looks, which exit status it has, and what is said to do next.
 
 mod arguments;
+mod body;
 mod command;
 mod described;
 mod doctor;
 mod error;
 mod logging;
+mod metrics;
 mod picture;
 mod profile;
 mod progress;

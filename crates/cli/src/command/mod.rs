@@ -11,6 +11,7 @@ mod kernel;
 mod lifecycle;
 mod machine;
 mod manual;
+mod metrics;
 mod network;
 mod port;
 mod profile;
@@ -200,6 +201,8 @@ enum Command {
     /// Write manual pages
     #[command(hide = true)]
     Man(manual::Manual),
+    /// Print the host's VMs and its store in numbers, as Prometheus reads them, or serve them
+    Metrics(metrics::Metrics),
     /// Tell what this host has and lacks for firebuild, and how to mend it
     ///
     /// The exit status is 0 if firebuild works here, and 1 if something is missing that it needs.
@@ -261,6 +264,7 @@ impl Command {
             Self::System(command) => command.run(global),
             Self::Completion(command) => command.run(global),
             Self::Man(command) => command.run(global),
+            Self::Metrics(command) => command.run(global),
             Self::Doctor(command) => command.run(global),
             Self::Profile(command) => command.run(global),
             Self::ProfileCreate(command) => command.run(global),
