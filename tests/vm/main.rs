@@ -15,6 +15,7 @@ mod session;
 mod again;
 mod arrived;
 mod change;
+mod cni;
 mod commands;
 mod dated;
 mod debug;

@@ -4,10 +4,13 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use firebuild_network::{Builtin, Settings};
+use firebuild_core::MachineId;
+use firebuild_network::cni::{self, Cni};
+use firebuild_network::{Attachment, Builtin, Request, Settings};
 use firebuild_store::{KernelId, Store};
 
 use crate::boot::{self, Kernel, Needs};
+use crate::spec::CniNetwork;
 use crate::spec::MachineSpec;
 use crate::vmm::firecracker::FirecrackerOptions;
 use crate::vmm::{Vmm, detect, qemu};
@@ -18,8 +21,10 @@ use crate::{Error, paths, sys};
 pub struct Host {
     /// All state.
     pub store: Store,
-    /// The network.
+    /// The networks of its own.
     pub network: Builtin,
+    /// Where everything of CNI is, for VMs whose records do not say.
+    pub cni: cni::Directories,
     /// Where sockets are: a short path.
     pub run: PathBuf,
     /// The VMM; the best that there is, if none.
@@ -50,10 +55,38 @@ impl Host {
         Self {
             store,
             network,
+            cni: cni::Directories::default(),
             run: paths::RUN.into(),
             vmm: None,
             kernels: load,
         }
+    }
+
+    /// The driver of networks by CNI, with the directories of one VM or the host's.
+    #[must_use]
+    pub fn cni(&self, of: Option<&CniNetwork>) -> Cni {
+        let directories = of.map_or(&self.cni, |network| &network.directories);
+        let settings = cni::Settings::beside(self.network.settings(), directories.clone());
+        Cni::new(settings)
+    }
+
+    /// Attaches a VM to the network by CNI that it is to be in, or else to networks of the host's own.
+    pub(crate) fn attach(
+        &self,
+        request: &Request,
+        to: Option<&CniNetwork>,
+    ) -> Result<Attachment, firebuild_network::Error> {
+        match to {
+            None => self.network.setup(request),
+            Some(network) => self.cni(to).setup(&network.request(request)),
+        }
+    }
+
+    /// The VMs of which this host has anything in a network.
+    pub(crate) fn attached(&self) -> Result<Vec<MachineId>, firebuild_network::Error> {
+        let mut attached = self.network.known()?;
+        attached.extend(self.cni(None).known()?);
+        Ok(attached)
     }
 
     /// The VMM.

@@ -8,6 +8,8 @@
 use std::time::Duration;
 
 use firebuild_core::MachineId;
+use firebuild_network::Namespace;
+use firebuild_network::cni::Cni;
 use firebuild_store::MachineLock;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -92,7 +94,7 @@ pub fn purge(host: &Host) -> Result<Purged, Error> {
         let removed = reconcile_one(host, &id).and_then(|_| remove_ended(host, &id));
         note(&id, removed, &mut purged.machines);
     }
-    let mut known = host.network.known()?;
+    let mut known = host.attached()?;
     known.extend(group::known());
     known.sort();
     known.dedup();
@@ -135,9 +137,10 @@ fn remove_leftover(host: &Host, id: &MachineId) -> Result<bool, Error> {
         Err(firebuild_store::Error::NoMachine(_)) => None,
         Err(error) => return Err(error.into()),
     };
-    kill_inside(host, id)?;
+    let cni = host.cni(None);
+    kill_inside(host, &cni, id)?;
     group::remove(id)?;
-    teardown(host, id)?;
+    teardown(host, &cni, id)?;
     drop(lock);
     Ok(true)
 }
@@ -148,11 +151,12 @@ fn remove_leftover(host: &Host, id: &MachineId) -> Result<bool, Error> {
 /// # Errors
 /// The first thing that could not be given back. The record is written all the same.
 pub(crate) fn bury(host: &Host, lock: MachineLock, record: &mut Record) -> Result<(), Error> {
+    let cni = host.cni(record.spec.cni.as_ref());
     let given_back = [
-        kill_inside(host, &record.id),
+        kill_inside(host, &cni, &record.id),
         firecracker::clean_up(record),
         group::remove(&record.id),
-        teardown(host, &record.id),
+        teardown(host, &cni, &record.id),
         remove_files(record),
     ];
     let goes = !record.lasts();
@@ -174,17 +178,21 @@ pub(crate) fn bury(host: &Host, lock: MachineLock, record: &mut Record) -> Resul
 /// The first thing that could not be given back.
 pub(crate) fn clear(host: &Host, record: &Record) -> Result<(), Error> {
     let id = &record.id;
+    let cni = host.cni(record.spec.cni.as_ref());
     let cleared = [
-        kill_inside(host, id),
+        kill_inside(host, &cni, id),
         firecracker::clean_up(record),
         group::remove(id),
-        teardown(host, id),
+        teardown(host, &cni, id),
     ];
     cleared.into_iter().collect()
 }
 
-fn teardown(host: &Host, id: &MachineId) -> Result<(), Error> {
-    host.network.teardown(id).map_err(|source| Error::Teardown {
+/// Takes down what a VM has in any network: which it was in, its record may not tell.
+fn teardown(host: &Host, cni: &Cni, id: &MachineId) -> Result<(), Error> {
+    let taken_down = [cni.teardown(id), host.network.teardown(id)];
+    let taken_down: Result<(), _> = taken_down.into_iter().collect();
+    taken_down.map_err(|source| Error::Teardown {
         id: id.clone(),
         source,
     })
@@ -207,8 +215,13 @@ fn remove_files(record: &Record) -> Result<(), Error> {
 }
 
 /// Kills whatever still runs in the VM's network namespace, and waits until it is gone.
-fn kill_inside(host: &Host, id: &MachineId) -> Result<(), Error> {
-    let namespace = host.network.namespace(id);
+fn kill_inside(host: &Host, cni: &Cni, id: &MachineId) -> Result<(), Error> {
+    let namespaces = [host.network.namespace(id), cni.namespace(id)];
+    let killed = namespaces.iter().map(|namespace| kill_in(namespace, id));
+    killed.collect()
+}
+
+fn kill_in(namespace: &Namespace, id: &MachineId) -> Result<(), Error> {
     let doing = || format!("end the processes of VM `{id}`");
     let inside = || namespace.processes().map_err(|e| Error::io(doing(), e));
     for pid in inside()? {

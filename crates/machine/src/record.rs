@@ -43,7 +43,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use firebuild_core::MachineId;
-use firebuild_network::{Interface, Listener, Namespace};
+use firebuild_network::{Interface, Listener, Namespace, Route};
 use firebuild_protocol::v1;
 use firebuild_store::{MachineLock, Store};
 use jiff::Timestamp;
@@ -196,8 +196,14 @@ pub struct IpConfiguration {
     /// The largest packet, in bytes; 1500 if none.
     #[serde(rename = "MTU", default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
+    /// What is reached in another way than by the gateway.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
     /// The name servers.
     pub nameservers: Vec<IpAddr>,
+    /// Domains in which the guest looks for names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub search: Vec<String>,
 }
 
 /// What an interface has of IPv6.
@@ -373,7 +379,9 @@ impl NetworkInterface {
                         gateway: ipv6.gateway,
                     }),
                     mtu: interface.mtu,
+                    routes: interface.routes.clone(),
                     nameservers: interface.dns.iter().copied().map(IpAddr::V4).collect(),
+                    search: interface.search.clone(),
                 },
             },
             ports: interface.listeners.clone(),
@@ -407,7 +415,9 @@ mod tests {
                     gateway: Some([10, 0, 0, 1].into()),
                     ipv6: None,
                     mtu: None,
+                    routes: Vec::new(),
                     nameservers: Vec::new(),
+                    search: Vec::new(),
                 },
             },
             ports: Vec::new(),

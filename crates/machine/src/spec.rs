@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use firebuild_core::{ByteSize, Digest, MachineName};
-use firebuild_network::{Join, PublishedPort};
+use firebuild_network::cni::{self, Directories};
+use firebuild_network::{Join, PublishedPort, Request};
 use firebuild_protocol::boot::RootVerity;
 use firebuild_protocol::workload::Workload;
 use firebuild_store::KernelId;
@@ -73,6 +74,9 @@ pub struct MachineSpec {
     /// The guest's address in the first of them, if it has to be a certain one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Ipv4Addr>,
+    /// The network by CNI that it is in, in place of those of the host's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cni: Option<CniNetwork>,
     /// Published ports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PublishedPort>,
@@ -122,6 +126,35 @@ pub enum Purpose {
         /// The number of the signal that asks it to end: 1 to 64.
         stop_signal: u8,
     },
+}
+
+/// A network by CNI.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct CniNetwork {
+    /// Its name.
+    pub network: String,
+    /// Where everything of CNI is for this VM.
+    #[serde(default)]
+    pub directories: Directories,
+}
+
+impl CniNetwork {
+    /// What a VM asks of it.
+    pub(crate) fn request(&self, request: &Request) -> cni::Request {
+        let first = request.networks.first();
+        cni::Request {
+            id: request.id.clone(),
+            network: self.network.clone(),
+            vmm_uid: request.vmm_uid,
+            vmm_gid: request.vmm_gid,
+            address: first.and_then(|join| join.address),
+            mac: first.and_then(|join| join.mac),
+            dns: Vec::new(),
+            ports: request.ports.clone(),
+            metadata_address: request.metadata_address,
+        }
+    }
 }
 
 /// An image, by what it was called when the VM was made.
@@ -176,6 +209,7 @@ impl MachineSpec {
             read_only: false,
             networks: default_network(),
             address: None,
+            cni: None,
             ports: Vec::new(),
             connect_time: None,
             remove: false,

@@ -107,6 +107,8 @@ pub struct Interface {
     pub subnet: Subnet,
     /// The guest's router, if anything beyond the subnet can be reached.
     pub gateway: Option<Ipv4Addr>,
+    /// What is reached in another way than by that router.
+    pub routes: Vec<Route>,
     /// The same of IPv6, in a network that has it.
     pub ipv6: Option<Ipv6Interface>,
     /// The largest packet, in bytes; 1500 if none.
@@ -114,12 +116,25 @@ pub struct Interface {
     /// The name servers that the guest is to ask, most wanted first. Empty if the host has none
     /// that a guest can reach.
     pub dns: Vec<Ipv4Addr>,
+    /// Domains in which the guest looks for names.
+    pub search: Vec<String>,
     /// The bridge on the host; empty if there is none.
     pub bridge: String,
     /// The cable's end on the host; empty if there is none.
     pub host_device: String,
     /// The published ports that lead to this interface.
     pub listeners: Vec<Listener>,
+}
+
+/// A way to a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Route {
+    /// The network.
+    pub to: Subnet,
+    /// The router; none for what is on the link itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Ipv4Addr>,
 }
 
 /// What an interface has of IPv6.

@@ -44,7 +44,9 @@ impl Builtin {
         Self { settings }
     }
 
-    pub(crate) fn settings(&self) -> &Settings {
+    /// Where it keeps its state, and what it calls its parts.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
@@ -528,6 +530,7 @@ fn interfaces(lease: &Lease, resolver: &Resolver) -> Vec<Interface> {
             address: link.address,
             subnet: segment.subnet,
             gateway: leads_out.then_some(segment.gateway),
+            routes: Vec::new(),
             ipv6: segment.subnet6.map(|subnet| Ipv6Interface {
                 address: subnet.guest(link.address),
                 prefix: subnet.prefix(),
@@ -535,6 +538,7 @@ fn interfaces(lease: &Lease, resolver: &Resolver) -> Vec<Interface> {
             }),
             mtu: segment.mtu,
             dns: dns.clone(),
+            search: Vec::new(),
             bridge: segment.bridge.clone(),
             host_device: host_device(&lease.id, index),
             listeners: if reached == Some(link) {
@@ -556,9 +560,11 @@ fn alone(lease: &Lease) -> Interface {
         address: ALONE,
         subnet: Subnet::host(ALONE),
         gateway: None,
+        routes: Vec::new(),
         ipv6: None,
         mtu: None,
         dns: Vec::new(),
+        search: Vec::new(),
         bridge: String::new(),
         host_device: String::new(),
         listeners: Vec::new(),

@@ -36,7 +36,7 @@ mod transport;
 use std::net::Ipv4Addr;
 
 pub use addressing::{Mac, ParseMacError, ParseSubnet6Error, ParseSubnetError, Subnet, Subnet6};
-pub use attachment::{Attachment, Interface, Ipv6Interface, Request, Settings};
+pub use attachment::{Attachment, Interface, Ipv6Interface, Request, Route, Settings};
 pub use builtin::Builtin;
 pub use error::{Error, Errors};
 pub use join::{Join, ParseJoinError};

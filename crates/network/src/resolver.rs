@@ -62,9 +62,9 @@ impl Resolver {
     }
 
     /// The servers that any network with a way out leads to.
-    pub(crate) fn direct(self) -> Vec<IpAddr> {
+    pub(crate) fn direct(self) -> Vec<Ipv4Addr> {
         match self {
-            Self::Direct(servers) => servers.into_iter().map(IpAddr::V4).collect(),
+            Self::Direct(servers) => servers,
             Self::ByGateway(_) | Self::None => Vec::new(),
         }
     }

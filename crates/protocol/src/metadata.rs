@@ -128,12 +128,28 @@ pub struct Interface {
     /// The default gateway, if it is by this device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<Ipv4Addr>,
+    /// What is reached in another way than by the gateway, in the order in which it has to be known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
     /// The largest packet, in bytes; the device's own if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
     /// What it has of IPv6.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv6: Option<Ipv6>,
+}
+
+/// A way to a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Route {
+    /// The network.
+    pub destination: Ipv4Addr,
+    /// The length of its prefix, in bits.
+    pub prefix: u8,
+    /// The router; none for what is on the link itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<Ipv4Addr>,
 }
 
 /// What a device has of IPv6.

@@ -258,6 +258,10 @@ fn host(root: &Path, store: Store, kind: &'static str) -> Host {
         .collect();
     Host {
         network: Builtin::new(settings),
+        cni: firebuild_network::cni::Directories {
+            cache: root.join("cni"),
+            ..Default::default()
+        },
         run: root.join("run"),
         vmm: Some(Arc::new(ProcessVmm::new(move || {
             let mut command = Command::new(std::env::current_exe().unwrap());

@@ -3,6 +3,7 @@
 mod baseos;
 mod build;
 mod check;
+mod cni;
 mod completion;
 mod doctor;
 mod exec;

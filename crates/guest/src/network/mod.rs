@@ -8,7 +8,7 @@ mod netlink;
 use std::net::Ipv4Addr;
 
 use firebuild_protocol::boot::BootArguments;
-use firebuild_protocol::metadata::{Interface, Ipv6, Network};
+use firebuild_protocol::metadata::{self, Interface, Ipv6, Network};
 use netlink::{Netlink, Route};
 
 use crate::error::{Doing as _, GuestError, Result};
@@ -94,6 +94,22 @@ fn furnish(netlink: &mut Netlink, number: usize, interface: &Interface) -> Resul
         netlink
             .link_up(device, None)
             .doing(|| format!("bring `{name}` up"))?;
+    }
+    for route in &interface.routes {
+        let metadata::Route {
+            destination,
+            prefix,
+            gateway,
+        } = *route;
+        let route = Route {
+            destination,
+            prefix,
+            gateway,
+            device,
+        };
+        netlink
+            .route(route)
+            .doing(|| format!("add the route to `{destination}/{prefix}`"))?;
     }
     default_route(netlink, device, interface.gateway)?;
     match &interface.ipv6 {

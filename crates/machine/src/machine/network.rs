@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use firebuild_network::{Join, Namespace, NetworkName, Request};
-use firebuild_protocol::metadata::{Interface, Ipv6, Network};
+use firebuild_network::{Join, Namespace, NetworkName, Request, Route};
+use firebuild_protocol::metadata::{self, Interface, Ipv6, Network};
 
 use super::Machine;
 use crate::Error;
@@ -15,7 +15,7 @@ use crate::vmm::{GuestInterface, Vmm};
 
 impl Machine {
     pub(super) fn attach(&mut self, vmm: &dyn Vmm) -> Result<(), Error> {
-        let attachment = self.host.network.setup(&Request {
+        let request = Request {
             id: self.record.id.clone(),
             // The tap is passed on as it is; nobody else may open it.
             vmm_uid: 0,
@@ -26,7 +26,9 @@ impl Machine {
             before: self.addresses(),
             ports: self.record.spec.ports.clone(),
             metadata_address: !vmm.serves_metadata(),
-        })?;
+        };
+        let cni = self.record.spec.cni.as_ref();
+        let attachment = self.host.attach(&request, cni)?;
         let facts = attachment.interfaces.iter();
         let namespace = &attachment.namespace;
         self.record.network_interfaces = facts
@@ -92,6 +94,7 @@ impl Machine {
                 address: own.ip,
                 prefix: own.prefix,
                 gateway: device.gateway().filter(|_| way_out == Some(index)),
+                routes: own.routes.iter().map(route).collect(),
                 mtu: own.mtu,
                 ipv6: own.ipv6.as_ref().map(|ipv6| Ipv6 {
                     address: ipv6.ip,
@@ -104,6 +107,7 @@ impl Machine {
             gateway: address.gateway,
             mtu: address.mtu,
             nameservers: address.nameservers.clone(),
+            search: address.search.clone(),
             interfaces: interfaces.collect(),
             ..Network::of(address.ip, address.prefix)
         })
@@ -125,5 +129,14 @@ impl Machine {
         let interfaces = interfaces.collect::<std::io::Result<_>>();
         let interfaces = interfaces.map_err(|source| Error::io(doing(), source))?;
         Ok((attachment.namespace.clone(), interfaces))
+    }
+}
+
+/// A route as the guest is told of it.
+fn route(route: &Route) -> metadata::Route {
+    metadata::Route {
+        destination: route.to.network(),
+        prefix: route.to.prefix(),
+        gateway: route.by,
     }
 }

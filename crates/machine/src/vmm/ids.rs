@@ -18,11 +18,10 @@ pub struct Ids {
 }
 
 impl Ids {
-    /// The ids of the VM that its networks know by `number`, below 32,768: no two VMs of a host that run
-    /// have the same.
+    /// The ids of the VM that its networks know by `number`: no two VMs of a host that run have the same.
     #[must_use]
     pub fn numbered(number: u16) -> Self {
-        Self::at(u32::from(number & 0x7fff))
+        Self::at(u32::from(number))
     }
 
     /// The ids of the VM that has `address` in a network that does not number its VMs: the last 15 bits

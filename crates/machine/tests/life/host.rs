@@ -115,6 +115,10 @@ pub(crate) fn host(root: &Path) -> Host {
         .collect();
     Host {
         network: Builtin::new(settings),
+        cni: firebuild_network::cni::Directories {
+            cache: root.join("cni"),
+            ..Default::default()
+        },
         run: root.join("run"),
         vmm: Some(Arc::new(ProcessVmm::new(|| {
             program("guest", Path::new("/"))

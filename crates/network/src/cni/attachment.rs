@@ -1,14 +1,13 @@
 //! What is asked of a network by CNI, and what it gives.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use firebuild_core::MachineId;
 use serde::{Deserialize, Serialize};
 
-use crate::{Listener, Mac, Namespace, PublishedPort, Realm, Subnet};
+use crate::{Mac, PublishedPort, Realm};
 
 /// How long a plugin may take, if nothing else is said. A DHCP server may be slow.
 const PLUGIN_TIME: Duration = Duration::from_secs(90);
@@ -92,54 +91,4 @@ pub struct Request {
     pub ports: Vec<PublishedPort>,
     /// Whether the namespace gets the address of the metadata service.
     pub metadata_address: bool,
-}
-
-/// A VM's network device, as its network has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Interface {
-    /// The network's name.
-    pub network: String,
-    /// The VM's network namespace.
-    pub namespace: Namespace,
-    /// The tap for the VMM, inside the namespace.
-    pub tap: String,
-    /// The guest's hardware address.
-    pub mac: Mac,
-    /// The guest's address.
-    pub address: Ipv4Addr,
-    /// The network that the address is of.
-    pub subnet: Subnet,
-    /// The guest's default router; none without a way out.
-    pub gateway: Option<Ipv4Addr>,
-    /// Networks that are reached in another way: by a router, or on the link itself.
-    pub routes: Vec<(Subnet, Option<Ipv4Addr>)>,
-    /// The largest packet, in bytes.
-    pub mtu: u32,
-    /// The name servers that the guest is to ask, most wanted first.
-    pub dns: Vec<IpAddr>,
-    /// Domains in which the guest looks for names.
-    pub search: Vec<String>,
-    /// The other end of the cable on the host, if a plugin told.
-    pub host_device: String,
-    /// The published ports.
-    pub listeners: Vec<Listener>,
-}
-
-/// A VM's attachment. It is not taken down with this value; that is [`Cni::teardown`].
-#[derive(Debug)]
-pub struct Attached {
-    /// The facts.
-    pub interface: Interface,
-    /// The tap, opened with virtio-net headers and closed on exec.
-    pub tap: OwnedFd,
-    /// Sockets that keep the published ports from being given to anybody else.
-    pub reserved: Vec<OwnedFd>,
-}
-
-impl Attached {
-    /// The tap, for [`Namespace::enter_on_start`].
-    #[must_use]
-    pub fn tap(&self) -> BorrowedFd<'_> {
-        self.tap.as_fd()
-    }
 }

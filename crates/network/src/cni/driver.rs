@@ -1,12 +1,12 @@
 //! The driver: lease, entry of the cache, namespace, plugins, tap; and all of it back.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::Ipv4Addr;
 
 use firebuild_core::MachineId;
 use serde_json::{Map, Value};
 
-use super::attachment::{Attached, Directories, Interface, Request, Settings};
+use super::attachment::{Directories, Request, Settings};
 use super::cache::{Cache, Entry};
 use super::error::CniError;
 use super::lease::{Lease, Leases};
@@ -19,7 +19,8 @@ use super::{capabilities, chain, orphan, stand_in};
 use crate::error::Trouble;
 use crate::netlink::Netlink;
 use crate::resolver::Resolver;
-use crate::{Error, Errors, Listener, Namespace, inside, namespace, reserve};
+use crate::{Attachment, Error, Errors, Interface, Listener, Namespace};
+use crate::{inside, namespace, reserve};
 
 /// The device that plugins are asked to make.
 const DEVICE: &str = "eth0";
@@ -71,14 +72,14 @@ impl Cni {
     /// # Errors
     /// There is no such network, it cannot do what is asked, one of its plugins refuses, a port
     /// cannot be had, the VM is attached already, the host refuses something.
-    pub fn setup(&self, request: &Request) -> Result<Attached, Error> {
+    pub fn setup(&self, request: &Request) -> Result<Attachment, Error> {
         let mut netlink = Netlink::of_thread()?;
         let listeners = reserve::listeners(&request.ports, &mut netlink, false)?;
         let mut entry = self.entry(request, &listeners)?;
         self.ready(&entry, &listeners)?;
         let reserved = listeners.iter().map(reserve::reserve);
         let reserved = reserved.collect::<Result<Vec<_>, _>>()?;
-        self.claim(request)?;
+        let number = self.claim(request)?;
         let made = self.build(request, &mut entry);
         let Redirected { tap, facts } = match made {
             Ok(made) => made,
@@ -89,11 +90,14 @@ impl Cni {
             }
         };
         let interface = self.interface(&entry, facts, listeners);
-        Ok(Attached {
-            interface,
-            tap,
+        let namespace = self.namespace(&request.id);
+        Ok(Attachment::new(
+            namespace,
+            vec![interface],
+            Some(number),
+            vec![tap],
             reserved,
-        })
+        ))
     }
 
     /// Has the network's plugins check that everything is as they made it, where they can.
@@ -245,16 +249,20 @@ impl Cni {
         chain::status(list, &self.sandbox(entry, false))
     }
 
-    fn claim(&self, request: &Request) -> Result<(), Error> {
+    /// Under the lock of the leases. Returns the VM's number.
+    fn claim(&self, request: &Request) -> Result<u16, Error> {
         let leases = self.lock()?;
         if leases.has(&request.id) {
             return Err(Error::Attached(request.id.clone()));
         }
+        let number = leases.free_number()?;
         leases.insert(&Lease {
+            number,
             id: request.id.clone(),
             owner: self.settings.owner.clone(),
             cache: self.settings.directories.cache.clone(),
-        })
+        })?;
+        Ok(number)
     }
 
     fn build(&self, request: &Request, entry: &mut Entry) -> Result<Redirected, Error> {
@@ -307,8 +315,8 @@ impl Cni {
 
     fn interface(&self, entry: &Entry, facts: Facts, listeners: Vec<Listener>) -> Interface {
         let outcome = entry.outcome.clone().unwrap_or_default();
-        let ways = Ways::of(&outcome, facts.address);
-        let mut dns: Vec<IpAddr> = outcome
+        let ways = Ways::of(&outcome, facts.address, facts.subnet);
+        let mut dns: Vec<Ipv4Addr> = outcome
             .dns
             .nameservers
             .iter()
@@ -328,16 +336,17 @@ impl Cni {
             .find(|made| made.sandbox.is_empty());
         Interface {
             network: entry.list.name.clone(),
-            namespace: self.namespace(&entry.machine),
             tap: facts.tap,
             mac: facts.mac,
             address: facts.address,
             subnet: facts.subnet,
             gateway: ways.gateway,
             routes: ways.others,
-            mtu: facts.mtu,
+            ipv6: None,
+            mtu: Some(facts.mtu),
             dns,
             search,
+            bridge: String::new(),
             host_device: on_host.map(|made| made.name.clone()).unwrap_or_default(),
             listeners,
         }

@@ -4,6 +4,7 @@
 //! It is void once the host has restarted, as the namespaces are. What must hold: a lease is there
 //! before its namespace and goes after it, so a namespace without one is nobody's.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -21,7 +22,12 @@ pub(crate) struct Lease {
     pub(crate) owner: PathBuf,
     /// The directory of cached results.
     pub(crate) cache: PathBuf,
+    /// What tells it from every other VM of the host that has a lease here: from [`FIRST_NUMBER`].
+    pub(crate) number: u16,
 }
+
+/// The lowest number: the built-in network's VMs have those below.
+const FIRST_NUMBER: u16 = 0x8000;
 
 /// The directory of leases, locked as long as this lives.
 pub(crate) struct Leases {
@@ -69,6 +75,19 @@ impl Leases {
             }
         }
         Ok(all)
+    }
+
+    /// The lowest number that no VM has.
+    pub(crate) fn free_number(&self) -> Result<u16, Error> {
+        let mut taken = BTreeSet::new();
+        for (id, _) in self.all()? {
+            taken.extend(self.get(&id).map(|lease| lease.number));
+        }
+        let mut numbers = FIRST_NUMBER..=u16::MAX;
+        // A host has not as many VMs.
+        Ok(numbers
+            .find(|number| !taken.contains(number))
+            .unwrap_or(FIRST_NUMBER))
     }
 
     /// Writes a lease.

@@ -29,7 +29,7 @@ mod stand_in;
 mod version;
 mod ways;
 
-pub use self::attachment::{Attached, Directories, Interface, Request, Settings};
+pub use self::attachment::{Directories, Request, Settings};
 pub use self::driver::Cni;
 pub use self::error::CniError;
 pub use self::result::Cidr;

@@ -15,9 +15,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use firebuild_core::MachineId;
-use firebuild_network::{
-    Attachment, Builtin, Interface, Ipv6Interface, Join, Mac, Request, Settings, Subnet,
-};
+use firebuild_network::{Attachment, Builtin, Interface, Ipv6Interface, Join, Request, Settings};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -380,30 +378,6 @@ impl Drop for Guest {
 impl Guest {
     pub(crate) fn boot(attachment: &Attachment) -> Self {
         Self::behind(attachment.interfaces.iter().zip(attachment.taps()))
-    }
-
-    /// A guest behind any tap.
-    pub(crate) fn wired(
-        tap: BorrowedFd<'_>,
-        mac: Mac,
-        (address, prefix): (Ipv4Addr, u8),
-        gateway: Option<Ipv4Addr>,
-    ) -> Self {
-        let interface = Interface {
-            network: String::new(),
-            tap: String::new(),
-            mac,
-            address,
-            subnet: Subnet::new(address, prefix).unwrap(),
-            gateway,
-            ipv6: None,
-            mtu: None,
-            dns: Vec::new(),
-            bridge: String::new(),
-            host_device: String::new(),
-            listeners: Vec::new(),
-        };
-        Self::behind([(&interface, tap)].into_iter())
     }
 
     fn behind<'a>(devices: impl Iterator<Item = (&'a Interface, BorrowedFd<'a>)>) -> Self {

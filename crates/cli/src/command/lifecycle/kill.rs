@@ -7,6 +7,7 @@ use firebuild_machine::client::{self, Stop};
 
 use super::{each, host, signal, time};
 use crate::command::Global;
+use crate::command::cni::CniDirectories;
 
 /// What a workload may take to end before `kill` insists, as the original has it.
 const KILL_TIME: &str = "15s";
@@ -22,6 +23,8 @@ pub(crate) struct Kill {
     /// The VM, as the original tool has it
     #[arg(long, value_name = "VM")]
     vmm_id: Option<String>,
+    #[command(flatten)]
+    cni: CniDirectories,
     /// The VMs
     #[arg(required_unless_present = "vmm_id")]
     vms: Vec<String>,
@@ -29,7 +32,8 @@ pub(crate) struct Kill {
 
 impl Kill {
     pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
-        let host = host(global)?;
+        let mut host = host(global)?;
+        host.cni = self.cni.directories()?;
         let signal = self.signal.as_deref().map(signal).transpose()?;
         let vms: Vec<String> = self.vms.into_iter().chain(self.vmm_id).collect();
         each(&vms, |vm| {

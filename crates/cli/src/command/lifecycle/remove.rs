@@ -6,6 +6,7 @@ use firebuild_machine::{client, reconcile};
 
 use super::{each, host};
 use crate::command::Global;
+use crate::command::cni::CniDirectories;
 use crate::terminal;
 
 #[derive(Debug, Args)]
@@ -33,12 +34,15 @@ impl Rm {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Purge {}
+pub(crate) struct Purge {
+    #[command(flatten)]
+    cni: CniDirectories,
+}
 
 impl Purge {
     pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
-        let Self {} = self;
-        let host = host(global)?;
+        let mut host = host(global)?;
+        host.cni = self.cni.directories()?;
         let purged = reconcile::purge(&host)?;
         for id in &purged.machines {
             terminal::print(format_args!("{id}\n"))?;

@@ -131,6 +131,7 @@ impl Run {
             read_only: self.volumes.read_only(),
             networks: self.network.networks()?,
             address: self.network.address(),
+            cni: self.network.cni()?,
             ports: self.network.ports(config),
             connect_time: self.bootstrap.connect_time(),
             remove: self.rm,

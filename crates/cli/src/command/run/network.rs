@@ -4,8 +4,10 @@ use std::net::Ipv4Addr;
 
 use clap::Args;
 use firebuild_core::config::ProcessConfig;
+use firebuild_machine::spec::CniNetwork;
 use firebuild_network::{HostInterface, Join, PublishedPort, PublishedPorts};
 
+use crate::command::cni::CniArguments;
 use crate::error::hinted;
 
 /// The network of a VM.
@@ -27,6 +29,8 @@ pub(super) struct NetworkArguments {
     /// Give it this address in its first network
     #[arg(long, value_name = "ADDRESS")]
     ip_address: Option<Ipv4Addr>,
+    #[command(flatten)]
+    cni: CniArguments,
 }
 
 impl NetworkArguments {
@@ -60,6 +64,17 @@ impl NetworkArguments {
                 "leave the other networks out, or `none`",
             )),
             (networks, None) => Ok(networks.to_vec()),
+        }
+    }
+
+    /// The network by CNI that it is to be in, in place of those.
+    pub(super) fn cni(&self) -> anyhow::Result<Option<CniNetwork>> {
+        match self.cni.network()? {
+            Some(_) if !self.networks.is_empty() => Err(hinted(
+                "a VM is in a network by CNI or in networks of firebuild's own",
+                "leave `--network` or `--cni-network-name` out",
+            )),
+            network => Ok(network),
         }
     }
 

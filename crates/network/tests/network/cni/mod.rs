@@ -12,12 +12,12 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use firebuild_network::cni::{Attached, Cni, Directories, Request, Settings};
+use firebuild_network::cni::{Cni, Directories, Request, Settings};
 use serde_json::{Value, json};
 
 use firebuild_core::MachineId;
 
-use crate::rig::{Guest, Host, said};
+use crate::rig::{Host, said};
 
 /// Where Debian has its plugins.
 const PROGRAMS: &str = "/usr/lib/cni";
@@ -120,16 +120,6 @@ fn with(mut list: Value, plugin: Value) -> Value {
     let plugins = list["plugins"].as_array_mut().unwrap();
     plugins.insert(plugins.len() - 1, plugin);
     list
-}
-
-fn boot(attached: &Attached) -> Guest {
-    let interface = &attached.interface;
-    Guest::wired(
-        attached.tap(),
-        interface.mac,
-        (interface.address, interface.subnet.prefix()),
-        interface.gateway,
-    )
 }
 
 /// Everything on the host that the driver or a plugin could leave for one VM.

@@ -6,9 +6,9 @@ use firebuild_network::cni::CniError;
 use firebuild_network::{AGENT_ADDRESS, Error, METADATA_ADDRESS};
 use serde_json::json;
 
-use super::{boot, configure, driver, id, ipam, is_of_list, original, request, state, with};
+use super::{configure, driver, id, ipam, is_of_list, original, request, state, with};
 use crate::frame::{Arp, Port, ethernet, ipv4};
-use crate::rig::{HOST_OUTSIDE, Net, OUTSIDE, on_host, said};
+use crate::rig::{Guest, HOST_OUTSIDE, Net, OUTSIDE, on_host, said};
 
 #[test]
 fn the_list_of_the_originals_documentation_works_as_it_stands() {
@@ -18,20 +18,20 @@ fn the_list_of_the_originals_documentation_works_as_it_stands() {
         let request = request(1, &[]);
         driver.validate(&request).unwrap();
         let attached = driver.setup(&request).unwrap();
-        let interface = &attached.interface;
+        let interface = &attached.interfaces[0];
         assert!(is_of_list(interface.address), "{interface:?}");
         assert_eq!(interface.gateway, Some([192, 168, 127, 1].into()));
-        assert_eq!((interface.subnet.prefix(), interface.mtu), (24, 1500));
+        assert_eq!((interface.subnet.prefix(), interface.mtu), (24, Some(1500)));
         assert_eq!(interface.dns, [OUTSIDE]);
         assert_eq!(interface.tap, "tap0");
         assert!(interface.host_device.starts_with("veth"), "{interface:?}");
         assert_eq!(driver.known().unwrap(), [id(1)]);
 
-        let inside = Net::at(interface.namespace.path());
+        let inside = Net::at(attached.namespace.path());
         inside.serve_tcp(METADATA_ADDRESS, 80);
         inside.serve_tcp(AGENT_ADDRESS, 7000);
         host.outside.serve_tcp(OUTSIDE, 80);
-        let guest = boot(&attached);
+        let guest = Guest::boot(&attached);
         guest.net.serve_tcp(Ipv4Addr::UNSPECIFIED, 5000);
         let own = Some(interface.address.to_string());
         assert_eq!(guest.net.ask_tcp(METADATA_ADDRESS, 80), own);
@@ -85,7 +85,7 @@ fn ports_are_published_by_portmap() {
         let attached = driver
             .setup(&request(1, &["8080:80", "5353:53/udp"]))
             .unwrap();
-        let guest = boot(&attached);
+        let guest = Guest::boot(&attached);
         guest.net.serve_tcp(Ipv4Addr::UNSPECIFIED, 80);
         guest.net.serve_udp(Ipv4Addr::UNSPECIFIED, 53);
         let outside = Some(OUTSIDE.to_string());
@@ -123,9 +123,9 @@ fn a_list_that_names_no_tap_gets_one() {
         configure(host, "net.d/10-alpine.conf", &single);
         let driver = driver(host);
         let attached = driver.setup(&request(1, &[])).unwrap();
-        assert_eq!(attached.interface.mtu, 1400);
+        assert_eq!(attached.interfaces[0].mtu, Some(1400));
         host.outside.serve_tcp(OUTSIDE, 80);
-        let guest = boot(&attached);
+        let guest = Guest::boot(&attached);
         let seen = guest.net.ask_tcp(OUTSIDE, 80);
         assert_eq!(seen, Some(HOST_OUTSIDE.to_string()));
         driver.check(&id(1)).unwrap();
@@ -137,21 +137,33 @@ fn a_list_that_names_no_tap_gets_one() {
 }
 
 #[test]
-fn vms_of_one_network_reach_each_other_and_none_forges_anothers_address() {
+fn vms_of_one_network_reach_each_other() {
     on_host(|host| {
         configure(host, "conf.d/alpine.conflist", &original(host));
         let driver = driver(host);
         let one = driver.setup(&request(1, &[])).unwrap();
         let two = driver.setup(&request(2, &[])).unwrap();
-        assert_ne!(one.interface.address, two.interface.address);
-        {
-            let (first, second) = (boot(&one), boot(&two));
-            second.net.serve_tcp(Ipv4Addr::UNSPECIFIED, 80);
-            let answer = first.net.ask_tcp(two.interface.address, 80);
-            assert_eq!(answer, Some(one.interface.address.to_string()));
+        assert_ne!(one.interfaces[0].address, two.interfaces[0].address);
+        let (first, second) = (Guest::boot(&one), Guest::boot(&two));
+        second.net.serve_tcp(Ipv4Addr::UNSPECIFIED, 80);
+        let answer = first.net.ask_tcp(two.interfaces[0].address, 80);
+        assert_eq!(answer, Some(one.interfaces[0].address.to_string()));
+        drop((first, second));
+        for number in [1, 2] {
+            driver.teardown(&id(number)).unwrap();
         }
-        let (mac, address) = (one.interface.mac, one.interface.address);
-        let (to, target) = (two.interface.mac.octets(), two.interface.address);
+    });
+}
+
+#[test]
+fn no_vm_forges_anothers_address() {
+    on_host(|host| {
+        configure(host, "conf.d/alpine.conflist", &original(host));
+        let driver = driver(host);
+        let one = driver.setup(&request(1, &[])).unwrap();
+        let two = driver.setup(&request(2, &[])).unwrap();
+        let (mac, address) = (one.interfaces[0].mac, one.interfaces[0].address);
+        let (to, target) = (two.interfaces[0].mac.octets(), two.interfaces[0].address);
         let other = Ipv4Addr::new(192, 168, 127, 77);
         let arp = |sender, source| {
             Arp {
@@ -162,20 +174,20 @@ fn vms_of_one_network_reach_each_other_and_none_forges_anothers_address() {
             .frame(source)
         };
         let honest = arp((mac, address), mac);
-        let from = Port::on(one.tap());
-        let port = Port::on(two.tap());
+        let from = Port::on(one.taps().next().unwrap());
+        let port = Port::on(two.taps().next().unwrap());
         let packet =
             |from, to_address| ethernet(to, mac.octets(), 0x0800, &ipv4(from, to_address, 1));
         for (what, bad) in [
             ("another's IP address", packet(other, target)),
             (
                 "another's hardware address",
-                arp((mac, address), two.interface.mac),
+                arp((mac, address), two.interfaces[0].mac),
             ),
             ("another's in ARP", arp((mac, other), mac)),
             (
                 "another's hardware address in ARP",
-                arp((two.interface.mac, address), mac),
+                arp((two.interfaces[0].mac, address), mac),
             ),
             ("link-local", packet(address, Ipv4Addr::new(169, 254, 1, 1))),
         ] {
@@ -204,7 +216,7 @@ fn an_address_can_be_asked_for() {
             wanted.network = network.to_owned();
             wanted.address = Some([192, 168, 127, last].into());
             let attached = driver.setup(&wanted).unwrap();
-            assert_eq!(attached.interface.address, wanted.address.unwrap());
+            assert_eq!(attached.interfaces[0].address, wanted.address.unwrap());
         }
         // One that is taken is refused by the plugin, in its words, and nothing is left.
         let before = state(host);
@@ -233,7 +245,7 @@ fn the_namespace_itself_sends_nothing_out_as_the_vm() {
         let driver = driver(host);
         let attached = driver.setup(&request(1, &[])).unwrap();
         host.outside.serve_tcp(OUTSIDE, 80);
-        let inside = Net::at(attached.interface.namespace.path());
+        let inside = Net::at(attached.namespace.path());
         assert!(inside.cannot_reach(OUTSIDE, 80));
         driver.teardown(&id(1)).unwrap();
     });

@@ -5,9 +5,9 @@ use std::net::Ipv4Addr;
 use firebuild_network::METADATA_ADDRESS;
 use serde_json::json;
 
-use super::{boot, configure, driver, id, original, request, script};
+use super::{configure, driver, id, original, request, script};
 use crate::frame::{Arp, Port, ethernet, ipv4};
-use crate::rig::{HOST_OUTSIDE, Net, OUTSIDE, on_host, said};
+use crate::rig::{Guest, HOST_OUTSIDE, Net, OUTSIDE, on_host, said};
 
 /// Makes a tap, has traffic control move frames, and tells of it as that plugin does.
 const REDIRECT: &str = r#"[ $CNI_COMMAND = ADD ] || exit 0
@@ -39,26 +39,26 @@ fn its_tap_is_used_and_guarded_as_any() {
         configure(host, "conf.d/alpine.conflist", &list);
         let driver = driver(host);
         let attached = driver.setup(&request(1, &[])).unwrap();
-        assert_eq!(attached.interface.tap, "othertap");
-        let inside = Net::at(attached.interface.namespace.path());
+        assert_eq!(attached.interfaces[0].tap, "othertap");
+        let inside = Net::at(attached.namespace.path());
         let filters = inside.run(|| said("tc", &["qdisc", "show"]));
         assert!(!filters.contains("ingress"), "{filters}");
         inside.serve_tcp(METADATA_ADDRESS, 80);
         host.outside.serve_tcp(OUTSIDE, 80);
         {
-            let guest = boot(&attached);
-            let own = Some(attached.interface.address.to_string());
+            let guest = Guest::boot(&attached);
+            let own = Some(attached.interfaces[0].address.to_string());
             assert_eq!(guest.net.ask_tcp(METADATA_ADDRESS, 80), own);
             let seen = guest.net.ask_tcp(OUTSIDE, 80);
             assert_eq!(seen, Some(HOST_OUTSIDE.to_string()));
         }
         let two = driver.setup(&request(2, &[])).unwrap();
-        let (mac, address) = (attached.interface.mac, attached.interface.address);
-        let target = two.interface.address;
+        let (mac, address) = (attached.interfaces[0].mac, attached.interfaces[0].address);
+        let target = two.interfaces[0].address;
         let forged = ipv4(Ipv4Addr::new(192, 168, 127, 77), target, 1);
-        let from = Port::on(attached.tap());
+        let from = Port::on(attached.taps().next().unwrap());
         from.send(&ethernet(
-            two.interface.mac.octets(),
+            two.interfaces[0].mac.octets(),
             mac.octets(),
             0x0800,
             &forged,
@@ -70,7 +70,10 @@ fn its_tap_is_used_and_guarded_as_any() {
         }
         .frame(mac);
         from.send(&honest);
-        assert_eq!(Port::on(two.tap()).receive()[..42], honest[..42]);
+        assert_eq!(
+            Port::on(two.taps().next().unwrap()).receive()[..42],
+            honest[..42]
+        );
         driver.check(&id(1)).unwrap();
         for number in [1, 2] {
             driver.teardown(&id(number)).unwrap();

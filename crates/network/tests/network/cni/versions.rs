@@ -1,9 +1,10 @@
 //! Every version of the specification, as a plugin sees it.
 
+use firebuild_network::Route;
 use serde_json::{Value, json};
 
-use super::{boot, configure, driver, id, original, request, script};
-use crate::rig::{Host, OUTSIDE, on_host};
+use super::{configure, driver, id, original, request, script};
+use crate::rig::{Guest, Host, OUTSIDE, on_host};
 
 /// A plugin that writes down how it was asked, one line each, and passes on what was there before.
 fn recorder(host: &Host, name: &str) {
@@ -69,7 +70,7 @@ fn a_plugin_is_asked_as_the_specification_says() {
             assert_eq!(one["runtimeConfig"], json!({"portMappings": ports}));
             let env = &one["env"];
             assert_eq!(env["CNI_CONTAINERID"], id(1).as_str());
-            let namespace = attached.interface.namespace.path();
+            let namespace = attached.namespace.path();
             assert_eq!(env["CNI_NETNS"].as_str(), namespace.to_str());
             assert_eq!(env["CNI_IFNAME"], "eth0");
             let arguments = "IgnoreUnknown=1;TC_REDIRECT_TAP_UID=7;TC_REDIRECT_TAP_GID=0";
@@ -77,7 +78,7 @@ fn a_plugin_is_asked_as_the_specification_says() {
             let path = format!("{}:/usr/lib/cni", host.path("bin").display());
             assert_eq!(env["CNI_PATH"], path);
             assert_eq!(one["prevResult"]["cniVersion"], "1.0.0");
-            let address = format!("{}/24", attached.interface.address);
+            let address = format!("{}/24", attached.interfaces[0].address);
             assert_eq!(one["prevResult"]["ips"][0]["address"], address);
         }
         // After the tap: its device, and the VM's.
@@ -85,7 +86,7 @@ fn a_plugin_is_asked_as_the_specification_says() {
         let vm = interfaces.last().unwrap();
         assert_eq!(vm["name"], "tap0");
         assert_eq!(vm["sandbox"], id(1).as_str());
-        assert_eq!(vm["mac"], attached.interface.mac.to_string());
+        assert_eq!(vm["mac"], attached.interfaces[0].mac.to_string());
     });
 }
 
@@ -106,9 +107,9 @@ fn old_and_new_versions_get_results_in_their_own_form() {
             list["plugins"][1] = json!({"type": "recorder"});
             configure(host, "conf.d/alpine.conflist", &list);
             let attached = driver.setup(&request(1, &[])).unwrap();
-            let guest = boot(&attached);
+            let guest = Guest::boot(&attached);
             guest.net.serve_tcp(std::net::Ipv4Addr::UNSPECIFIED, 80);
-            let answer = host.net.ask_tcp(attached.interface.address, 80);
+            let answer = host.net.ask_tcp(attached.interfaces[0].address, 80);
             assert_eq!(answer, Some("192.168.127.1".to_owned()), "{version}");
             driver.check(&id(1)).unwrap();
             drop(guest);
@@ -116,7 +117,7 @@ fn old_and_new_versions_get_results_in_their_own_form() {
             let asked = recorded(host);
             assert_eq!(commands(&asked), verbs, "{version}");
             let previous = &asked[0]["prevResult"];
-            let address = format!("{}/24", attached.interface.address);
+            let address = format!("{}/24", attached.interfaces[0].address);
             match version {
                 "0.2.0" => {
                     assert_eq!(previous["ip4"]["ip"], address);
@@ -162,12 +163,15 @@ fn version_1_1_has_status_and_collection_unless_they_are_disabled() {
             });
             configure(host, "conf.d/alpine.conflist", &list);
             let attached = driver.setup(&request(1, &[])).unwrap();
-            let interface = &attached.interface;
+            let interface = &attached.interfaces[0];
             assert_eq!(interface.gateway, None);
-            let routed = ("10.8.0.0/16".parse().unwrap(), Some([10, 9, 9, 7].into()));
+            let routed = Route {
+                to: "10.8.0.0/16".parse().unwrap(),
+                by: Some([10, 9, 9, 7].into()),
+            };
             assert_eq!(interface.routes, [routed]);
             assert_eq!(interface.search, ["example.org"]);
-            assert_eq!(interface.dns, [std::net::IpAddr::from([10, 9, 9, 1])]);
+            assert_eq!(interface.dns, [std::net::Ipv4Addr::new(10, 9, 9, 1)]);
             driver.check(&id(1)).unwrap();
             driver.collect("alpine").unwrap();
             driver.teardown(&id(1)).unwrap();
