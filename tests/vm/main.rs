@@ -25,6 +25,7 @@ mod interrupted;
 mod live;
 mod mounts;
 mod service;
+mod shared;
 mod stages;
 mod storage;
 mod traces;

@@ -162,6 +162,9 @@ fn resolver(network: &Network) -> String {
     if !network.search.is_empty() {
         let _ = writeln!(text, "search {}", network.search.join(" "));
     }
+    if !network.resolver_options.is_empty() {
+        let _ = writeln!(text, "options {}", network.resolver_options.join(" "));
+    }
     text
 }
 

@@ -40,6 +40,18 @@ pub(crate) fn in_new_pid_namespace<T>(
     result
 }
 
+/// Calls `spawn`, whose child becomes a process of the PID namespace `joined`. `own` is as above.
+pub(crate) fn in_pid_namespace<T>(
+    joined: &File,
+    own: &File,
+    spawn: impl FnOnce() -> io::Result<T>,
+) -> io::Result<T> {
+    move_into_link_name_space(joined.as_fd(), Some(LinkNameSpaceType::ProcessID))?;
+    let result = spawn();
+    move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::ProcessID))?;
+    result
+}
+
 /// A signal by its number, real-time signals included.
 pub(crate) fn signal(number: u32) -> Option<Signal> {
     let number = i32::try_from(number)

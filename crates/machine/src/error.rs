@@ -71,6 +71,9 @@ pub enum Error {
         /// What is there instead.
         source: io::Error,
     },
+    /// The program that shares directories with QEMU's guests is not installed.
+    #[error("`virtiofsd`, which shares directories of this host with VMs, is not installed")]
+    NoVirtiofsd,
     /// The VMM shares no directories with its guests.
     #[error("Firecracker cannot mount the directory `{}` of this host in a VM", .0.display())]
     NoSharing(PathBuf),
@@ -369,6 +372,10 @@ impl Error {
                 "only directories can be mounted, by the path that no link leads through; make it with `mkdir -p {}`",
                 path.display()
             )),
+            Self::NoVirtiofsd => Some(
+                "install it: `apt-get install virtiofsd`, or `qemu-system-common` on Debian 12; or mount `:snapshot`"
+                    .to_owned(),
+            ),
             Self::NoSharing(path) => Some(format!(
                 "mount what it holds now, read-only: `-v {}:/path:snapshot`; or copy with `firebuild cp`; or run it with `--vmm qemu`",
                 path.display()

@@ -4,7 +4,8 @@
 //! * [`spec`]: what a VM is to be. [`record`]: what became of it, and the states of its life.
 //! * [`change`]: what of that can change later. [`limits`]: what a VM may take of its host.
 //! * [`host`]: what a host offers. [`vmm`]: what runs a VM. [`paths`]: where its files are.
-//! * [`mount`]: what a workload has mounted. [`volumes`]: the disks for that.
+//! * [`names`]: what a guest knows of names. [`mount`]: what a workload has mounted. [`volumes`]: the disks for that. [`share`]: directories of
+//!   the host.
 //! * [`boot`]: the kernel, the initramfs, the command line.
 //! * [`machine`]: a VM in the hands of its owner: a supervisor, or a build.
 //! * [`terminal`]: a user's end of a process in a guest.
@@ -31,6 +32,7 @@ pub mod limits;
 pub mod machine;
 pub mod metadata;
 pub mod mount;
+pub mod names;
 pub mod output;
 pub mod paths;
 mod rate;
@@ -38,6 +40,7 @@ pub mod reconcile;
 pub mod record;
 pub mod restart;
 mod session;
+pub mod share;
 mod snapshot;
 pub mod spec;
 pub mod supervisor;

@@ -39,7 +39,7 @@ use crate::record::{self, Record, State};
 use crate::spec::{CONNECT_TIME, MachineSpec, Purpose};
 use crate::vmm::{Acceleration, AttachedDisk, Launch, Running, Vmm, VmmExit, group};
 use crate::volumes::{self, Layout};
-use crate::{Error, Host, admission, disk, metadata, rate, reconcile};
+use crate::{Error, Host, admission, disk, metadata, rate, reconcile, share};
 
 /// How often the guest is to be heard, in milliseconds.
 const PING_INTERVAL: u32 = 5_000;
@@ -221,6 +221,7 @@ impl Machine {
         let spec = &self.record.spec;
         let needs = Needs {
             verity: spec.verity.is_some(),
+            sharing: spec.mounts.iter().any(|mount| mount.shared().is_some()),
         };
         let boot = (self.host.kernels)(&self.host.store, &spec.kernel, needs)?;
         let sides = match &self.record.spec.certificates {
@@ -237,7 +238,10 @@ impl Machine {
         let document = self.serve(vmm.as_ref(), &sides, service)?;
         let (namespace, interfaces) = self.interfaces()?;
         let ids = self.ids().filter(|ids| ids.are_possible());
+        let layout = Layout::of(&self.record.spec.mounts);
+        let shares = share::serve(&layout, &self.record.directories.runtime)?;
         let launch = Launch {
+            shares,
             id: self.id().clone(),
             cpus: self.record.spec.cpus,
             memory: self.record.spec.memory,

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::limits::{Limits, VMM_MEMORY};
 use crate::mount::{self, Mount};
+use crate::names::Names;
 use crate::output::LogLimits;
 use crate::restart::RestartPolicy;
 use crate::vmm::VmmKind;
@@ -61,6 +62,9 @@ pub struct MachineSpec {
     /// What the guest calls itself; its name, or its id, if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
+    /// Names that it is given beyond those of its networks.
+    #[serde(default)]
+    pub names: Names,
     /// What its workload has mounted in its root: at most [`MOST_MOUNTS`](crate::mount::MOST_MOUNTS).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mount>,
@@ -116,6 +120,10 @@ pub struct MachineSpec {
 
 /// What a VM is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one of it in a process, or in a line of a list"
+)]
 pub enum Purpose {
     /// Executes commands of a build, and is gone with the process that started it.
     Build,
@@ -205,6 +213,7 @@ impl MachineSpec {
             memory: 128,
             disk: ByteSize::mib(10 << 10),
             hostname: None,
+            names: Names::default(),
             mounts: Vec::new(),
             read_only: false,
             networks: default_network(),
@@ -269,6 +278,7 @@ impl MachineSpec {
             ));
         }
         mount::check_all(&self.mounts)?;
+        self.names.check()?;
         if let Some(name) = self.hostname.as_ref().filter(|name| !is_hostname(name)) {
             return no(format!("`{name}` cannot be a host name"));
         }

@@ -5,15 +5,19 @@
     reason = "children are confined, and descriptors inherited, by calls without a safe wrapper"
 )]
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use rustix::io::{Errno, FdFlags, fcntl_getfd, fcntl_setfd};
 use rustix::ioctl;
+use rustix::mount::{MountFlags, MountPropagationFlags, mount_bind, mount_change, mount_remount};
 use rustix::process::{Pid, Resource, Rlimit, Signal};
-use rustix::thread::{Gid, Uid};
+use rustix::thread::{Gid, Uid, UnshareFlags, unshare_unsafe};
 
 use crate::vmm::ids::Ids;
 
@@ -147,6 +151,37 @@ pub(crate) fn detach(command: &mut Command, kept: Vec<OwnedFd>) {
     // the closure makes system calls on values that it owns; it takes no lock, allocates nothing
     // and cannot panic.
     unsafe { command.pre_exec(in_child) };
+}
+
+/// Makes the child that `command` starts serve a directory: `kept` stays open in it under the number that
+/// it has now, and what is in `read_only` can only be read by it, whatever its client asks for.
+pub(crate) fn serve_directory(
+    command: &mut Command,
+    read_only: Option<&Path>,
+    kept: OwnedFd,
+) -> io::Result<()> {
+    let directory = read_only.map(|path| CString::new(path.as_os_str().as_bytes()));
+    let directory = directory.transpose()?;
+    let in_child = move || {
+        rustix::process::setsid()?;
+        fcntl_setfd(&kept, FdFlags::empty())?;
+        if let Some(directory) = &directory {
+            // SAFETY: needed because the library cannot know what sharing descriptors would mean; with
+            // this flag none are unshared.
+            unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
+            let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+            mount_change(c"/", private)?;
+            let directory = directory.as_c_str();
+            mount_bind(directory, directory)?;
+            mount_remount(directory, MountFlags::BIND | MountFlags::RDONLY, c"")?;
+        }
+        Ok(())
+    };
+    // SAFETY: needed because only the child itself can enter its namespaces. Between fork and exec the
+    // closure makes system calls on values that it owns; its paths are C strings already, so it
+    // allocates nothing; it takes no lock and cannot panic.
+    unsafe { command.pre_exec(in_child) };
+    Ok(())
 }
 
 /// Takes over a descriptor that this process was started with, and keeps it from its own children.

@@ -3,6 +3,7 @@
 //! * [`metadata`]: what a VM reads from its metadata service when it starts.
 //! * [`command`]: what a build VM is told to do.
 //! * [`workload`]: what a VM runs. [`mount`]: what that finds mounted.
+//!   [`limits`]: what its kernel is told about it.
 //! * [`task`]: what it does beside that, at a command's wish.
 //! * [`v1`]: the gRPC services and messages, generated from `proto/firebuild.proto`
 //!   (`cargo xtask generate`; a test compares).
@@ -15,6 +16,7 @@ pub mod chunk;
 pub mod command;
 #[cfg(feature = "identity")]
 pub mod identity;
+pub mod limits;
 pub mod metadata;
 pub mod mount;
 pub mod task;

@@ -89,6 +89,9 @@ pub struct Network {
     /// Search domains for resolv.conf.
     #[serde(default)]
     pub search: Vec<String>,
+    /// Options for resolv.conf.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resolver_options: Vec<String>,
     /// More lines for /etc/hosts.
     #[serde(default)]
     pub hosts: Vec<HostEntry>,
@@ -109,6 +112,7 @@ impl Network {
             mtu: None,
             nameservers: Vec::new(),
             search: Vec::new(),
+            resolver_options: Vec::new(),
             hosts: Vec::new(),
             interfaces: Vec::new(),
         }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::command::Terminal;
+use crate::limits::ProcessLimit;
 use crate::mount::Mount;
 
 /// The process that a VM exists for.
@@ -25,6 +26,19 @@ pub struct Workload {
     /// What is mounted in its root.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mount>,
+    /// The limits of its processes, instead of those that every workload has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<ProcessLimit>,
+    /// Settings of the VM's kernel, as in `sysctl.d(5)`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub settings: Vec<(String, String)>,
+    /// The most bytes of `/dev/shm`; half of the VM's memory if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_memory: Option<u64>,
+    /// Whether it is the image's own init, for which the VM is a machine: the first of its processes
+    /// as it sees them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_init: bool,
     /// Whether it cannot write to its root, and what is not mounted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub read_only: bool,
@@ -70,6 +84,10 @@ impl Workload {
             workdir: "/".to_owned(),
             user: String::new(),
             mounts: Vec::new(),
+            limits: Vec::new(),
+            settings: Vec::new(),
+            shared_memory: None,
+            is_init: false,
             read_only: false,
             terminal: None,
             interactive: false,

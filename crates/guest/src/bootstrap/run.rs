@@ -94,6 +94,9 @@ pub(super) fn describe(run: &Run, root: Root, hostname: &str, mounts: &Mounts) -
         hostname: hostname.to_owned(),
         supplied: mounts.supplied.clone(),
         attachments: mounts.attachments.clone(),
+        process_ids: None,
+        limits: Vec::new(),
+        shared_memory: None,
         read_only: false,
         directories: Vec::new(),
         files: files

@@ -58,12 +58,29 @@ pub(super) fn of_steps() -> Option<PathBuf> {
     GROUP.get_or_init(made).clone()
 }
 
-fn make() -> Result<PathBuf> {
+/// The group of an init, which it may divide further. None where the kernel has no such thing: then
+/// the init will say what it thinks of that.
+pub(super) fn of_init() -> Option<PathBuf> {
+    match group("init") {
+        Ok(group) => Some(group),
+        Err(error) => {
+            console::debug(|| format!("no control group for the init: {}", chain(&error)));
+            None
+        }
+    }
+}
+
+fn group(name: &str) -> Result<PathBuf> {
     fs_err::create_dir_all(GROUPS).doing(|| format!("make `{GROUPS}`"))?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("cgroup2", GROUPS, "cgroup2", flags, c"").doing(|| "mount cgroup2".to_owned())?;
-    let group = Path::new(GROUPS).join("step");
+    let group = Path::new(GROUPS).join(name);
     fs_err::create_dir(&group).doing(|| format!("make `{}`", group.display()))?;
+    Ok(group)
+}
+
+fn make() -> Result<PathBuf> {
+    let group = group("step")?;
     let doing = || "limit the devices of steps".to_owned();
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let opened = rustix::fs::open(&group, flags, Mode::empty()).doing(doing)?;

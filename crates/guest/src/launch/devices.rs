@@ -1,6 +1,6 @@
 //! What a Linux process expects below `/proc`, `/sys` and `/dev`.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat, symlink};
 use rustix::io::Errno;
@@ -41,7 +41,11 @@ const HARMLESS: MountFlags = MountFlags::NOSUID
 
 /// Mounts them all into the root, which has the directories. A `confined` process cannot change the
 /// kernel's settings.
-pub(super) fn populate(isolation: Isolation, confined: bool) -> Result<()> {
+pub(super) fn populate(
+    isolation: Isolation,
+    confined: bool,
+    shared_memory: Option<u64>,
+) -> Result<()> {
     show_processes(confined)?;
     let system = if confined {
         HARMLESS | MountFlags::RDONLY
@@ -53,7 +57,7 @@ pub(super) fn populate(isolation: Isolation, confined: bool) -> Result<()> {
     let _ = mounted("cgroup2", "/sys/fs/cgroup", system, c"nsdelegate");
     match isolation {
         Isolation::Step => own_devices()?,
-        Isolation::Workload => {
+        Isolation::Workload | Isolation::Init => {
             mounted("devtmpfs", "/dev", MountFlags::NOSUID, c"mode=0755")?;
         }
     }
@@ -64,6 +68,8 @@ pub(super) fn populate(isolation: Isolation, confined: bool) -> Result<()> {
         present(rustix::fs::mkdir(directory, Mode::from_raw_mode(0o755)))
             .doing(|| format!("make `{directory}`"))?;
     }
+    let size = shared_memory.map(|size| format!(",size={size}"));
+    let options = format!("mode=1777{}", size.unwrap_or_default());
     let quiet = MountFlags::NOSUID | MountFlags::NOEXEC;
     mounted(
         "devpts",
@@ -75,7 +81,7 @@ pub(super) fn populate(isolation: Isolation, confined: bool) -> Result<()> {
         "tmpfs",
         "/dev/shm",
         MountFlags::NOSUID | MountFlags::NODEV,
-        c"mode=1777",
+        &CString::new(options).doing(|| "mount `/dev/shm`".to_owned())?,
     )?;
     // Message queues are optional in the kernel, too.
     let _ = mounted("mqueue", "/dev/mqueue", HARMLESS, c"");

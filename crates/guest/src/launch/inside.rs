@@ -12,14 +12,14 @@ use std::process::Command;
 use firebuild_core::config::DEFAULT_PATH;
 use rustix::fs::Mode;
 use rustix::mount::{MountFlags, mount_remount};
-use rustix::process::{Resource, Rlimit, setrlimit, setsid, umask};
+use rustix::process::{setsid, umask};
 use rustix::system::sethostname;
 use rustix::thread::UnshareFlags;
 
 use super::attach::Opened;
 use super::{
-    Isolation, Launch, Namespaces, Order, Refusal, cgroup, confine, devices, namespaces, receive,
-    root, user,
+    Isolation, Launch, Namespaces, Order, Refusal, cgroup, confine, devices, limits, namespaces,
+    receive, root, user,
 };
 use crate::error::{Doing as _, GuestError, Result, chain};
 use crate::{network, sys};
@@ -68,7 +68,7 @@ fn prepare(order: &Order, socket: &UnixStream) -> std::result::Result<Command, R
     } else {
         join(launch)?;
     }
-    limit_resources()?;
+    limits::set(&launch.limits)?;
     command(launch, socket)
 }
 
@@ -118,7 +118,7 @@ fn join(launch: &Launch) -> Result<()> {
     match launch.isolation {
         // What is mounted there shows processes that have ended.
         Isolation::Step => devices::show_processes(launch.is_confined()),
-        Isolation::Workload => Ok(()),
+        Isolation::Workload | Isolation::Init => Ok(()),
     }
 }
 
@@ -131,7 +131,7 @@ pub(super) fn put_together(launch: &Launch) -> std::result::Result<(), Refusal> 
     umask(Mode::from_raw_mode(0o022));
     let opened = root::enter(launch, &attachments)?;
     umask(Mode::empty());
-    devices::populate(launch.isolation, launch.is_confined())?;
+    devices::populate(launch.isolation, launch.is_confined(), launch.shared_memory)?;
     umask(Mode::from_raw_mode(0o022));
     opened.into_iter().try_for_each(Opened::mount)
 }
@@ -155,19 +155,6 @@ fn write_own_file(path: &str, mode: u16, content: &str) -> Result<()> {
     }
     fs_err::write(path, content).doing(doing)?;
     fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode.into())).doing(doing)
-}
-
-/// systemd's: high limits make programs slow that close every descriptor they could have, and a
-/// core file would only fill the disk.
-fn limit_resources() -> Result<()> {
-    let limits = [
-        (Resource::Nofile, Some(1024), Some(524_288)),
-        (Resource::Core, Some(0), None),
-    ];
-    for (resource, current, maximum) in limits {
-        setrlimit(resource, Rlimit { current, maximum }).doing(|| "set limits".to_owned())?;
-    }
-    Ok(())
 }
 
 /// Goes to the working directory, becomes the user, and finds the program. The directory may be one

@@ -12,6 +12,7 @@ mod confine;
 mod devices;
 mod handover;
 mod inside;
+mod limits;
 mod namespaces;
 mod places;
 mod root;
@@ -24,9 +25,10 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use firebuild_protocol::limits::ProcessLimit;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe;
@@ -81,6 +83,12 @@ pub(crate) struct Launch {
     pub(crate) supplied: PathBuf,
     /// What is mounted, in this order.
     pub(crate) attachments: Vec<Attachment>,
+    /// Where the process ids can be opened that it joins; its own or the agent's if none.
+    pub(crate) process_ids: Option<PathBuf>,
+    /// Its limits, in place of the usual ones.
+    pub(crate) limits: Vec<ProcessLimit>,
+    /// The most bytes of `/dev/shm`.
+    pub(crate) shared_memory: Option<u64>,
     /// Whether it can write only to what is mounted.
     pub(crate) read_only: bool,
     /// Directories to make if they are missing.
@@ -127,6 +135,9 @@ pub(crate) enum Isolation {
     Step,
     /// A workload: the VM is its own.
     Workload,
+    /// The image's own init: a workload that is the first process that it sees, with control groups
+    /// of its own.
+    Init,
 }
 
 /// Why a program was not started, as the process in between tells it.
@@ -165,7 +176,11 @@ pub(crate) struct Started {
 pub(crate) async fn start(launch: &Launch, reaper: &Reaper) -> Result<Started> {
     let order = Order {
         launch: launch.clone(),
-        group: launch.is_confined().then(cgroup::of_steps).flatten(),
+        group: match launch.isolation {
+            _ if launch.is_confined() => cgroup::of_steps(),
+            Isolation::Init if launch.joined.is_empty() => cgroup::of_init(),
+            _ => None,
+        },
     };
     let text = serde_json::to_vec(&order).map_err(|error| GuestError::Told(error.to_string()))?;
     let (own, theirs) = UnixStream::pair().doing(|| "make a socket pair".to_owned())?;
@@ -178,7 +193,7 @@ pub(crate) async fn start(launch: &Launch, reaper: &Reaper) -> Result<Started> {
         .stdin(OwnedFd::from(theirs))
         .stdout(stdout_end)
         .stderr(stderr_end);
-    let child = spawn(command, launch.isolation, reaper)?;
+    let child = spawn(command, launch, reaper)?;
     let Received {
         namespaces,
         other_end,
@@ -214,23 +229,26 @@ fn output() -> Result<(pipe::Receiver, Stdio)> {
 
 /// Starts the process. Nothing is awaited between its start and the reaper's knowing of it, so its
 /// end cannot be missed.
-fn spawn(mut command: Command, isolation: Isolation, reaper: &Reaper) -> Result<Child> {
+fn spawn(mut command: Command, launch: &Launch, reaper: &Reaper) -> Result<Child> {
     let doing = || "start a process".to_owned();
-    let process = match isolation {
-        Isolation::Workload => command.spawn().doing(doing)?,
-        Isolation::Step => {
-            let own = File::from(
-                rustix::fs::open(
-                    "/proc/self/ns/pid",
-                    rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC,
-                    rustix::fs::Mode::empty(),
-                )
-                .doing(doing)?,
-            );
-            sys::in_new_pid_namespace(&own, || command.spawn()).doing(doing)?
+    let own = || opened(Path::new("/proc/self/ns/pid")).doing(doing);
+    let process = match (&launch.process_ids, launch.isolation) {
+        (Some(joined), _) => {
+            let joined = opened(joined).doing(doing)?;
+            sys::in_pid_namespace(&joined, &own()?, || command.spawn()).doing(doing)?
+        }
+        (None, Isolation::Workload) => command.spawn().doing(doing)?,
+        (None, Isolation::Step | Isolation::Init) => {
+            sys::in_new_pid_namespace(&own()?, || command.spawn()).doing(doing)?
         }
     };
     Ok(reaper.adopt(process.id()))
+}
+
+fn opened(namespace: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+    let opened = rustix::fs::open(namespace, flags, rustix::fs::Mode::empty())?;
+    Ok(File::from(opened))
 }
 
 /// Hands the launch over, and receives what the process hands over, and what went wrong.

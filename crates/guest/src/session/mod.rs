@@ -4,6 +4,7 @@
 //! * [`input`]: what is typed into it.
 
 mod input;
+mod settings;
 mod tasks;
 
 use std::path::PathBuf;
@@ -13,8 +14,8 @@ use std::time::Duration;
 use firebuild_protocol::MESSAGE_LIMIT;
 use firebuild_protocol::v1::machine_client::MachineClient;
 use firebuild_protocol::v1::{
-    Exit, Exited, Failed, FromGuest, Hello, Output, Shutdown, Started, ToGuest, from_guest, output,
-    to_guest,
+    Exit, Exited, Failed, FromGuest, Hello, Output, Shutdown, Started, ToGuest, exit, from_guest,
+    output, to_guest,
 };
 use firebuild_protocol::workload::Workload;
 use tokio::sync::{mpsc, watch};
@@ -61,6 +62,8 @@ struct Session {
 /// A workload that runs.
 struct Workloads {
     child: Child,
+    /// Whether it is the image's own init.
+    is_init: bool,
     /// Set when the workload has ended: output that others still hold is not waited for.
     ended: watch::Sender<bool>,
     forwarding: Vec<JoinHandle<()>>,
@@ -100,6 +103,7 @@ pub(crate) async fn serve(
 /// Mounts what the workload has beyond its root, which may take as long as copying takes.
 async fn prepare(workload: &Workload, layers: &[PathBuf]) -> Result<Vec<Attachment>> {
     let (mounts, layers) = (workload.mounts.clone(), layers.to_vec());
+    settings::apply(&workload.settings)?;
     let prepared = tokio::task::spawn_blocking(move || volumes::prepare(&mounts, &layers));
     let told = |error: tokio::task::JoinError| GuestError::Told(error.to_string());
     prepared.await.map_err(told)?
@@ -205,6 +209,7 @@ impl Session {
             .await?;
         Ok(Workloads {
             child,
+            is_init: launch.isolation == Isolation::Init,
             ended,
             forwarding,
             place,
@@ -267,6 +272,11 @@ impl Session {
             End::Exited(exit) => exit,
             End::Shutdown(shutdown) => stop(&mut workload.child, shutdown).await,
         };
+        let exit = if workload.is_init {
+            powered_off(exit)
+        } else {
+            exit
+        };
         console::debug(|| "workload ended".to_owned());
         workload.ended.send_replace(true);
         let report = async {
@@ -296,6 +306,19 @@ impl Session {
     }
 }
 
+/// What the kernel does with the first process of a PID namespace that powers its machine off or
+/// restarts it: that is no failure of an init's.
+fn powered_off(exit: Exit) -> Exit {
+    const RESTARTED: u32 = 1;
+    const POWERED_OFF: u32 = 2;
+    match exit.how {
+        Some(exit::How::Signal(RESTARTED | POWERED_OFF)) => Exit {
+            how: Some(exit::How::Status(0)),
+        },
+        _ => exit,
+    }
+}
+
 async fn stop(child: &mut Child, shutdown: Shutdown) -> Exit {
     const KILL: u32 = 9;
     let pid = child.pid();
@@ -321,6 +344,10 @@ fn describe(
     let profile =
         (!workload.run_environment.is_empty()).then(|| profile(&workload.run_environment));
     let mut environment = workload.environment;
+    if workload.is_init && !environment.iter().any(|(name, _)| name == "container") {
+        // So that systemd leaves devices, clocks and file systems to us (its "container interface").
+        environment.push(("container".to_owned(), "firebuild".to_owned()));
+    }
     let streams = match workload.terminal {
         Some(terminal) => tasks::take_terminal(terminal, &mut environment),
         None if workload.interactive => Streams::Pipes,
@@ -336,7 +363,13 @@ fn describe(
         joined: Vec::new(),
         kept: true,
         streams,
-        isolation: Isolation::Workload,
+        isolation: match workload.is_init {
+            true => Isolation::Init,
+            false => Isolation::Workload,
+        },
+        process_ids: None,
+        limits: workload.limits,
+        shared_memory: workload.shared_memory,
         offline: false,
         privileged: true,
         arguments: workload.arguments,

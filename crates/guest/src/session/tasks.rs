@@ -18,7 +18,7 @@ use tonic::transport::Channel;
 use super::input::Input;
 use crate::console;
 use crate::error::{GuestError, Result, call, chain};
-use crate::launch::{self, Launch, Namespaces, Refusal, Streams};
+use crate::launch::{self, Isolation, Launch, Namespaces, Refusal, Streams};
 use crate::reaper::{self, Reaper};
 use crate::terminal::{self, Ends};
 
@@ -53,8 +53,11 @@ impl Place {
         pid: u32,
         input: Input,
     ) -> Self {
+        let is_init = launch.isolation == Isolation::Init;
         let launch = Launch {
             joined: namespaces.paths(),
+            // What an init sees of processes is all that there is for who comes there.
+            process_ids: is_init.then(|| format!("/proc/{pid}/ns/pid").into()),
             kept: false,
             ..launch.clone()
         };

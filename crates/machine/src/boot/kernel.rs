@@ -35,6 +35,9 @@ const VERITY: [(&str, &str); 2] = [
     ("dm_verity", "CONFIG_DM_VERITY"),
 ];
 
+/// What directories of the host's need.
+const SHARING: [(&str, &str); 2] = [("fuse", "CONFIG_FUSE_FS"), ("virtiofs", "CONFIG_VIRTIO_FS")];
+
 /// The digests that it needs, as their modules are called by turns; newer kernels have them within.
 const SHA256: [&str; 2] = ["sha256_generic", "sha256"];
 
@@ -72,6 +75,8 @@ pub struct KernelFacts {
 pub struct Needs {
     /// dm-verity, for a root file system that is verified as it is read.
     pub verity: bool,
+    /// virtio-fs, for directories of the host's.
+    pub sharing: bool,
 }
 
 /// An imported kernel.
@@ -294,7 +299,7 @@ impl Kernel {
 
     /// The modules that a VM with these needs loads, in load order.
     pub(super) fn modules(&self, needs: Needs) -> Result<Vec<Module>, BootError> {
-        if self.facts.modules.is_empty() && !needs.verity {
+        if self.facts.modules.is_empty() && needs == Needs::default() {
             return Ok(Vec::new());
         }
         let index = Index::read(&self.directory.join("modules"))?;
@@ -303,6 +308,10 @@ impl Kernel {
             self.require(&VERITY, &index)?;
             wanted.extend(SHA256);
             wanted.extend(VERITY.map(|(module, _)| module));
+        }
+        if needs.sharing {
+            self.require(&SHARING, &index)?;
+            wanted.extend(SHARING.map(|(module, _)| module));
         }
         index.load_order(&wanted)
     }
@@ -414,7 +423,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut kernel = Kernel::without_modules();
         kernel.directory = directory.path().to_owned();
-        let verity = Needs { verity: true };
+        let verity = Needs {
+            verity: true,
+            ..Needs::default()
+        };
         // Taken on trust: the guest will see.
         assert_eq!(kernel.modules(verity).unwrap(), []);
         kernel.facts.config = true;

@@ -103,14 +103,16 @@ impl Machine {
                 }),
             }
         });
-        Ok(Network {
+        let mut network = Network {
             gateway: address.gateway,
             mtu: address.mtu,
             nameservers: address.nameservers.clone(),
             search: address.search.clone(),
             interfaces: interfaces.collect(),
             ..Network::of(address.ip, address.prefix)
-        })
+        };
+        self.record.spec.names.add_to(&mut network)?;
+        Ok(network)
     }
 
     /// The VM's devices, for its VMM.

@@ -33,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::boot::Restart;
 use crate::limits::Limits;
+use crate::share::SharedDirectory;
 use crate::spec::MachineSpec;
 pub use process::{Running, VmmExit};
 
@@ -97,6 +98,8 @@ pub struct Launch {
     pub disk_lasts: bool,
     /// Further disks.
     pub attached: Vec<AttachedDisk>,
+    /// Directories of the host's. A VMM that cannot share them has refused before.
+    pub shares: Vec<SharedDirectory>,
     /// What the VM may take of its host.
     pub limits: Limits,
     /// The network namespace to run in.
@@ -256,6 +259,7 @@ pub(crate) mod tests {
             command_line: "console=ttyS0 a,b=c".to_owned(),
             acpi: true,
             roots: vec![null(), null()],
+            shares: Vec::new(),
             disk: null(),
             disk_lasts: false,
             limits: Limits::default(),

@@ -128,6 +128,8 @@ struct Numbers {
     taps: Vec<i32>,
     /// One for each attached disk.
     attached: Vec<i32>,
+    /// One for each directory of the host's.
+    shares: Vec<i32>,
 }
 
 fn prepare(launch: Launch, acceleration: Acceleration) -> io::Result<(Vec<String>, Vec<OwnedFd>)> {
@@ -138,6 +140,8 @@ fn prepare(launch: Launch, acceleration: Acceleration) -> io::Result<(Vec<String
     let taps = launch.interfaces.iter().map(|it| it.tap.try_clone());
     let taps = taps.collect::<io::Result<Vec<OwnedFd>>>()?;
     let attached = duplicates(launch.attached.iter().map(|disk| &disk.file))?;
+    let shares = launch.shares.iter().map(|share| share.socket.try_clone());
+    let shares = shares.collect::<io::Result<Vec<OwnedFd>>>()?;
     let raw = |fds: &[OwnedFd]| fds.iter().map(AsRawFd::as_raw_fd).collect();
     let numbers = Numbers {
         kernel: kernel.as_raw_fd(),
@@ -146,12 +150,14 @@ fn prepare(launch: Launch, acceleration: Acceleration) -> io::Result<(Vec<String
         disk: disk.as_raw_fd(),
         taps: raw(&taps),
         attached: raw(&attached),
+        shares: raw(&shares),
     };
     let arguments = arguments(&launch, acceleration, &numbers);
     let mut kept = vec![kernel, initramfs, disk];
     kept.extend(taps);
     kept.extend(roots);
     kept.extend(attached);
+    kept.extend(shares);
     Ok((arguments, kept))
 }
 
@@ -183,13 +189,18 @@ fn arguments(launch: &Launch, acceleration: Acceleration, numbers: &Numbers) -> 
     } = numbers;
     // Without it, QEMU adds the devices to the command line.
     let acpi = if launch.acpi { "on" } else { "off" };
+    // Who serves directories reads and writes the guest's memory, which is shared only then.
+    let memory = match launch.shares.is_empty() {
+        true => "",
+        false => ",memory-backend=memory",
+    };
     let mut arguments = Vec::new();
     for (option, value) in [
         ("-name", format!("firebuild-{}", launch.id)),
         // The guest's clock has to be right before it can check a certificate.
         (
             "-machine",
-            format!("microvm,accel={accel},rtc=on,acpi={acpi}"),
+            format!("microvm,accel={accel},rtc=on,acpi={acpi}{memory}"),
         ),
         ("-cpu", cpu.to_owned()),
         ("-smp", launch.cpus.to_string()),
@@ -211,6 +222,7 @@ fn arguments(launch: &Launch, acceleration: Acceleration, numbers: &Numbers) -> 
     }
     arguments.extend(interfaces(launch, numbers));
     arguments.extend(drives(launch, numbers));
+    arguments.extend(shares(launch, numbers));
     for switch in ["-nodefaults", "-no-user-config", "-no-reboot"] {
         arguments.push(switch.to_owned());
     }
@@ -249,6 +261,28 @@ fn throttle(rates: &DiskRates) -> Vec<String> {
         true => Vec::new(),
         false => vec!["-object".to_owned(), object],
     }
+}
+
+/// The arguments of all directories of the host's.
+fn shares(launch: &Launch, numbers: &Numbers) -> Vec<String> {
+    let mut arguments = Vec::new();
+    if !launch.shares.is_empty() {
+        let size = launch.memory;
+        arguments.extend([
+            "-object".to_owned(),
+            format!("memory-backend-memfd,id=memory,size={size}M,share=on"),
+        ]);
+    }
+    for (share, fd) in launch.shares.iter().zip(&numbers.shares) {
+        let tag = &share.tag;
+        arguments.extend([
+            "-chardev".to_owned(),
+            format!("socket,id={tag},fd={fd}"),
+            "-device".to_owned(),
+            format!("vhost-user-fs-device,chardev={tag},tag={tag}"),
+        ]);
+    }
+    arguments
 }
 
 /// The arguments of all drives.
@@ -339,6 +373,7 @@ mod tests {
             disk: 13,
             taps: vec![14],
             attached: vec![15],
+            shares: Vec::new(),
         }
     }
 

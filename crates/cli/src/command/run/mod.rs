@@ -1,5 +1,6 @@
 //! `firebuild run`: a microVM from an image.
 
+mod environment;
 mod foreground;
 mod limits;
 mod network;
@@ -25,6 +26,7 @@ use super::storage::StorageArguments;
 use super::{Format, Global, image, lifecycle};
 use crate::error::hinted;
 use crate::{progress, terminal};
+use environment::EnvironmentArguments;
 pub(crate) use limits::GroupArguments;
 use limits::LimitArguments;
 use network::NetworkArguments;
@@ -33,6 +35,10 @@ use volumes::VolumeArguments;
 use workload::WorkloadArguments;
 
 pub(super) use workload::environment;
+
+/// What `--init-system` starts.
+const INIT: &str = "/sbin/init";
+
 #[derive(Debug, Args)]
 #[command(
     override_usage = "firebuild run [OPTIONS] IMAGE [COMMAND [ARGUMENT]...]\n       firebuild run [OPTIONS] --from IMAGE [-- COMMAND [ARGUMENT]...]"
@@ -58,6 +64,8 @@ pub(crate) struct Run {
     limits: LimitArguments,
     #[command(flatten)]
     network: NetworkArguments,
+    #[command(flatten)]
+    environment: EnvironmentArguments,
     #[command(flatten)]
     volumes: VolumeArguments,
     /// Run no root file system but the one with this root hash, as `image export --type ext4 --verity`
@@ -111,9 +119,15 @@ impl Run {
         let image = image::find(&host.store, &reference)?;
         let (root, verity) = self.root(&host.store, &reference)?;
         let config = &image.config.config;
+        let mut workload = self.workload.workload(config, command)?;
+        if self.environment.is_init() && command.is_empty() {
+            workload.arguments = vec![INIT.to_owned()];
+        }
+        self.environment.furnish(&mut workload)?;
+        let stop_signal = self.policy.stop_signal(&image.config)?;
         let purpose = Purpose::Run {
-            workload: self.workload.workload(config, command)?,
-            stop_signal: self.policy.stop_signal(&image.config)?,
+            workload,
+            stop_signal: self.environment.stop_signal(stop_signal),
         };
         let kernel = self.vm.kernel(&host.store)?;
         let mut spec = MachineSpec {
@@ -127,6 +141,7 @@ impl Run {
             memory: self.vm.memory(),
             disk: self.vm.disk(),
             hostname: self.hostname.clone(),
+            names: self.environment.names()?,
             mounts: self.volumes.mounts(config)?,
             read_only: self.volumes.read_only(),
             networks: self.network.networks()?,
