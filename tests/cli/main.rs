@@ -33,6 +33,7 @@ mod full_disk;
 mod hostile;
 mod hostile_layers;
 mod images;
+mod installed;
 mod language;
 mod lies;
 mod logging;

@@ -21,6 +21,7 @@ mod dated;
 mod debug;
 mod examples;
 mod foreground;
+mod idle;
 mod interrupted;
 mod live;
 mod mounts;

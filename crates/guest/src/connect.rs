@@ -31,6 +31,9 @@ const PROBE_ANSWER: Duration = Duration::from_secs(30);
 pub(crate) struct Windows {
     stream: u32,
     connection: u32,
+    /// Whether the connection is probed. A supervisor takes its VM along when it dies, and is not to be
+    /// woken by a guest that has nothing to say.
+    probed: bool,
 }
 
 impl Windows {
@@ -38,12 +41,14 @@ impl Windows {
     pub(crate) const WIDE: Self = Self {
         stream: 1 << 20,
         connection: 2 << 20,
+        probed: true,
     };
     /// Many streams, each of which may be read slowly and must not hold up the others: all of them
     /// together fit in.
     pub(crate) const MANY: Self = Self {
         stream: 64 << 10,
         connection: 16 << 20,
+        probed: false,
     };
 }
 
@@ -59,13 +64,16 @@ pub(crate) async fn connect(credentials: &Credentials, windows: Windows) -> Resu
     let name = ServerName::try_from(credentials.server_name.clone())
         .map_err(|_| told(format!("`{}` is no server's name", credentials.server_name)))?;
     // The scheme is for the HTTP library alone; the connector below speaks TLS.
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+    let mut endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| told(error.to_string()))?
-        .http2_keep_alive_interval(PROBE)
-        .keep_alive_timeout(PROBE_ANSWER)
-        .keep_alive_while_idle(true)
         .initial_stream_window_size(windows.stream)
         .initial_connection_window_size(windows.connection);
+    if windows.probed {
+        endpoint = endpoint
+            .http2_keep_alive_interval(PROBE)
+            .keep_alive_timeout(PROBE_ANSWER)
+            .keep_alive_while_idle(true);
+    }
     let connector = tower::service_fn(move |_| {
         let (tls, name) = (tls.clone(), name.clone());
         async move {

@@ -60,6 +60,8 @@ pub struct Stop {
     pub grace: Option<Duration>,
     /// The number of the signal, 1 to 64; the VM's own, if none.
     pub signal: Option<u8>,
+    /// Whether the host ends, and nobody wants this VM in particular to be down.
+    pub host_ends: bool,
 }
 
 impl Stop {
@@ -68,7 +70,7 @@ impl Stop {
     pub fn within(grace: Duration) -> Self {
         Self {
             grace: Some(grace),
-            signal: None,
+            ..Self::default()
         }
     }
 }

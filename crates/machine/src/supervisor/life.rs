@@ -168,8 +168,12 @@ impl Life {
                 Some(asked) = self.requests.recv() => asked,
             };
             match &asked.request {
-                Request::Stop(_) | Request::Kill => {
-                    self.note_asked();
+                Request::Stop(stop) => {
+                    self.note_asked(!stop.host_ends);
+                    return false;
+                }
+                Request::Kill => {
+                    self.note_asked(true);
                     return false;
                 }
                 Request::Change(change) => {
@@ -186,7 +190,7 @@ impl Life {
         loop {
             tokio::select! {
                 Some(asked) = self.requests.recv() => match asked.request {
-                    Request::Stop(_) | Request::Kill => return self.note_asked(),
+                    Request::Stop(_) | Request::Kill => return self.note_asked(true),
                     _ => asked.refuse("does not run at this moment"),
                 },
                 _ = self.terminations.recv() => {
@@ -197,10 +201,10 @@ impl Life {
         }
     }
 
-    /// Notes that somebody asked for the VM's end.
-    pub(super) fn note_asked(&mut self) {
+    /// Notes that somebody wants the VM's end, and whether it is this VM that is to be down.
+    pub(super) fn note_asked(&mut self, in_particular: bool) {
         self.is_unwanted = true;
-        self.was_asked = true;
+        self.was_asked |= in_particular;
     }
 }
 

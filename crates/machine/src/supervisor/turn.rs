@@ -184,13 +184,13 @@ impl Turn {
                 Answer::Done
             }
             Request::Stop(stop) => {
-                life.note_asked();
+                life.note_asked(!stop.host_ends);
                 life.published.processes.close();
                 self.stop(machine, *stop).await;
                 Answer::Done
             }
             Request::Kill => {
-                life.note_asked();
+                life.note_asked(true);
                 self.exit.get_or_insert(Exit::Signal(9));
                 machine.note_signal(9);
                 machine.kill();

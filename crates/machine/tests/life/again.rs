@@ -233,6 +233,7 @@ fn the_signal_and_the_time_of_a_stop_can_be_chosen() {
     let stop = Stop {
         grace: Some(Duration::from_secs(60)),
         signal: Some(2),
+        host_ends: false,
     };
     let last = client::stop(&place.host, &vm.id, stop).unwrap();
     let exit = Exit::Signal(2);
@@ -430,4 +431,17 @@ fn output_takes_no_more_room_than_it_may() {
         sizes.len() == 3 && sizes.iter().all(|size| *size <= 1 << 20),
         "{sizes:?}"
     );
+}
+
+#[test]
+fn the_end_of_the_host_is_no_wish() {
+    let place = Place::new();
+    let vm = run(&place, with_policy(&["sleep"], "unless-stopped"));
+    let stop = Stop {
+        host_ends: true,
+        ..stop()
+    };
+    let last = client::stop(&place.host, &vm.id, stop).unwrap();
+    assert!(last.state.is_final() && !last.was_stopped);
+    assert!(last.spec.restart.applies_at_boot(last.was_stopped));
 }

@@ -37,7 +37,7 @@ pub(crate) use ls::Ls;
 pub(crate) use pause::{Pause, Unpause};
 pub(crate) use remove::{Purge, Rm};
 pub(crate) use rename::Rename;
-pub(crate) use start::{Restart, Start};
+pub(crate) use start::{Restart, Start, at_a_time};
 pub(crate) use stop::Stop;
 pub(crate) use supervise::Supervise;
 pub(crate) use update::Update;

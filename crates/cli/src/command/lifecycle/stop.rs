@@ -26,6 +26,7 @@ impl StopArguments {
         Ok(client::Stop {
             grace: self.time,
             signal: self.signal.as_deref().map(signal).transpose()?,
+            host_ends: false,
         })
     }
 }

@@ -1,6 +1,8 @@
 //! `firebuild system`: care of the whole store.
 
+mod boot;
 mod df;
+mod install;
 mod prune;
 mod verify;
 
@@ -21,6 +23,16 @@ pub(crate) enum System {
     ///
     /// The exit status is 1 if anything is broken and was not mended.
     Verify(verify::Verify),
+    /// Start microVMs with the host: write the systemd unit that does it
+    Install(install::Install),
+    /// Remove the systemd unit that starts microVMs with the host
+    Uninstall(install::Uninstall),
+    /// Start the microVMs that start with the host (internal)
+    #[command(hide = true)]
+    Boot(boot::Boot),
+    /// Stop all microVMs because the host ends (internal)
+    #[command(hide = true)]
+    Halt(boot::Halt),
 }
 
 impl System {
@@ -29,6 +41,10 @@ impl System {
             Self::Df(command) => command.run(global),
             Self::Prune(command) => command.run(global),
             Self::Verify(command) => command.run(global),
+            Self::Install(command) => command.run(global),
+            Self::Uninstall(command) => command.run(global),
+            Self::Boot(command) => command.run(global),
+            Self::Halt(command) => command.run(global),
         }
     }
 }
