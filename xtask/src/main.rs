@@ -13,6 +13,7 @@ mod fuzz;
 mod generate;
 mod packages;
 mod shell;
+mod soak;
 mod suites;
 
 use std::path::{Path, PathBuf};
@@ -56,6 +57,8 @@ enum Task {
         /// Only this target
         target: Option<String>,
     },
+    /// Hundreds of microVMs started and stopped: the host has what it had before
+    Soak(soak::Soak),
     /// Formatting and lints, as `.ci/run` has them
     Lint,
     /// Make the committed generated code anew
@@ -81,6 +84,7 @@ fn main() -> anyhow::Result<()> {
         Task::Bench { parts } => bench::run(&root, &parts),
         Task::Faults(faults) => faults.run(&root),
         Task::FaultsWorld(_) => Ok(()),
+        Task::Soak(soak) => soak.run(&root),
         Task::Fuzz { seconds, target } => fuzz::run(&root, seconds, target.as_deref()),
         Task::Lint => suites::lint(),
         Task::Generate { check } => generate(&root, check),

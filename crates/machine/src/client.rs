@@ -286,17 +286,24 @@ fn tell(host: &Host, id: &MachineId, request: &Request) -> Result<(), Error> {
 /// # Errors
 /// [`Error::IsRunning`], [`Error::Store`].
 pub fn rm(host: &Host, id: &MachineId) -> Result<(), Error> {
-    match reconcile::reconcile_one(host, id) {
-        Err(error) if is_gone(&error) => return Ok(()),
-        other => other?,
-    };
-    if reconcile::remove_ended(host, id)? {
-        return Ok(());
-    }
-    match host.store.machines().identity(id) {
-        Ok(_) => Err(Error::IsRunning(id.clone())),
-        // Somebody else was quicker.
-        Err(_) => Ok(()),
+    let patience = Instant::now() + OTHERS_TIME;
+    loop {
+        match reconcile::reconcile_one(host, id) {
+            Err(error) if is_gone(&error) => return Ok(()),
+            other => other?,
+        };
+        if reconcile::remove_ended(host, id)? {
+            return Ok(());
+        }
+        match record::read(&host.store, id) {
+            // Somebody else was quicker.
+            Err(error) if is_gone(&error) => return Ok(()),
+            // Whoever wrote its last record is about to let go of it.
+            Ok(record) if record.state.is_final() && Instant::now() < patience => {
+                std::thread::sleep(LOOK_AGAIN);
+            }
+            _ => return Err(Error::IsRunning(id.clone())),
+        }
     }
 }
 

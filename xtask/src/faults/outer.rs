@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum as _};
 use serde_json::{Value, json};
 
 use super::Victim;
+use super::crowd::crowd;
 use super::scenario::Scenario;
 use super::trace::Death;
 use super::world::{IMAGE, World};
@@ -30,6 +31,9 @@ pub(crate) struct Faults {
     /// Tell of each death
     #[arg(long, short)]
     verbose: bool,
+    /// How many VMs are started, listed and stopped at once when all else is done; 0 for none
+    #[arg(long, default_value_t = 50)]
+    crowd: usize,
     /// Only these
     scenarios: Vec<Scenario>,
 }
@@ -44,6 +48,9 @@ pub(crate) struct WorldArguments {
     /// The host has started again
     #[arg(long)]
     rebooted: bool,
+    /// So many VMs at once, and commands that get in each other's way
+    #[arg(long)]
+    crowd: Option<usize>,
 }
 
 /// How much of what a death left is shown.
@@ -103,6 +110,31 @@ impl Faults {
             begin.elapsed().as_secs_f64()
         ));
         ensure!(failed == 0, "{failed} deaths left something");
+        self.crowd(directory)
+    }
+
+    fn crowd(&self, directory: &Path) -> anyhow::Result<()> {
+        if self.crowd == 0 {
+            return Ok(());
+        }
+        let begin = Instant::now();
+        let count = self.crowd.to_string();
+        let mut trouble = Value::Null;
+        let words = ["--crowd", &count].map(str::to_owned);
+        world(
+            &fresh(directory)?,
+            Scenario::Detach,
+            &words,
+            false,
+            |line| {
+                trouble = line;
+            },
+        )?;
+        ensure!(trouble["Trouble"] == json!([]), "a crowd left {trouble:#}");
+        shell::say(&format!(
+            "{count} VMs at once, and 100 commands in each other's way: {:.0} s, nothing left",
+            begin.elapsed().as_secs_f64()
+        ));
         Ok(())
     }
 
@@ -130,9 +162,22 @@ impl Faults {
             }
         };
         let words = |(_, number, victim): &&Case| format!("{number}:{}", word(*victim));
-        if !deaths.is_empty() {
-            let deaths: Vec<String> = deaths.iter().map(words).collect();
-            world(&fresh(directory)?, scenario, &deaths, false, &mut hear)?;
+        let deaths: Vec<String> = deaths.iter().map(words).collect();
+        let mut done = 0;
+        // A world ends where something was left.
+        while done < deaths.len() {
+            let before = done;
+            world(
+                &fresh(directory)?,
+                scenario,
+                &deaths[done..],
+                false,
+                |line| {
+                    done += 1;
+                    hear(line);
+                },
+            )?;
+            ensure!(done > before, "a world of {scenario:?} says nothing");
         }
         if !reboots.is_empty() {
             let store = fresh(directory)?;
@@ -333,6 +378,10 @@ impl WorldArguments {
     /// What keeps it from being one.
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         let mut world = World::new(&self.directory)?;
+        if let Some(count) = self.crowd {
+            let trouble = crowd(&mut world, count)?;
+            return tell(&json!({ "Trouble": trouble }));
+        }
         if self.rebooted {
             world.after_reboot()?;
         } else {
@@ -341,9 +390,10 @@ impl WorldArguments {
         if self.deaths.is_empty() {
             let done = world.interrupt(self.scenario, None)?;
             ensure!(
-                done.status == Some(0),
-                "undisturbed it ended with {:?}",
-                done.status
+                done.status == Some(self.scenario.status()),
+                "undisturbed it ended with {:?}: {}",
+                done.status,
+                done.said
             );
             for passed in &done.passed {
                 let victims: Vec<String> = passed.victims.iter().copied().map(word).collect();
@@ -361,18 +411,16 @@ impl WorldArguments {
             let Ok(victim) = Victim::from_str(victim, false) else {
                 bail!("there is no victim `{victim}`");
             };
-            self.die(
-                &mut world,
-                Death {
-                    at: number.parse()?,
-                    victim,
-                },
-            )?;
+            let at = number.parse()?;
+            if !self.die(&mut world, Death { at, victim })? {
+                break;
+            }
         }
         Ok(())
     }
 
-    fn die(&self, world: &mut World, death: Death) -> anyhow::Result<()> {
+    /// Whether the world is as it was.
+    fn die(&self, world: &mut World, death: Death) -> anyhow::Result<bool> {
         let mut told = json!({ "At": death.at, "Victim": word(death.victim) });
         if !self.rebooted {
             let done = world.interrupt(self.scenario, Some(death))?;
@@ -385,18 +433,19 @@ impl WorldArguments {
             told["Killed"] = json!(done.killed);
             told["Status"] = json!(done.status);
             if death.victim == Victim::Host {
-                return tell(&told);
+                return tell(&told).map(|()| true);
             }
             if done.status.is_none() {
                 told["Trouble"] = json!(["the command hangs"]);
-                return tell(&told);
+                return tell(&told).map(|()| false);
             }
         }
         told["Trouble"] = match world.trouble(self.scenario) {
             Ok(trouble) => json!(trouble),
             Err(error) => json!([format!("{error:#}")]),
         };
-        tell(&told)
+        let is_whole = told["Trouble"] == json!([]);
+        tell(&told).map(|()| is_whole)
     }
 }
 

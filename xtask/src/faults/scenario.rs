@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use super::world::World;
+use super::world::{IMAGE, World};
 
 /// The name of the VM that commands are about.
 pub(super) const VM: &str = "faulty";
@@ -26,6 +26,24 @@ pub(crate) enum Scenario {
     Purge,
     /// `ls`, which cleans up after a supervisor that has died
     Reconcile,
+    /// `exec` in a running VM
+    Exec,
+    /// `start` of a VM that has ended
+    Start,
+    /// `restart` of a running VM
+    Restart,
+    /// `run` in two networks that people defined
+    Networks,
+    /// `network create`
+    NetworkCreate,
+    /// `network rm`
+    NetworkRm,
+    /// `run` with a volume that is made for it
+    Volume,
+    /// `volume create`
+    VolumeCreate,
+    /// `volume rm`
+    VolumeRm,
     /// `build` with steps that run and steps that copy
     Build,
     /// `image rm`
@@ -34,71 +52,121 @@ pub(crate) enum Scenario {
     Prune,
 }
 
+const RUNNING: [&str; 7] = ["run", "-d", "--name", VM, IMAGE, "--", "sleep"];
+const BUILD: [&str; 5] = ["build", "--no-cache", "-t", "test/built", "context"];
+
 impl Scenario {
     /// Does what has to be done before, undisturbed.
     pub(super) fn prepare(self, world: &mut World) -> anyhow::Result<()> {
-        let running = ["run", "-d", "--name", VM, world.image(), "--", "sleep"];
-        let ended = [
-            "run",
-            "--name",
-            "ended",
-            world.image(),
-            "--",
-            "say",
-            "hi",
-            "0",
-        ];
-        match self {
-            Self::Run | Self::Detach | Self::RunRm | Self::Build => Ok(()),
-            Self::Stop | Self::Kill | Self::Remove => world.ok(&running).map(drop),
-            Self::Purge => {
-                world.ok(&ended)?;
-                world.ok(&running)?;
-                world.kill_supervisor(VM)
-            }
-            Self::Reconcile => {
-                world.ok(&running)?;
-                world.kill_supervisor(VM)
-            }
-            Self::ImageRm | Self::Prune => world
-                .ok(&["build", "--no-cache", "-t", "test/built", "context"])
-                .map(drop),
+        let ended = ["run", "--name", "ended", IMAGE, "--", "say", "hi", "0"];
+        let before: &[&[&str]] = match self {
+            Self::Stop | Self::Kill | Self::Remove | Self::Exec | Self::Restart => &[&RUNNING],
+            Self::Reconcile => &[&RUNNING],
+            Self::Purge => &[&ended, &RUNNING],
+            Self::Start => &[&RUNNING, &["stop", VM]],
+            Self::Networks => &[
+                &["network", "create", "first"],
+                &["network", "create", "second"],
+            ],
+            Self::NetworkRm => &[&["network", "create", "first"]],
+            Self::VolumeRm => &[&["volume", "create", "data"]],
+            Self::ImageRm | Self::Prune => &[&BUILD],
+            _ => &[],
+        };
+        for words in before {
+            world.ok(words)?;
         }
+        if matches!(self, Self::Purge | Self::Reconcile) {
+            world.kill_supervisor(VM)?;
+        }
+        Ok(())
     }
 
     /// The command that is interrupted.
-    pub(super) fn command(self, world: &World) -> Vec<String> {
-        let image = world.image();
+    pub(super) fn command(self) -> Vec<&'static str> {
         let words: &[&str] = match self {
             Self::Run => &[
-                "run", "--name", VM, "-p", "18080:80", image, "--", "say", "hello", "0",
+                "run", "--name", VM, "-p", "18080:80", IMAGE, "--", "say", "hello", "0",
             ],
             Self::Detach => &[
-                "run", "-d", "--name", VM, "-p", "18080:80", image, "--", "sleep",
+                "run", "-d", "--name", VM, "-p", "18080:80", IMAGE, "--", "sleep",
             ],
-            Self::RunRm => &[
-                "run", "--rm", "--name", VM, image, "--", "say", "hello", "0",
-            ],
+            Self::RunRm => &["run", "--rm", "--name", VM, IMAGE, "--", "say", "hi", "0"],
             Self::Stop => &["stop", VM],
             Self::Kill => &["kill", VM],
             Self::Remove => &["rm", "-f", VM],
             Self::Purge => &["purge"],
             Self::Reconcile => &["ls"],
-            Self::Build => &["build", "--no-cache", "-t", "test/built", "context"],
+            Self::Exec => &["exec", VM, "anything"],
+            Self::Start => &["start", VM],
+            Self::Restart => &["restart", VM],
+            Self::Networks => &[
+                "run",
+                "-d",
+                "--name",
+                VM,
+                "--network",
+                "first",
+                "--network",
+                "second",
+                IMAGE,
+                "--",
+                "sleep",
+            ],
+            Self::NetworkCreate => &["network", "create", "first"],
+            Self::NetworkRm => &["network", "rm", "first"],
+            Self::Volume => &[
+                "run",
+                "-d",
+                "--name",
+                VM,
+                "-v",
+                "data:/data",
+                IMAGE,
+                "--",
+                "sleep",
+            ],
+            Self::VolumeCreate => &["volume", "create", "data"],
+            Self::VolumeRm => &["volume", "rm", "data"],
+            Self::Build => &BUILD,
             Self::ImageRm => &["image", "rm", "test/built"],
             Self::Prune => &["system", "prune"],
         };
-        words.iter().map(|&word| word.to_owned()).collect()
+        words.to_vec()
+    }
+
+    /// How it ends if nobody disturbs it.
+    pub(super) fn status(self) -> i32 {
+        match self {
+            // What processes of the simulated guest end with.
+            Self::Exec => 3,
+            _ => 0,
+        }
+    }
+
+    /// What takes away what it and its preparation leave on purpose. Whether there is anything to
+    /// take away depends on when it was interrupted.
+    pub(super) fn tidy(self) -> &'static [&'static [&'static str]] {
+        match self {
+            Self::Networks => &[&["network", "rm", "first"], &["network", "rm", "second"]],
+            Self::NetworkCreate | Self::NetworkRm => &[&["network", "rm", "first"]],
+            Self::Volume | Self::VolumeCreate | Self::VolumeRm => &[&["volume", "rm", "data"]],
+            _ => &[],
+        }
     }
 
     /// Whether the VM's supervisor, which runs already, has a part in it.
     pub(super) fn follows_supervisor(self) -> bool {
-        matches!(self, Self::Stop | Self::Kill | Self::Remove)
+        matches!(
+            self,
+            Self::Stop | Self::Kill | Self::Remove | Self::Exec | Self::Restart
+        )
     }
 
-    /// Whether it may leave more in the store than there was: what was finished of a build.
+    /// Whether it may leave more in the store than there was: what was finished of a build, or an
+    /// image that was not removed yet.
     pub(super) fn keeps(self) -> bool {
-        matches!(self, Self::Build)
+        matches!(self, Self::Build | Self::ImageRm | Self::Prune)
     }
 
     /// Whether it takes images away.

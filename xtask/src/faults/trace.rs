@@ -89,6 +89,9 @@ impl Trace {
                 None => stopped.env_remove(name),
             };
         }
+        if let Some(directory) = command.get_current_dir() {
+            stopped.current_dir(directory);
+        }
         let output = host::output()?;
         stopped
             .stdin(std::process::Stdio::null())

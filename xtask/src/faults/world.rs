@@ -43,6 +43,8 @@ pub(super) struct Interrupted {
     pub(super) killed: bool,
     /// The command's exit status; none if it did not end.
     pub(super) status: Option<i32>,
+    /// What it wrote.
+    pub(super) said: String,
 }
 
 impl World {
@@ -83,11 +85,6 @@ impl World {
         })
     }
 
-    /// The image that VMs are made of.
-    pub(super) fn image(&self) -> &'static str {
-        IMAGE
-    }
-
     fn root(&self) -> PathBuf {
         self.directory.join("store/v1")
     }
@@ -102,6 +99,10 @@ impl World {
             .env("PATH", format!("{}:{paths}", programs.display()))
             .env("FIREBUILD_ROOT", self.directory.join("store"))
             .env("FIREBUILD_PULL", "never")
+            .env(
+                "FIREBUILD_PROFILE_CONF_DIR",
+                self.directory.join("profiles"),
+            )
             .env("FIREBUILD_REGISTRIES_CONF", "/dev/null");
         command
     }
@@ -109,15 +110,25 @@ impl World {
     /// Runs firebuild, while everything that is followed goes on: its status, none if it hangs, and
     /// what it wrote.
     pub(super) fn call(&mut self, words: &[&str]) -> anyhow::Result<(Option<i32>, String)> {
-        let output = host::output()?;
+        let child = self.launch(words, host::OUTPUT)?;
+        let status = self.trace.wait(child, PATIENCE)?;
+        Ok((status, fs_err::read_to_string(host::OUTPUT)?))
+    }
+
+    /// Starts firebuild; what it writes goes to a file.
+    pub(super) fn launch(&self, words: &[&str], output: &str) -> anyhow::Result<i32> {
+        let output = fs_err::File::create(output)?.into_parts().0;
         let mut command = self.firebuild(words);
         command
             .stdin(std::process::Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output);
-        let child = i32::try_from(command.spawn()?.id())?;
-        let status = self.trace.wait(child, PATIENCE)?;
-        Ok((status, fs_err::read_to_string(host::OUTPUT)?))
+        Ok(i32::try_from(command.spawn()?.id())?)
+    }
+
+    /// Waits for one of many that were launched: its status, none if it hangs.
+    pub(super) fn ended(&mut self, process: i32) -> anyhow::Result<Option<i32>> {
+        self.trace.wait(process, 5 * PATIENCE)
     }
 
     /// Runs firebuild, which has to succeed. What it wrote.
@@ -132,7 +143,7 @@ impl World {
     }
 
     /// All records.
-    fn records(&mut self) -> anyhow::Result<Vec<Value>> {
+    pub(super) fn records(&mut self) -> anyhow::Result<Vec<Value>> {
         let said = self.ok(&["ls", "-a", "--format", "json"])?;
         // Standard error is in the same file.
         let start = said.find('[').context("no list of VMs")?;
@@ -164,10 +175,14 @@ impl World {
     /// Does once what will be done, so that what is made once is there; then looks at everything.
     pub(super) fn begin(&mut self, scenario: Scenario) -> anyhow::Result<()> {
         scenario.prepare(self)?;
-        let words = scenario.command(self);
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        self.ok(&words)?;
-        self.clear()?;
+        let words = scenario.command();
+        let (status, said) = self.call(&words)?;
+        ensure!(
+            status == Some(scenario.status()),
+            "undisturbed, `firebuild {}` ended with {status:?}: {said}",
+            words.join(" ")
+        );
+        self.clear(scenario)?;
         self.look()
     }
 
@@ -187,8 +202,17 @@ impl World {
         Ok(())
     }
 
+    /// All paths of the store, relative to it.
     fn stored(&self) -> BTreeSet<String> {
-        host::tree(&self.root(), &|_| true).into_iter().collect()
+        let root = self.root();
+        let below = |path: &String| {
+            let path = Path::new(path).strip_prefix(&root);
+            path.ok().map(|path| path.display().to_string())
+        };
+        host::tree(&root, &|_| true)
+            .iter()
+            .filter_map(below)
+            .collect()
     }
 
     /// Does what is interrupted, up to a death, if any.
@@ -198,8 +222,7 @@ impl World {
         death: Option<Death>,
     ) -> anyhow::Result<Interrupted> {
         scenario.prepare(self)?;
-        let words = scenario.command(self);
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let words = scenario.command();
         if scenario.follows_supervisor() {
             let supervisor = self.process(super::scenario::VM, "Owner")?;
             let vmm = self.process(super::scenario::VM, "Vmm")?;
@@ -210,6 +233,7 @@ impl World {
         let command = self.firebuild(&words);
         let child = self.trace.start(&command)?;
         let status = self.trace.wait(child, PATIENCE)?;
+        let said = fs_err::read_to_string(host::OUTPUT)?;
         if death.is_none() {
             // Its supervisor's last points are points too.
             self.quiet()?;
@@ -220,6 +244,7 @@ impl World {
             passed: std::mem::take(&mut self.trace.passed),
             killed,
             status,
+            said,
         })
     }
 
@@ -230,7 +255,7 @@ impl World {
             let moving = records.iter().any(|record| {
                 matches!(
                     record["State"]["Status"].as_str(),
-                    Some("Created" | "Starting" | "Stopping")
+                    Some("Created" | "Starting" | "Stopping" | "Restarting")
                 )
             });
             if !moving {
@@ -242,10 +267,13 @@ impl World {
     }
 
     /// Ends and removes all VMs.
-    fn clear(&mut self) -> anyhow::Result<()> {
+    fn clear(&mut self, scenario: Scenario) -> anyhow::Result<()> {
         for record in self.quiet()? {
             let id = record["Id"].as_str().context("no id")?.to_owned();
             self.ok(&["rm", "-f", &id])?;
+        }
+        for words in scenario.tidy() {
+            self.call(words)?;
         }
         self.ok(&["purge"])?;
         // Supervisors end after they have told that they do.
@@ -263,11 +291,13 @@ impl World {
     /// afterwards.
     pub(super) fn trouble(&mut self, scenario: Scenario) -> anyhow::Result<Vec<String>> {
         let mut trouble = Vec::new();
-        // The next command.
-        for record in self.quiet()? {
-            trouble.extend(lies(&record));
+        // The next command. What it tells may end while it tells it: then another says what is so.
+        let told = self.quiet()?;
+        if told.iter().any(|record| lies(record).is_some()) {
+            self.trace.breathe()?;
+            trouble.extend(self.quiet()?.iter().filter_map(lies));
         }
-        self.clear()?;
+        self.clear(scenario)?;
         let now = host::everything()?;
         let left = now.difference(&self.host);
         trouble.extend(left.map(|it| format!("left on the host: {it}")));
@@ -277,7 +307,9 @@ impl World {
         }
         let stored = self.stored();
         for path in stored.difference(&self.store) {
-            let kept = scenario.keeps() && !path.contains("/tmp/") && !path.contains("/machines/");
+            let half_made = path.starts_with("tmp/") || path.starts_with("machines/");
+            // Nobody holds a lock whose file has no content and no process.
+            let kept = path.starts_with("locks/") || scenario.keeps() && !half_made;
             if !kept {
                 trouble.push(format!("left in the store: {path}"));
             }
@@ -294,18 +326,17 @@ impl World {
         self.ok(&["image", "inspect", IMAGE])?;
         // The same, undisturbed.
         let (status, said) = self.again(scenario)?;
-        if status != Some(0) {
+        if status != Some(scenario.status()) {
             trouble.push(format!("done again it ended with {status:?}: {said}"));
         }
-        self.clear()?;
+        self.clear(scenario)?;
         self.look()?;
         Ok(trouble)
     }
 
     fn again(&mut self, scenario: Scenario) -> anyhow::Result<(Option<i32>, String)> {
         scenario.prepare(self)?;
-        let words = scenario.command(self);
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let words = scenario.command();
         self.call(&words)
     }
 }

@@ -1,10 +1,11 @@
-//! What VMs share on the host, when whoever took the last one down died before it got to that.
+//! What is left by whoever dies late in a VM's life, or is late to let go of it.
 
 use std::process::Command;
+use std::time::Duration;
 
-use firebuild_machine::reconcile;
+use firebuild_machine::{client, reconcile};
 
-use crate::host::{Place, network};
+use crate::host::{Place, network, spec};
 
 fn nft(words: &[&str]) -> String {
     let output = Command::new("nft").args(words).output().unwrap();
@@ -20,4 +21,26 @@ fn purge_removes_what_no_vm_uses_any_more() {
     assert!(nft(&["list", "tables"]).contains(&name));
     reconcile::purge(&place.host).unwrap();
     assert!(!nft(&["list", "tables"]).contains(&name));
+}
+
+#[test]
+fn an_ended_vm_is_removed_once_its_owner_lets_go() {
+    let place = Place::new();
+    let vm = client::run(&place.host, spec(&["say", "a", "0"]), place.supervisor()).unwrap();
+    let id = vm.finish(&place.host).unwrap().id;
+    let machines = place.host.store.machines();
+    let lock = loop {
+        // The supervisor may still have it.
+        if let Some(lock) = machines.lock(&id).unwrap() {
+            break lock;
+        }
+    };
+    std::thread::scope(|scope| {
+        let removal = scope.spawn(|| client::rm(&place.host, &id));
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(!removal.is_finished());
+        drop(lock);
+        removal.join().unwrap().unwrap();
+    });
+    assert!(client::list(&place.host).unwrap().is_empty());
 }
