@@ -1,5 +1,7 @@
 //! The simulated guest: what the test program does in place of a VM.
 
+use std::net::SocketAddr;
+
 use firebuild_machine::testing::guest;
 use firebuild_protocol::boot::BootArguments;
 use firebuild_protocol::metadata::Credentials;
@@ -22,15 +24,15 @@ pub(crate) fn live_and_die() {
         .enable_all()
         .build()
         .unwrap();
-    let done = runtime.block_on(live());
+    let line = std::env::var("FIREBUILD_COMMAND_LINE").unwrap();
+    let done = runtime.block_on(live(&line, (METADATA_ADDRESS, 80).into()));
     std::process::exit(i32::from(done.is_err()));
 }
 
 /// What the simulated guest does is the first argument of its workload, which the kernel's command
 /// line has as well, for what comes before the workload is known.
-async fn live() -> Result<(), guest::Failure> {
-    let line = std::env::var("FIREBUILD_COMMAND_LINE")?;
-    BootArguments::parse(&line)?;
+pub(crate) async fn live(line: &str, service: SocketAddr) -> Result<(), guest::Failure> {
+    BootArguments::parse(line)?;
     let told = |what: &str| line.contains(&format!("test={what}"));
     if told("die-early") {
         println!("vminit: fatal: no such luck");
@@ -39,7 +41,7 @@ async fn live() -> Result<(), guest::Failure> {
     if told("never-calls") || told("hang") {
         std::future::pending::<()>().await;
     }
-    let metadata = guest::metadata((METADATA_ADDRESS, 80).into()).await?;
+    let metadata = guest::metadata(service).await?;
     if let Some(credentials) = metadata.bootstrap {
         return build(&credentials).await;
     }
@@ -63,7 +65,7 @@ async fn live() -> Result<(), guest::Failure> {
         .session(ReceiverStream::new(said))
         .await?
         .into_inner();
-    work(&client, &say, orders).await
+    work(&client, &say, orders, service).await
 }
 
 /// A build VM that calls its builder once, and then waits for better times.
@@ -104,16 +106,13 @@ async fn work(
     client: &MachineClient<Channel>,
     say: &Say,
     mut orders: Streaming<ToGuest>,
+    service: SocketAddr,
 ) -> Result<(), guest::Failure> {
     let to_guest::Message::Start(start) = order(&mut orders).await? else {
         return Err("no start".into());
     };
     // Once it is connected, the guest's secrets are its own.
-    if guest::metadata((METADATA_ADDRESS, 80).into())
-        .await?
-        .session
-        .is_some()
-    {
+    if guest::metadata(service).await?.session.is_some() {
         return Err("the secrets are still in the metadata".into());
     }
     let workload: Workload = serde_json::from_str(&start.workload)?;

@@ -57,8 +57,10 @@ pub(super) fn bring(file: &File, target: &Path, access: Access) -> io::Result<Wa
     if nameless {
         return copy(file, target);
     }
-    // The owner of a file that others read stays as it is; so it has to let everybody in.
-    let open_to_all = metadata.mode() & 0o004 != 0;
+    // Its owner stays as it is, so it has to let everybody in. Nobody gets there but by a jail: who
+    // does not own the store cannot look for names in it.
+    let open_to_all = metadata.mode() & 0o004 != 0
+        || fchmod(file, (metadata.mode() & 0o7777 | 0o004).into()).is_ok();
     if open_to_all && let Ok(way) = link(file, target) {
         return Ok(way);
     }
@@ -201,13 +203,18 @@ mod tests {
             assert_eq!(inside.ino(), file.metadata().unwrap().ino());
             rustix::mount::unmount(&target, rustix::mount::UnmountFlags::empty()).unwrap();
         }
-        // One that its user could not read cannot be used at all.
+    }
+
+    #[test]
+    fn an_image_that_only_its_owner_reads_is_opened_to_its_vms_and_stays_its_owners() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = open(&directory.path().join("image"));
         file.set_permissions(std::fs::Permissions::from_mode(0o600))
             .unwrap();
-        let target = directory.path().join("closed");
-        let error = bring(&file, &target, Access::Read).unwrap_err();
-        assert!(error.to_string().contains("too large"), "{error}");
-        assert!(!target.exists());
+        let target = directory.path().join("shared");
+        assert_eq!(bring(&file, &target, Access::Read).unwrap(), Way::HardLink);
+        let metadata = fs_err::metadata(&target).unwrap();
+        assert_eq!((metadata.uid(), metadata.mode() & 0o777), (0, 0o604));
     }
 
     #[test]
