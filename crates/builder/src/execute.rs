@@ -136,7 +136,8 @@ impl<'a> Execution<'a> {
     /// Says once in a build what its VMs run in, and why.
     pub(crate) fn announce(&self) -> Result<(), StepError> {
         if !self.announced.swap(true, Ordering::Relaxed) {
-            let vmm = self.request.vm.host.vmm()?;
+            let options = &self.request.vm;
+            let vmm = options.host.vmm_of(options.vmm, &options.firecracker)?;
             let facts = vmm.facts();
             self.progress.event(Event::Note {
                 stage: None,

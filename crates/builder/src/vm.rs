@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use firebuild_core::ByteSize;
 use firebuild_machine::spec::CertificateFiles;
+use firebuild_machine::vmm::VmmKind;
+use firebuild_machine::vmm::firecracker::FirecrackerOptions;
 use firebuild_machine::{Ended, Host, Machine, MachineSpec, Purpose, State};
 use firebuild_plan::lower::BoxError;
 use firebuild_plan::{Network, Origin, Run, Security};
@@ -49,6 +51,12 @@ pub struct VmOptions {
     pub connect_time: Option<Duration>,
     /// The user's own certificates; one-time ones if none.
     pub certificates: Option<CertificateFiles>,
+    /// Which VMM is to run them; the best that the host has if none.
+    pub vmm: Option<VmmKind>,
+    /// What is asked of Firecracker, if that is the VMM.
+    pub firecracker: FirecrackerOptions,
+    /// More words for the kernel's command line.
+    pub kernel_arguments: Vec<String>,
 }
 
 /// How a kernel is chosen.
@@ -129,6 +137,9 @@ impl<'a> BuildVm<'a> {
             connect_time: options.connect_time,
             remove: true,
             certificates: options.certificates.clone(),
+            vmm: options.vmm,
+            firecracker: options.firecracker.clone(),
+            kernel_arguments: options.kernel_arguments.clone(),
             ..MachineSpec::new(Purpose::Build, root.images, kernel)
         };
         let (service, conversation) = bootstrap::conversation(lease.clone(), options.disk.0);

@@ -13,7 +13,7 @@ use crate::boot::{self, Kernel, Needs};
 use crate::spec::CniNetwork;
 use crate::spec::MachineSpec;
 use crate::vmm::firecracker::FirecrackerOptions;
-use crate::vmm::{Vmm, detect, qemu};
+use crate::vmm::{Vmm, VmmKind, detect, qemu};
 use crate::{Error, paths, sys};
 
 /// What a host offers to its VMs.
@@ -94,10 +94,7 @@ impl Host {
     /// # Errors
     /// [`Error::VmmMissing`].
     pub fn vmm(&self) -> Result<Arc<dyn Vmm>, Error> {
-        match &self.vmm {
-            Some(vmm) => Ok(Arc::clone(vmm)),
-            None => detect::detect(None, &FirecrackerOptions::default()),
-        }
+        self.vmm_of(None, &FirecrackerOptions::default())
     }
 
     /// The VMM for a VM like this.
@@ -105,9 +102,21 @@ impl Host {
     /// # Errors
     /// [`Error::VmmMissing`], [`Error::VmmUnusable`], [`Error::VmmVersion`].
     pub fn vmm_for(&self, spec: &MachineSpec) -> Result<Arc<dyn Vmm>, Error> {
+        self.vmm_of(spec.vmm, &spec.firecracker)
+    }
+
+    /// The VMM of a kind, or the best, with what is asked of it if it is Firecracker.
+    ///
+    /// # Errors
+    /// As [`vmm_for`](Self::vmm_for).
+    pub fn vmm_of(
+        &self,
+        kind: Option<VmmKind>,
+        options: &FirecrackerOptions,
+    ) -> Result<Arc<dyn Vmm>, Error> {
         match &self.vmm {
             Some(vmm) => Ok(Arc::clone(vmm)),
-            None => detect::detect(spec.vmm, &spec.firecracker),
+            None => detect::detect(kind, options),
         }
     }
 }

@@ -171,8 +171,8 @@ pub(crate) fn bury(host: &Host, lock: MachineLock, record: &mut Record) -> Resul
     given_back
 }
 
-/// Gives back what a VM had in its namespace and on the network, and keeps the rest: it will be
-/// started again in a moment.
+/// Gives back what a VM had in its namespace, in its jail and on the network, and keeps the rest: it
+/// will be started again in a moment.
 ///
 /// # Errors
 /// The first thing that could not be given back.

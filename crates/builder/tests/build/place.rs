@@ -17,6 +17,7 @@ use firebuild_core::{ByteSize, Digest, Platform, Reference};
 use firebuild_machine::host::Boot;
 use firebuild_machine::spec::CertificateFiles;
 use firebuild_machine::testing::ProcessVmm;
+use firebuild_machine::vmm::firecracker::FirecrackerOptions;
 use firebuild_machine::{Host, client, reconcile};
 use firebuild_network::{Builtin, Settings, Subnet};
 use firebuild_plan::ignore::Patterns;
@@ -172,6 +173,9 @@ impl Place {
                 disk: ByteSize::mib(8),
                 connect_time: self.connect_time,
                 certificates: self.certificates.clone(),
+                vmm: None,
+                firecracker: FirecrackerOptions::default(),
+                kernel_arguments: Vec::new(),
             },
             cache_from: Vec::new().into(),
             secrets: self.secrets.clone(),

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use firebuild_builder::{KernelChoice, VmOptions};
 use firebuild_core::ByteSize;
-use firebuild_machine::Host;
 use firebuild_machine::spec::CertificateFiles;
+use firebuild_machine::{Host, MachineSpec};
 use firebuild_store::{KernelId, Store};
 
+use super::firecracker::VmmArguments;
 use super::kernel;
 use crate::error::hinted;
 use crate::progress;
@@ -47,6 +48,8 @@ pub(crate) struct VmArguments {
         help_heading = "Machine"
     )]
     kernel: Option<KernelId>,
+    #[command(flatten)]
+    vmm: VmmArguments,
 }
 
 /// Memory of a VM that a build starts, in MiB: package managers need some.
@@ -77,6 +80,9 @@ impl VmArguments {
             disk: self.disk_size,
             connect_time: bootstrap.connect_time(),
             certificates: bootstrap.certificates()?,
+            vmm: self.vmm.kind(),
+            firecracker: self.vmm.options()?,
+            kernel_arguments: self.vmm.kernel_arguments()?,
         })
     }
 
@@ -88,6 +94,14 @@ impl VmArguments {
     /// Memory of a VM that runs a workload.
     pub(crate) fn memory(&self) -> u32 {
         self.mem.unwrap_or(RUN_MEMORY)
+    }
+
+    /// Notes what is to run a VM, and what is asked of it.
+    pub(crate) fn apply(&self, spec: &mut MachineSpec) -> anyhow::Result<()> {
+        spec.vmm = self.vmm.kind();
+        spec.firecracker = self.vmm.options()?;
+        spec.kernel_arguments = self.vmm.kernel_arguments()?;
+        Ok(())
     }
 
     /// The size of the VM's own disk.

@@ -7,6 +7,7 @@ mod cni;
 mod completion;
 mod doctor;
 mod exec;
+mod firecracker;
 mod image;
 mod kernel;
 mod lifecycle;

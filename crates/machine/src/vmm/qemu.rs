@@ -18,6 +18,7 @@ use super::qmp::Qmp;
 use super::{Acceleration, Launch, Pending, Running, Vmm, VmmFacts};
 use crate::boot::Restart;
 use crate::limits::{DiskRates, Limits};
+use crate::spec::MachineSpec;
 use crate::{Error, sys};
 
 /// The host's QEMU.
@@ -91,6 +92,14 @@ impl Vmm for Qemu {
     /// As `microvm` has transports: 8 where interrupts are the old ones, 24 with a second controller.
     fn device_room(&self, acpi: bool) -> usize {
         if acpi { 24 } else { 8 }
+    }
+
+    fn check(&self, spec: &MachineSpec) -> Result<(), Error> {
+        // What somebody asked for is not passed over in silence.
+        match spec.firecracker.only_here() {
+            Some(what) => Err(self.offers_no(what)),
+            None => Ok(()),
+        }
     }
 
     fn start(&self, launch: Launch) -> Pending<'_, Running> {

@@ -73,7 +73,12 @@ pub(crate) fn a_workload_that_is_asked_to_end_does() {
     );
     let vm = client::run(&place.host, spec, place.supervisor()).unwrap();
     let id = vm.record().id.clone();
-    let last = client::stop(&place.host, &id, Duration::from_secs(20)).unwrap();
+    let last = client::stop(
+        &place.host,
+        &id,
+        client::Stop::within(Duration::from_secs(20)),
+    )
+    .unwrap();
     assert!(
         matches!(last.state, State::Stopped { .. }),
         "{:?}",

@@ -177,7 +177,10 @@ pub(crate) fn pitfall_06_nothing_open_is_inherited_when_many_start_at_once() {
             let (root, _) = jail_of(machine.record()).unwrap();
             let inherited = fs_err::read_to_string(root.join("inherited")).unwrap();
             for file in inherited.lines() {
-                assert!(passed_on.iter().any(|it| it == file), "`{file}` is another's");
+                assert!(
+                    passed_on.iter().any(|it| it == file),
+                    "`{file}` is another's"
+                );
             }
         }
     });
@@ -247,7 +250,12 @@ pub(crate) fn pitfall_13_the_guests_end_is_firecrackers() {
     let vm = client::run(&place.host, spec, place.supervisor()).unwrap();
     let (id, record) = (vm.record().id.clone(), vm.record().clone());
     let taken = calls(&record);
-    let last = client::stop(&place.host, &id, Duration::from_secs(20)).unwrap();
+    let last = client::stop(
+        &place.host,
+        &id,
+        client::Stop::within(Duration::from_secs(20)),
+    )
+    .unwrap();
     place.assert_gone(&last);
     // The agent was asked, not the keyboard, which only some processors have.
     let actions = taken.iter().filter(|call| call.ends_with("/actions"));

@@ -155,6 +155,7 @@ impl Run {
         };
         self.policy.apply(&mut spec);
         self.limits.apply(&mut spec);
+        self.vm.apply(&mut spec)?;
         Ok(spec)
     }
 

@@ -24,7 +24,7 @@ pub mod options;
 pub mod version;
 mod words;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -412,7 +412,7 @@ pub(crate) fn clean_up(record: &Record) -> Result<(), Error> {
 #[cfg(feature = "testing")]
 #[must_use]
 pub fn jail_of(record: &Record) -> Option<(PathBuf, PathBuf)> {
-    let program: &Path = &record.vmm.as_ref()?.program;
+    let program = &record.vmm.as_ref()?.program;
     let jail = Jail::of(&record.spec.firecracker, program, &record.id);
     Some((jail.root(), jail.pid_file(program)))
 }

@@ -211,6 +211,34 @@ impl FirecrackerOptions {
         super::cgroup::check_parent(self.parent_cgroup())
     }
 
+    /// Something that only Firecracker can do, if it is asked for.
+    #[must_use]
+    pub fn only_here(&self) -> Option<&'static str> {
+        let own = |it: Option<RateLimiter>| it.is_some();
+        let asked = [
+            (self.cpu_template.is_some(), "CPU templates"),
+            (self.smt, "two threads a core"),
+            (
+                self.huge_pages != HugePages::None,
+                "a choice of memory pages",
+            ),
+            (self.balloon.is_some(), "a balloon"),
+            (own(self.entropy_limit), "a limit for random numbers"),
+            (own(self.drive_limit), "this limit for drives"),
+            (own(self.receive_limit), "a limit for what is received"),
+            (own(self.send_limit), "a limit for what is sent"),
+            (self.console_limit.is_some(), "a limit for the console"),
+            (
+                self.numa_node.is_some(),
+                "the jailer's choice of a NUMA node",
+            ),
+            (!self.cgroups.is_empty(), "the jailer's control groups"),
+            (self.parent_cgroup.is_some(), "the jailer's control groups"),
+        ];
+        let mut asked = asked.into_iter().filter(|(is_asked, _)| *is_asked);
+        asked.next().map(|(_, what)| what)
+    }
+
     /// Checks that a version of Firecracker knows all that is asked for.
     ///
     /// # Errors
