@@ -54,6 +54,9 @@ const CALLS: u32 = 128;
 /// How many bytes of each may be under way.
 const CALL_WINDOW: u32 = 64 << 10;
 
+/// How long a VMM that does not answer may take to end, and so to say why.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// How many lines of a console are shown with an error.
 const SHOWN_LINES: usize = 12;
 
@@ -304,7 +307,11 @@ impl Machine {
         {
             let running = running.clone();
             let document = services.metadata.document();
-            vmm.set_metadata(&running, &document).await?;
+            if let Err(error) = vmm.set_metadata(&running, &document).await {
+                // A VM that has just ended says itself why.
+                let ended = tokio::time::timeout(LAST_WORDS, running.ended()).await;
+                return Err(ended.map_or(error, |exit| self.start_failed(&running, exit)));
+            }
         }
         Ok(())
     }

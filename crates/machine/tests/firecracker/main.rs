@@ -28,6 +28,8 @@ mod host;
 mod image;
 mod jailer;
 mod life;
+#[path = "../life/perform.rs"]
+mod perform;
 mod pitfalls;
 mod place;
 mod server;
