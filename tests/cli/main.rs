@@ -48,6 +48,7 @@ mod repositories;
 mod sources;
 mod storage;
 mod timeline;
+mod tracing;
 mod words;
 
 use session::Session;

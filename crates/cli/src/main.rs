@@ -12,6 +12,7 @@
 //! * [`picture`]: errors in a Dockerfile, shown in its line.
 //! * [`progress`]: how a build's progress looks.
 //! * [`timeline`]: how a build went, as a page for a browser.
+//! * [`tracing`]: spans of what is done, for a collector.
 //! * [`error`]: how an error looks, which exit status it has, and what is said to do next.
 
 mod arguments;
@@ -28,6 +29,7 @@ mod progress;
 mod registry;
 mod terminal;
 mod timeline;
+mod tracing;
 
 use std::process::ExitCode;
 

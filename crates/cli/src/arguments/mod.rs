@@ -71,7 +71,9 @@ pub(crate) fn read(arguments: Vec<OsString>) -> Result<Cli, Refused> {
         false => command,
     };
     let mut matches = resolve(command, &arguments, &scanned, profile.as_ref())?;
-    Ok(Cli::from_arg_matches_mut(&mut matches)?)
+    let mut cli = Cli::from_arg_matches_mut(&mut matches)?;
+    cli.words = scanned.path;
+    Ok(cli)
 }
 
 /// The profile that the command is to have.

@@ -35,6 +35,7 @@ pub(crate) use build::BuildEnd;
 use crate::error;
 use crate::logging::LogArguments;
 use crate::profile::ProfileName;
+use crate::tracing::{self, TracingArguments};
 
 /// Where all state is kept unless somebody says otherwise.
 pub(crate) const DEFAULT_ROOT: &str = "/var/lib/firebuild";
@@ -53,6 +54,9 @@ pub(crate) struct Cli {
     global: Global,
     #[command(subcommand)]
     command: Command,
+    /// What the command is called.
+    #[arg(skip)]
+    pub(crate) words: Vec<String>,
 }
 
 const FIRST_STEPS: &str = "\
@@ -82,6 +86,8 @@ pub(crate) struct Global {
     profile_conf_dir: PathBuf,
     #[command(flatten)]
     log: LogArguments,
+    #[command(flatten)]
+    tracing: TracingArguments,
 }
 
 impl Global {
@@ -221,12 +227,14 @@ impl Cli {
     /// Does what was asked; errors are printed here.
     pub(crate) fn run(self) -> ExitCode {
         self.global.log.install();
+        self.global.tracing.begin(&self.words);
         let result = match self.command {
             Command::Run(run) => run.run(&self.global),
             Command::Exec(exec) => exec.run(&self.global),
             Command::Supervise(supervise) => supervise.run(&self.global),
             other => other.run(&self.global).map(|()| ExitCode::SUCCESS),
         };
+        tracing::finish(result.as_ref().err());
         result.unwrap_or_else(|error| error::report(&error))
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! * [`record`]: listens to a build.
 //! * [`model`]: what happened when, and what made it take as long as it did.
+//! * [`spans`]: the same as spans of a trace.
 //! * [`chart`], [`page`]: how that looks.
 
 mod chart;
 mod model;
 mod page;
 mod record;
+mod spans;
 
 use firebuild_builder::Built;
 
@@ -20,6 +22,13 @@ pub(crate) struct Facts<'a> {
     pub(crate) title: &'a str,
     /// The result, if there is one.
     pub(crate) built: Option<&'a Built>,
+}
+
+/// Adds what was recorded until now to the trace of this process.
+pub(crate) fn trace(recorder: &Recorder) {
+    if crate::tracing::is_on() {
+        spans::add(&recorder.timeline(), recorder.began());
+    }
 }
 
 /// The page, from what was recorded until now.

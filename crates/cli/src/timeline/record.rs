@@ -1,7 +1,7 @@
 //! Listens to a build, and passes on what it hears.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use firebuild_builder::progress::{Event, Place, Progress, Wait};
 
@@ -23,6 +23,12 @@ impl Recorder {
             began: Instant::now(),
             timeline: Mutex::default(),
         }
+    }
+
+    /// When the build began.
+    pub(super) fn began(&self) -> SystemTime {
+        let now = SystemTime::now();
+        now.checked_sub(self.began.elapsed()).unwrap_or(now)
     }
 
     /// What happened until now. What is not over goes on until now.

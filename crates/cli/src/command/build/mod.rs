@@ -469,6 +469,7 @@ impl ImageBuild {
             };
             file.write_all(timeline::page(&recorder, &facts).as_bytes())?;
         }
+        timeline::trace(&recorder);
         // The live view makes room for what is said last.
         drop(recorder);
         built.map_err(|error| picture.of_build(error, self.debug.wanted()))

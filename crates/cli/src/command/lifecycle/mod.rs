@@ -27,7 +27,7 @@ use firebuild_machine::{Host, reconcile};
 
 use super::Global;
 use crate::error::{self, hinted};
-use crate::terminal;
+use crate::{terminal, tracing};
 
 pub(crate) use events::EventsCommand;
 pub(crate) use inspect::Inspect;
@@ -62,7 +62,8 @@ pub(crate) fn supervisor_command(global: &Global) -> anyhow::Result<Command> {
     command
         .arg("--root")
         .arg(std::path::absolute(&global.root)?)
-        .arg("supervise");
+        .arg("supervise")
+        .envs(tracing::handed_over());
     Ok(command)
 }
 

@@ -5,6 +5,7 @@ mod foreground;
 mod limits;
 mod network;
 mod policy;
+mod traced;
 mod volumes;
 mod workload;
 
@@ -103,6 +104,7 @@ impl Run {
         let spec = self.spec(&host)?;
         let attached = client::run(&host, spec, lifecycle::supervisor_command(global)?)?;
         drop(lease);
+        traced::started(attached.record());
         if self.detach {
             return self.tell(attached.record()).map(|()| ExitCode::SUCCESS);
         }
