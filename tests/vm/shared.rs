@@ -100,6 +100,6 @@ fn names_limits_and_settings_are_as_they_were_asked_for() {
         script,
     ]);
     let expected =
-        "1\n1\nnameserver 192.0.2.1\nsearch example\noptions ndots:3\n77\n99\n78\n1024\n";
+        "1\n1\nnameserver 169.254.169.253\nsearch example\noptions ndots:3\n77\n99\n78\n1024\n";
     assert_eq!(seen, expected);
 }

@@ -85,11 +85,12 @@ struct Services {
     agent: Agent,
     metadata: metadata::Service,
     listening: Option<AbortHandle>,
+    names: Option<AbortHandle>,
 }
 
 impl Drop for Services {
     fn drop(&mut self) {
-        if let Some(task) = &self.listening {
+        for task in self.listening.iter().chain(&self.names) {
             task.abort();
         }
     }
@@ -591,6 +592,7 @@ impl Machine {
             agent,
             metadata: document,
             listening,
+            names: self.serve_names()?,
         });
         Ok(metadata)
     }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use firebuild_core::printable;
+use firebuild_protocol::HOST_ADDRESS;
 use firebuild_protocol::metadata::{HostEntry, Network};
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +19,8 @@ pub struct Names {
     /// More lines of `/etc/hosts`: a name, and its address, or none for that of the host.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<(String, Option<IpAddr>)>,
-    /// Name servers, in place of those of its networks.
+    /// Name servers to ask for names that no VM has, in place of the host's or of those that its network
+    /// by CNI names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<IpAddr>,
     /// Domains in which short names are looked up.
@@ -87,7 +89,9 @@ impl Names {
             let names = vec![name.clone()];
             network.hosts.push(HostEntry { address, names });
         }
-        if !self.servers.is_empty() {
+        // Where the VM has a name server of its own, these are behind that one.
+        let has_own = network.nameservers == [IpAddr::V4(HOST_ADDRESS)];
+        if !self.servers.is_empty() && !has_own {
             network.nameservers.clone_from(&self.servers);
         }
         network

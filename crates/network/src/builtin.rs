@@ -26,9 +26,9 @@ use crate::netlink::{Cable, Netlink};
 use crate::resolver::Resolver;
 use crate::segment::Segments;
 use crate::{
-    ALONE, Attachment, Error, Errors, Interface, Ipv6Interface, Listener, Mac, Namespace, Request,
-    Settings, Subnet, conntrack, ethernet_name, inside, namespace, reserve, rules, sysctl,
-    tap_name,
+    AGENT_ADDRESS, ALONE, Attachment, Error, Errors, Interface, Ipv6Interface, Listener, Mac,
+    Namespace, Request, Settings, Subnet, conntrack, ethernet_name, inside, namespace, reserve,
+    rules, sysctl, tap_name,
 };
 
 /// The driver of firebuild's own networks.
@@ -89,7 +89,7 @@ impl Builtin {
                 return Err(error);
             }
         };
-        let interfaces = interfaces(&lease, &resolver);
+        let interfaces = interfaces(&lease);
         let namespace = self.namespace(&lease.id);
         let number = Some(lease.number);
         Ok(Attachment::new(
@@ -171,7 +171,7 @@ impl Builtin {
         // Looked up before anything is written: without nft, or without the right to use it, there
         // is nothing to take back, and no way to.
         let with_it: Vec<&Lease> = leases.all().chain([&lease]).collect();
-        let rules = rules::missing(&self.settings.name, resolver, &with_it)?;
+        let rules = rules::missing(&self.settings.name, &with_it)?;
         leases.insert(lease.clone())?;
         let shared = self.ensure_host_parts(&leases, &lease, &mut netlink, &rules);
         drop(leases);
@@ -345,7 +345,7 @@ impl Builtin {
         if leases.is_empty() {
             trouble.note(rules::remove(&self.settings.name, leases));
         } else if !bridges.is_empty() {
-            trouble.note(rules::shrink(&self.settings.name, &self.resolver(), leases));
+            trouble.note(rules::shrink(&self.settings.name, leases));
         }
     }
 
@@ -513,10 +513,8 @@ fn remove_cables(id: &MachineId) -> Result<(), Error> {
 }
 
 /// The facts of a VM's devices.
-fn interfaces(lease: &Lease, resolver: &Resolver) -> Vec<Interface> {
+fn interfaces(lease: &Lease) -> Vec<Interface> {
     let reached = lease.reached();
-    let way_out = reached.map(|link| link.segment.gateway);
-    let dns = way_out.map_or_else(Vec::new, |gateway| resolver.for_guest(gateway));
     if lease.links.is_empty() {
         return vec![alone(lease)];
     }
@@ -537,7 +535,7 @@ fn interfaces(lease: &Lease, resolver: &Resolver) -> Vec<Interface> {
                 gateway: leads_out.then_some(subnet.gateway()),
             }),
             mtu: segment.mtu,
-            dns: dns.clone(),
+            dns: vec![AGENT_ADDRESS],
             search: Vec::new(),
             bridge: segment.bridge.clone(),
             host_device: host_device(&lease.id, index),

@@ -37,6 +37,14 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
+    /// Reads the lease of one VM, which is there whole, from the directory of leases: without the lock,
+    /// for who knows that the VM is attached.
+    pub(crate) fn read(directory: &Path, id: &MachineId) -> Result<Self, Error> {
+        let path = directory.join(format!("{id}.json"));
+        let text = fs_err::read(&path)?;
+        serde_json::from_slice(&text).map_err(|source| Error::Damaged { path, source })
+    }
+
     /// The address that published ports lead to: that of the first network that has a way out.
     pub(crate) fn reached(&self) -> Option<&Link> {
         self.links.iter().find(|link| !link.segment.internal)

@@ -68,32 +68,44 @@ impl Resolver {
             Self::ByGateway(_) | Self::None => Vec::new(),
         }
     }
+}
 
-    /// What the guest's own `resolv.conf` is to name.
-    pub(crate) fn for_guest(&self, gateway: Ipv4Addr) -> Vec<Ipv4Addr> {
-        match self {
-            Self::Direct(servers) => servers.clone(),
-            Self::ByGateway(_) => vec![gateway],
-            Self::None => Vec::new(),
+/// The name servers of the host, as its own programs ask them, most wanted first.
+pub(crate) fn servers_of(resolv_conf: &Path) -> Vec<IpAddr> {
+    let text = fs_err::read_to_string(resolv_conf).unwrap_or_default();
+    let mut servers = all_servers(&text);
+    servers.truncate(MOST);
+    for server in &mut servers {
+        // What the C library takes it for.
+        if *server == IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
+            *server = Ipv4Addr::LOCALHOST.into();
         }
     }
+    servers
 }
 
 fn is_of_host_only(server: Ipv4Addr) -> bool {
     server.is_loopback() || server.is_unspecified() || server.is_link_local()
 }
 
-/// The IPv4 name servers of a `resolv.conf(5)`: guests have no IPv6 yet.
+/// The IPv4 name servers of a `resolv.conf(5)`: what guests of CNI's networks are told.
 fn servers(text: &str) -> Vec<Ipv4Addr> {
+    let all = all_servers(text).into_iter();
+    all.filter_map(|server| match server {
+        IpAddr::V4(server) => Some(server),
+        IpAddr::V6(_) => None,
+    })
+    .collect()
+}
+
+/// The name servers of a `resolv.conf(5)`.
+fn all_servers(text: &str) -> Vec<IpAddr> {
     text.lines()
         .filter_map(|line| {
             let mut words = line.split_ascii_whitespace();
             (words.next() == Some("nameserver")).then(|| words.next())?
         })
-        .filter_map(|server| match server.parse() {
-            Ok(IpAddr::V4(server)) => Some(server),
-            _ => None,
-        })
+        .filter_map(|server| server.parse().ok())
         .collect()
 }
 

@@ -12,7 +12,6 @@ use serde_json::Value;
 
 use crate::lease::{Lease, Leases, Link, Segment};
 use crate::name::{machine_mark, marked_machine};
-use crate::resolver::Resolver;
 use crate::{Error, Listener, Realm, firewall, nft};
 
 /// Ports on every address of the host.
@@ -28,18 +27,14 @@ const ON_ADDRESS6: &str = "address_ports6";
 ///
 /// It looks first what there is, because replacing rules takes the kernel a hundred times longer
 /// than reading them. Whatever is missing comes back: a firewall that was restarted took it along.
-pub(crate) fn missing(
-    realm: &Realm,
-    resolver: &Resolver,
-    leases: &[&Lease],
-) -> Result<String, Error> {
+pub(crate) fn missing(realm: &Realm, leases: &[&Lease]) -> Result<String, Error> {
     let table = realm.table();
     let segments: BTreeSet<&Segment> = leases
         .iter()
         .flat_map(|lease| &lease.links)
         .map(|link| &link.segment)
         .collect();
-    let rules = Rules::new(realm, &segments, resolver);
+    let rules = Rules::new(realm, &segments);
     let mut script = String::new();
     let mut present = Present::read(realm)?;
     if !present.has(&rules) {
@@ -70,12 +65,12 @@ pub(crate) fn missing(
 }
 
 /// Makes the host forget networks that no VM is in any more, while there are others.
-pub(crate) fn shrink(realm: &Realm, resolver: &Resolver, leases: &Leases) -> Result<(), Error> {
+pub(crate) fn shrink(realm: &Realm, leases: &Leases) -> Result<(), Error> {
     let all: Vec<&Lease> = leases.all().collect();
     let segments = leases.segments();
     let kept = segments.iter().map(|segment| segment.bridge.as_str());
     let mut script = firewall::closing(realm, &kept.collect())?;
-    script.push_str(&missing(realm, resolver, &all)?);
+    script.push_str(&missing(realm, &all)?);
     install(&script, leases)
 }
 
@@ -130,8 +125,8 @@ struct Rules {
 }
 
 impl Rules {
-    fn new(name: &Realm, segments: &BTreeSet<&Segment>, resolver: &Resolver) -> Self {
-        let chains = chains(segments, resolver);
+    fn new(name: &Realm, segments: &BTreeSet<&Segment>) -> Self {
+        let chains = chains(segments);
         let digest = Digest::of(format!("{chains:?}").as_bytes()).hex();
         let mark = format!("{}, rules {}", name.mark(), &digest[..16]);
         let mut script = format!(
@@ -167,7 +162,7 @@ struct Chain {
     rules: Vec<String>,
 }
 
-fn chains(segments: &BTreeSet<&Segment>, resolver: &Resolver) -> Vec<Chain> {
+fn chains(segments: &BTreeSet<&Segment>) -> Vec<Chain> {
     // A set without elements is none. VMs without networks need no rules of the host.
     if segments.is_empty() {
         return Vec::new();
@@ -190,7 +185,7 @@ fn chains(segments: &BTreeSet<&Segment>, resolver: &Resolver) -> Vec<Chain> {
         chain(
             "prerouting",
             "nat hook prerouting priority dstnat",
-            prerouting(segments, resolver),
+            publish(segments),
         ),
         chain("output", "nat hook output priority -100", publish(segments)),
         chain(
@@ -203,13 +198,12 @@ fn chains(segments: &BTreeSet<&Segment>, resolver: &Resolver) -> Vec<Chain> {
             "filter hook forward priority filter",
             forward(segments),
         ),
-        // Nothing of the host's own is for guests, but its name server where that is forwarded.
+        // Nothing of the host's own is for guests.
         chain(
             "input",
             "filter hook input priority filter",
             vec![
                 format!("iifname {all} ct state established,related accept"),
-                format!("iifname {all} ct status dnat accept"),
                 format!("iifname {all} icmp type echo-request accept"),
                 format!(
                     "iifname {all} icmpv6 type {{ echo-request, nd-neighbor-solicit, nd-neighbor-advert }} accept"
@@ -247,22 +241,6 @@ fn publish(segments: &BTreeSet<&Segment>) -> Vec<String> {
             "{local} dnat ip6 to meta l4proto . th dport map @{ANYWHERE6}"
         ));
     }
-    rules
-}
-
-fn prerouting(segments: &BTreeSet<&Segment>, resolver: &Resolver) -> Vec<String> {
-    let mut rules = Vec::new();
-    if let Resolver::ByGateway(server) = resolver {
-        rules.extend(segments.iter().map(|segment| {
-            let Segment {
-                bridge, gateway, ..
-            } = segment;
-            format!(
-                "iifname \"{bridge}\" ip daddr {gateway} meta l4proto {{ tcp, udp }} th dport 53 dnat ip to {server}"
-            )
-        }));
-    }
-    rules.extend(publish(segments));
     rules
 }
 

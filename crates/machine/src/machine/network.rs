@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use firebuild_network::{Join, Namespace, NetworkName, Request, Route};
+use firebuild_protocol::HOST_ADDRESS;
 use firebuild_protocol::metadata::{self, Interface, Ipv6, Network};
+use tokio::task::AbortHandle;
 
 use super::Machine;
 use crate::Error;
@@ -65,6 +67,20 @@ impl Machine {
         names.extend(spec.hostname.clone());
         names.extend([id.short().to_owned(), id.to_string()]);
         names
+    }
+
+    /// Starts the VM's name server, if its guest is told to ask one.
+    pub(super) fn serve_names(&self) -> Result<Option<AbortHandle>, Error> {
+        let attachment = self.attachment.as_ref();
+        let mut interfaces = attachment.iter().flat_map(|it| &it.interfaces);
+        // A network by CNI has its own, whatever its address is.
+        let is_own = self.record.spec.cni.is_none();
+        if !is_own || !interfaces.any(|interface| interface.dns.contains(&HOST_ADDRESS)) {
+            return Ok(None);
+        }
+        let servers = &self.record.spec.names.servers;
+        let server = self.host.network.name_server(self.id(), servers)?;
+        Ok(Some(tokio::spawn(server.serve()).abort_handle()))
     }
 
     /// Whom the VMM runs as.
