@@ -11,7 +11,10 @@ const QUIET: Duration = Duration::from_secs(20);
 /// The value of a line of a process's status.
 fn status(process: u64, name: &str) -> u64 {
     let text = fs_err::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name))
+        .unwrap();
     let number = line.trim_start_matches(':').split_ascii_whitespace().next();
     number.unwrap().parse().unwrap()
 }
@@ -20,7 +23,9 @@ fn status(process: u64, name: &str) -> u64 {
 fn the_supervisor_of_an_idle_vm_sleeps() {
     let session = session();
     let vm = Named::new(&session, "idle");
-    session.ok(&["run", "-d", "--name", vm.name, BASE, "--", "sleep", "1000000"]);
+    session.ok(&[
+        "run", "-d", "--name", vm.name, BASE, "--", "sleep", "1000000",
+    ]);
     let owner = vm.inspect()["Processes"]["Owner"].as_u64().unwrap();
     let woken = || status(owner, "voluntary_ctxt_switches");
     // What comes of the start is over soon.

@@ -54,10 +54,10 @@ impl Install {
     pub(super) fn run(self, global: &Global) -> anyhow::Result<()> {
         let root = std::path::absolute(&global.root)?;
         let text = unit(&std::env::current_exe()?, &root)?;
-        terminal::print(&text)?;
         if self.print {
-            return Ok(());
+            return terminal::print(&text);
         }
+        terminal::say(&text);
         let path = self.choices.unit_dir.join(NAME);
         if existing(&path)?.as_ref() == Some(&text) {
             terminal::say(format_args!("`{}` is there already", path.display()));
