@@ -16,6 +16,9 @@ use crate::{packages, shell};
 
 const BASE: &str = "debian:bookworm-slim";
 
+/// MiB of a tiny VM: with 64, Debian's kernel ends before it has unpacked its initramfs.
+const MEMORY_OF_A_VM: &str = "96";
+
 /// How much memory may be in other hands afterwards, in MiB: a host is never quite still.
 const MEMORY: i64 = 64;
 
@@ -167,7 +170,18 @@ impl Firebuild {
         let patience = "--bootstrap-initial-communication-timeout=1800";
         let workload = "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done";
         self.ok(&[
-            "run", "-d", "--name", name, "--mem", "64", patience, BASE, "--", "sh", "-c", workload,
+            "run",
+            "-d",
+            "--name",
+            name,
+            "--mem",
+            MEMORY_OF_A_VM,
+            patience,
+            BASE,
+            "--",
+            "sh",
+            "-c",
+            workload,
         ])
     }
 
