@@ -45,7 +45,8 @@ pub fn reconcile(host: &Host) -> Result<Vec<MachineId>, Error> {
 /// What could not be cleaned up.
 pub fn reconcile_one(host: &Host, id: &MachineId) -> Result<bool, Error> {
     let machines = host.store.machines();
-    if machines.is_running(id)? || record::read(&host.store, id)?.state.is_final() {
+    // Most have ended: those cost one file to read.
+    if record::read(&host.store, id)?.state.is_final() || machines.is_running(id)? {
         return Ok(false);
     }
     let Some(lock) = machines.lock(id)? else {
