@@ -12,7 +12,7 @@ use firebuild_protocol::v1::{
     FromGuest, FromTerminal, Start, ToGuest, ToTerminal, from_guest, output, to_guest,
 };
 use firebuild_protocol::workload::Workload;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -59,6 +59,8 @@ pub(crate) struct Session {
 #[derive(Debug)]
 struct Ends {
     start: ToGuest,
+    /// Tells that the guest may be told to start.
+    begun: oneshot::Receiver<()>,
     events: mpsc::Sender<Event>,
     orders: mpsc::Sender<ToGuest>,
     to_guest: [mpsc::Receiver<ToGuest>; 2],
@@ -70,6 +72,7 @@ pub(crate) struct Line {
     /// What the guest says.
     pub(crate) events: mpsc::Receiver<Event>,
     orders: mpsc::Sender<ToGuest>,
+    begin: Option<oneshot::Sender<()>>,
     /// For what commands want beside the workload. Who sends waits until there is room.
     pub(crate) tasks: mpsc::Sender<ToGuest>,
 }
@@ -86,8 +89,10 @@ impl Session {
         let (event_sender, events) = mpsc::channel(WAITING);
         let (orders, ordered) = mpsc::channel(UNDER_WAY);
         let (tasks, begun) = mpsc::channel(TASKS);
+        let (begin, may_begin) = oneshot::channel();
         let ends = Ends {
             start: message(start),
+            begun: may_begin,
             events: event_sender,
             orders: orders.clone(),
             to_guest: [ordered, begun],
@@ -99,6 +104,7 @@ impl Session {
         let line = Line {
             events,
             orders,
+            begin: Some(begin),
             tasks,
         };
         Ok((session, line))
@@ -106,6 +112,15 @@ impl Session {
 }
 
 impl Line {
+    /// Lets the guest start its workload, as soon as it is there: to be called once the metadata have
+    /// no secrets any more, which a workload could read otherwise.
+    pub(crate) fn begin(&mut self) {
+        if let Some(begin) = self.begin.take() {
+            // Nobody listens where the guest has gone.
+            let _ = begin.send(());
+        }
+    }
+
     /// Tells the guest something. A guest that does not listen any more, or is slow to, is not
     /// waited for: returns whether it was told.
     pub(crate) fn tell(&self, order: to_guest::Message) -> bool {
@@ -147,7 +162,7 @@ impl Machine for Session {
             request.into_inner(),
             ends.events,
             ends.orders,
-            ends.start,
+            (ends.start, ends.begun),
         ));
         let [ordered, begun] = ends.to_guest.map(ReceiverStream::new);
         Ok(Response::new(Box::pin(ordered.merge(begun).map(Ok))))
@@ -158,17 +173,17 @@ async fn listen(
     mut guest: Streaming<FromGuest>,
     events: mpsc::Sender<Event>,
     orders: mpsc::Sender<ToGuest>,
-    start: ToGuest,
+    (start, begun): (ToGuest, oneshot::Receiver<()>),
 ) {
-    let mut start = Some(start);
+    let mut start = Some((start, begun));
     loop {
         let message = match guest.message().await {
             Ok(Some(message)) => message.message,
             Ok(None) | Err(_) => break,
         };
         let event = match (start.take(), message) {
-            (Some(start), Some(from_guest::Message::Hello(_))) => {
-                if orders.send(start).await.is_err() {
+            (Some((start, begun)), Some(from_guest::Message::Hello(_))) => {
+                if begun.await.is_err() || orders.send(start).await.is_err() {
                     break;
                 }
                 continue;

@@ -72,6 +72,7 @@ impl Turn {
                 connected = machine.connected() => connected?,
                 () = life.refused() => return Err(Error::GivenUp(id.clone())),
             }
+            turn.line.begin();
             turn.started(machine, life).await
         };
         tokio::select! {
