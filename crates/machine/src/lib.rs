@@ -12,7 +12,7 @@
 //! * [`metadata`], [`agent`]: the services in a VM's own network namespace.
 //! * [`supervisor`]: the process that owns a VM which runs a workload. [`client`]: what commands do
 //!   with VMs. [`output`]: what workloads wrote.
-//! * [`conversation`]: what commands have done in a VM beside its workload.
+//! * [`health`]: how workloads are. [`conversation`]: what commands have done in a VM beside its workload.
 //! * [`events`]: what happened to VMs.
 //! * [`reconcile`]: cleaning up after owners that died. [`restart`]: who is started again, and when.
 
@@ -27,6 +27,7 @@ mod disk;
 pub mod error;
 pub mod events;
 mod frames;
+pub mod health;
 pub mod host;
 pub mod limits;
 pub mod machine;

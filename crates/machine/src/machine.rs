@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use firebuild_core::MachineId;
 use firebuild_network::Attachment;
@@ -32,6 +32,7 @@ use crate::boot::{CommandLine, Needs, tsc_khz};
 use crate::change::Change;
 use crate::error::Report;
 use crate::events::{self, Action};
+use crate::health::Health;
 use crate::limits::Limits;
 use crate::metadata::withdraw::Withdrawing;
 use crate::paths::Directories;
@@ -57,6 +58,9 @@ const CALL_WINDOW: u32 = 64 << 10;
 /// How long a VMM that does not answer may take to end, and so to say why.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// How often the record is written at most because of the workload's health.
+const HEALTH_NOTES: Duration = Duration::from_secs(1);
+
 /// How many lines of a console are shown with an error.
 const SHOWN_LINES: usize = 12;
 
@@ -78,6 +82,8 @@ pub struct Machine {
     /// Its volumes while it runs: they are locked for as long as they are open, and not every VMM gets
     /// these very files.
     held: Vec<File>,
+    /// When the record was last written because of the workload's health.
+    health_written: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -169,6 +175,7 @@ impl Machine {
             patience: 1,
             attached: Vec::new(),
             held: Vec::new(),
+            health_written: None,
         }
     }
 
@@ -324,8 +331,28 @@ impl Machine {
     pub fn mark_running(&mut self) -> Result<(), Error> {
         self.record.state = State::Running;
         self.record.started = Some(Timestamp::now());
+        self.record.health = match &self.record.spec.purpose {
+            Purpose::Run { workload, .. } if workload.health.is_some() => Some(Health::new()),
+            _ => None,
+        };
         self.note(Action::Start);
         self.save()
+    }
+
+    /// Notes how the workload is, as its guest says. Whatever a guest says, the record is not written
+    /// more than once a second for it; what is not written is written with the next note.
+    pub(crate) fn note_health(&mut self, probed: &firebuild_protocol::v1::Probed) {
+        let Some(health) = &mut self.record.health else {
+            // Nobody asked.
+            return;
+        };
+        health.note(probed, Timestamp::now());
+        let is_due = |written: &Instant| written.elapsed() >= HEALTH_NOTES;
+        if self.health_written.as_ref().is_none_or(is_due) {
+            self.health_written = Some(Instant::now());
+            // A full disk must not stop the workload; what fits later is kept again.
+            let _ = self.save();
+        }
     }
 
     /// Notes that the VM was asked to end.

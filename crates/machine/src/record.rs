@@ -51,6 +51,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::error::Report;
+use crate::health::Health;
 use crate::paths::Directories;
 use crate::spec::{MachineSpec, Purpose};
 use crate::vmm::VmmFacts;
@@ -89,6 +90,9 @@ pub struct Record {
     /// with the policy `unless-stopped`.
     #[serde(default)]
     pub was_stopped: bool,
+    /// How its workload is, if that is looked into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
     /// Where its files are.
     pub directories: Directories,
 }
@@ -236,6 +240,7 @@ impl Record {
             network_interfaces: Vec::new(),
             restart_count: 0,
             was_stopped: false,
+            health: None,
             directories,
         }
     }

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 
 use firebuild_protocol::v1::machine_server::Machine;
 use firebuild_protocol::v1::{
-    FromGuest, FromTerminal, Start, ToGuest, ToTerminal, from_guest, output, to_guest,
+    self, FromGuest, FromTerminal, Start, ToGuest, ToTerminal, from_guest, output, to_guest,
 };
 use firebuild_protocol::workload::Workload;
 use tokio::sync::{mpsc, oneshot};
@@ -33,7 +33,7 @@ const TASKS: usize = 4;
 const TEXT: usize = 1000;
 
 /// What a guest says.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum Event {
     /// The workload runs.
     Started,
@@ -41,6 +41,8 @@ pub(crate) enum Event {
     Output(Stream, bytes::Bytes),
     /// The workload has ended.
     Exited(Exit),
+    /// The workload's health was looked into.
+    Probed(v1::Probed),
     /// The agent could not do what it was told. The number is 126, 127 or 0.
     Failed(String, u8),
     /// The guest does not keep to the protocol.
@@ -221,8 +223,7 @@ fn understand(message: from_guest::Message) -> Event {
             Event::Failed(shown(&failed.error), status)
         }
         from_guest::Message::Hello(_) => no("it says `Hello` twice"),
-        // Nobody asked for it yet.
-        from_guest::Message::Probed(_) => no("it reports health"),
+        from_guest::Message::Probed(probed) => Event::Probed(probed),
     }
 }
 
@@ -236,8 +237,6 @@ pub(crate) fn shown(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use firebuild_protocol::v1;
-
     use super::*;
 
     #[test]

@@ -1,5 +1,6 @@
 //! The subcommands, one file each, and what all of them share.
 
+mod attach;
 mod baseos;
 mod build;
 mod check;
@@ -156,6 +157,8 @@ enum Command {
     Run(Box<run::Run>),
     /// Run one more process in a running microVM
     Exec(exec::Exec),
+    /// Join this terminal with a running microVM's workload
+    Attach(attach::Attach),
     /// List microVMs
     #[command(visible_alias = "ps")]
     Ls(lifecycle::Ls),
@@ -231,6 +234,7 @@ impl Cli {
         let result = match self.command {
             Command::Run(run) => run.run(&self.global),
             Command::Exec(exec) => exec.run(&self.global),
+            Command::Attach(attach) => attach.run(&self.global),
             Command::Supervise(supervise) => supervise.run(&self.global),
             other => other.run(&self.global).map(|()| ExitCode::SUCCESS),
         };
@@ -280,7 +284,7 @@ impl Command {
             Self::ProfileCreate(command) => command.run(global),
             Self::ProfileLs(command) => command.run(global),
             Self::ProfileInspect(command) => command.run(global),
-            Self::Run(_) | Self::Exec(_) | Self::Supervise(_) => Ok(()),
+            Self::Run(_) | Self::Exec(_) | Self::Attach(_) | Self::Supervise(_) => Ok(()),
         }
     }
 }

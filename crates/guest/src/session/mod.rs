@@ -1,8 +1,9 @@
 //! What the agent of any other VM does: run one workload, and talk with the host about it.
 //!
 //! * [`tasks`]: what the host wants beside it.
-//! * [`input`]: what is typed into it.
+//! * [`input`]: what is typed into it. [`health`]: how it is.
 
+mod health;
 mod input;
 mod settings;
 mod tasks;
@@ -82,6 +83,7 @@ pub(crate) async fn serve(
 ) -> Result<()> {
     let mut session = open(channel, reaper).await?;
     let workload = session.receive_start().await?;
+    let check = workload.health.clone();
     let attachments = match prepare(&workload, &layers).await {
         Ok(attachments) => attachments,
         Err(error) => return session.refuse(Refusal::from(error)).await,
@@ -95,7 +97,13 @@ pub(crate) async fn serve(
     };
     console::debug(|| format!("workload {} started", running.child.pid()));
     let mut workload = session.adopt(running, started.namespaces, &launch).await?;
+    let watching = check
+        .zip(workload.place.clone())
+        .map(|(check, place)| tokio::spawn(health::watch(place, check, session.to_host.clone())));
     let end = session.converse(&mut workload, &mut requests).await;
+    if let Some(watching) = watching {
+        watching.abort();
+    }
     session.finish(workload, end).await;
     Ok(())
 }

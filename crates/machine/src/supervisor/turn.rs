@@ -151,6 +151,7 @@ impl Turn {
             }
             // What it was told to do: the workload is its own affair.
             Event::Started => {}
+            Event::Probed(probed) => machine.note_health(&probed),
             Event::Failed(text, _) => {
                 let text = format!("the guest of VM `{}` reports: {text}", machine.id());
                 self.trouble.get_or_insert(Report::new(text));

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use clap::Args;
-use firebuild_machine::{Record, client};
+use firebuild_machine::{Record, State, client};
 use firebuild_network::Listener;
 
 use super::host;
@@ -37,6 +37,17 @@ impl Ls {
     }
 }
 
+/// Where it is in its life, and how its workload is.
+fn status(record: &Record) -> String {
+    let word = record.state.word();
+    match &record.health {
+        Some(health) if record.state == State::Running => {
+            format!("{word} ({})", health.status.word())
+        }
+        _ => word.to_owned(),
+    }
+}
+
 fn row(record: &Record) -> Vec<String> {
     let name = record.spec.name.as_ref().map(ToString::to_string);
     let image = record
@@ -56,7 +67,7 @@ fn row(record: &Record) -> Vec<String> {
         record.id.to_string(),
         name.unwrap_or_default(),
         image.unwrap_or_else(|| "(build)".to_owned()),
-        record.state.word().to_owned(),
+        status(record),
         address.unwrap_or_default(),
         ports.join(", "),
         record.created.strftime("%Y-%m-%d %H:%M:%S").to_string(),

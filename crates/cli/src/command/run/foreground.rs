@@ -3,33 +3,31 @@
 use std::process::ExitCode;
 
 use firebuild_machine::client::{self, Attached};
-use firebuild_machine::{Host, Record, State};
+use firebuild_machine::{Host, Record};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::command::attach::{self, DetachKeys};
 use crate::command::{block_on, lifecycle};
-use crate::error;
 
-/// Shows the workload's output, passes signals on, and ends as the workload does.
+/// Shows the workload's output, passes signals on and what is typed, and ends as the workload does.
 pub(super) fn show(host: &Host, mut attached: Attached) -> anyhow::Result<ExitCode> {
-    pass_signals_on(host.clone(), attached.record().clone());
+    let record = attached.record().clone();
+    pass_signals_on(host.clone(), record.clone());
+    let wanted = attach::wanted(&record);
+    let keys = DetachKeys::default();
+    let typing = wanted
+        .input
+        .then(|| attach::type_into(host, &record, wanted, keys, true));
     for entry in &mut attached {
         lifecycle::show(&entry?)?;
     }
-    match attached.finish(host)?.state {
-        State::Stopped { exit } => Ok(ExitCode::from(exit.code())),
-        State::Failed { reason } => {
-            let status = reason.status;
-            error::report(&firebuild_machine::Error::Reported(reason).into());
-            Ok(ExitCode::from(status))
-        }
-        other => Err(anyhow::anyhow!(
-            "the VM's record says `{other:?}`, though it has ended"
-        )),
-    }
+    let record = attached.finish(host)?;
+    attach::finish(typing);
+    attach::end(record)
 }
 
 /// From now on, signals that people send to this command reach the workload instead.
-fn pass_signals_on(host: Host, record: Record) {
+pub(crate) fn pass_signals_on(host: Host, record: Record) {
     let kinds = [
         SignalKind::interrupt(),
         SignalKind::terminate(),

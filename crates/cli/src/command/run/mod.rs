@@ -2,6 +2,7 @@
 
 mod environment;
 mod foreground;
+mod health;
 mod limits;
 mod network;
 mod policy;
@@ -21,6 +22,7 @@ use firebuild_oci::Trust;
 use firebuild_protocol::boot::RootVerity;
 use firebuild_store::Store;
 
+use super::exec::check_terminal as attach_check;
 use super::machine::{BootstrapArguments, VmArguments};
 use super::pulling::{PullArguments, Pulling};
 use super::storage::StorageArguments;
@@ -35,6 +37,7 @@ use policy::PolicyArguments;
 use volumes::VolumeArguments;
 use workload::WorkloadArguments;
 
+pub(super) use foreground::pass_signals_on;
 pub(super) use workload::environment;
 
 /// What `--init-system` starts.
@@ -98,6 +101,7 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
+        attach_check(self.workload.wanted(), self.detach)?;
         let host = lifecycle::host(global)?;
         // What the VM will run from stays until its record names it.
         let lease = host.store.lease()?;
@@ -121,7 +125,7 @@ impl Run {
         let image = image::find(&host.store, &reference)?;
         let (root, verity) = self.root(&host.store, &reference)?;
         let config = &image.config.config;
-        let mut workload = self.workload.workload(config, command)?;
+        let mut workload = self.workload.workload(&image.config, command)?;
         if self.environment.is_init() && command.is_empty() {
             workload.arguments = vec![INIT.to_owned()];
         }

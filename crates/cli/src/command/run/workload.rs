@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
+use firebuild_core::ImageConfig;
 use firebuild_core::config::{DEFAULT_PATH, ProcessConfig};
 use firebuild_protocol::workload::Workload;
 
+use super::health::HealthArguments;
 use crate::error::hinted;
+use crate::terminal::{self, Wanted};
 
 /// The workload of a VM.
 #[derive(Debug, Args)]
@@ -28,15 +31,33 @@ pub(super) struct WorkloadArguments {
     /// Start in this directory
     #[arg(long, short, value_name = "DIR")]
     workdir: Option<String>,
+    /// Let it read: pass standard input on, or with `--detach` what `attach` passes on
+    #[arg(long, short)]
+    interactive: bool,
+    /// Give it a terminal
+    #[arg(long, short)]
+    tty: bool,
+    #[command(flatten)]
+    health: HealthArguments,
 }
 
 impl WorkloadArguments {
+    /// What a command that stays with it does with its streams.
+    pub(super) fn wanted(&self) -> Wanted {
+        Wanted {
+            input: self.interactive,
+            terminal: self.tty,
+        }
+    }
+
     /// What the VM is to run: the image's process, as far as nothing else is said.
     pub(super) fn workload(
         &self,
-        config: &ProcessConfig,
+        config: &ImageConfig,
         command: &[String],
     ) -> anyhow::Result<Workload> {
+        let health = self.health.check(config)?;
+        let config = &config.config;
         let given = self.environment()?;
         let mut environment: Vec<(String, String)> = Vec::new();
         let image = config.env.iter().filter_map(|entry| entry.split_once('='));
@@ -64,6 +85,9 @@ impl WorkloadArguments {
                 directory => directory.to_owned(),
             },
             user: self.user.clone().unwrap_or_else(|| config.user.clone()),
+            terminal: self.tty.then(terminal::facts),
+            interactive: self.interactive,
+            health,
             ..Workload::new(self.arguments(config, command))
         })
     }
