@@ -81,6 +81,11 @@ pub(crate) fn is_seen() -> bool {
     io::stderr().is_terminal()
 }
 
+/// True where somebody watches standard output.
+pub(crate) fn is_output_seen() -> bool {
+    io::stdout().is_terminal()
+}
+
 /// True where standard error shows colours: somebody insists, or it is a terminal and `NO_COLOR` is
 /// not set.
 pub(crate) fn colours() -> bool {

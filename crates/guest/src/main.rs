@@ -6,7 +6,6 @@
 //! listens in the guest, nothing of the agent's is ever in an image's layer, and whatever goes
 //! wrong ends with one clear line, to the host or on the console, and with the VM's end.
 
-mod attributes;
 mod bootstrap;
 mod connect;
 mod console;
@@ -26,6 +25,8 @@ mod sys;
 mod terminal;
 mod verity;
 mod volumes;
+
+use firebuild_protocol::files::attributes;
 
 fn main() {
     if std::env::args_os()

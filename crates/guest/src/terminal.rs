@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use firebuild_protocol::v1::exit::How;
 use firebuild_protocol::v1::{
     Exit, Exited, Failed, FromTerminal, Opened, Output, Started, ToTerminal, WindowSize,
     from_terminal, output, to_terminal,
@@ -55,6 +56,19 @@ pub(crate) fn opened(command: u32) -> FromTerminal {
 /// Says that the process runs.
 pub(crate) fn started(pid: u32) -> FromTerminal {
     message(from_terminal::Message::Started(Started { pid }))
+}
+
+/// A piece of standard output.
+pub(crate) fn written(data: &[u8]) -> FromTerminal {
+    saying(output::Stream::Stdout)(Bytes::copy_from_slice(data))
+}
+
+/// Says that a task is done.
+pub(crate) async fn end(to_host: mpsc::Sender<FromTerminal>, from_host: Streaming<ToTerminal>) {
+    let how = Some(How::Status(0));
+    let exit = Some(Exit { how });
+    let exited = from_terminal::Message::Exited(Exited { exit });
+    say_last(exited, to_host, fill(None, from_host)).await;
 }
 
 /// Says that a process runs that nobody stays with.

@@ -32,7 +32,7 @@ use crate::boot::{CommandLine, Needs, tsc_khz};
 use crate::change::Change;
 use crate::error::Report;
 use crate::events::{self, Action};
-use crate::health::Health;
+use crate::health::{Health, HealthStatus};
 use crate::limits::Limits;
 use crate::metadata::withdraw::Withdrawing;
 use crate::paths::Directories;
@@ -82,8 +82,8 @@ pub struct Machine {
     /// Its volumes while it runs: they are locked for as long as they are open, and not every VMM gets
     /// these very files.
     held: Vec<File>,
-    /// When the record was last written because of the workload's health.
-    health_written: Option<Instant>,
+    /// When the record was last written because of the workload's health, and how that was.
+    health_written: Option<(Instant, HealthStatus)>,
 }
 
 #[derive(Debug)]
@@ -335,6 +335,7 @@ impl Machine {
             Purpose::Run { workload, .. } if workload.health.is_some() => Some(Health::new()),
             _ => None,
         };
+        self.health_written = None;
         self.note(Action::Start);
         self.save()
     }
@@ -347,11 +348,17 @@ impl Machine {
             return;
         };
         health.note(probed, Timestamp::now());
-        let is_due = |written: &Instant| written.elapsed() >= HEALTH_NOTES;
-        if self.health_written.as_ref().is_none_or(is_due) {
-            self.health_written = Some(Instant::now());
-            // A full disk must not stop the workload; what fits later is kept again.
-            let _ = self.save();
+        let status = health.status;
+        let before = self.health_written;
+        if before.is_some_and(|(written, _)| written.elapsed() < HEALTH_NOTES) {
+            return;
+        }
+        self.health_written = Some((Instant::now(), status));
+        // A full disk must not stop the workload; what fits later is kept again.
+        let _ = self.save();
+        if before.is_none_or(|(_, told)| told != status) && status != HealthStatus::Starting {
+            let more = [("health", status.word())];
+            events::write(&self.host.store, &self.record, "health_status", &more);
         }
     }
 

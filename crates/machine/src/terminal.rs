@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
 /// The most bytes that a guest may send at once.
-pub(crate) const LARGEST_PIECE: usize = 64 << 10;
+pub const LARGEST_PIECE: usize = 64 << 10;
 
 /// The user's end of a process's standard streams, open until it is dropped.
 #[derive(Debug)]

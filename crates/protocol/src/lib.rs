@@ -5,6 +5,7 @@
 //! * [`workload`]: what a VM runs. [`mount`]: what that finds mounted.
 //!   [`limits`]: what its kernel is told about it.
 //! * [`task`]: what it does beside that, at a command's wish.
+//! * `files`: files on their way between the two (feature `files`).
 //! * [`v1`]: the gRPC services and messages, generated from `proto/firebuild.proto`
 //!   (`cargo xtask generate`; a test compares).
 //! * [`identity`]: the one-time TLS identities of both sides (feature `identity`; hosts only).
@@ -14,6 +15,8 @@
 pub mod boot;
 pub mod chunk;
 pub mod command;
+#[cfg(feature = "files")]
+pub mod files;
 #[cfg(feature = "identity")]
 pub mod identity;
 pub mod limits;

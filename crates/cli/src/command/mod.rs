@@ -6,6 +6,7 @@ mod build;
 mod check;
 mod cni;
 mod completion;
+mod copy;
 mod doctor;
 mod exec;
 mod firecracker;
@@ -21,8 +22,10 @@ mod profile;
 mod pull;
 mod pulling;
 mod run;
+mod stats;
 mod storage;
 mod system;
+mod top;
 mod volume;
 
 use std::path::{Path, PathBuf};
@@ -159,6 +162,12 @@ enum Command {
     Exec(exec::Exec),
     /// Join this terminal with a running microVM's workload
     Attach(attach::Attach),
+    /// Copy files between a running microVM and the host
+    Cp(copy::Cp),
+    /// Show the processes in a running microVM
+    Top(top::Top),
+    /// Show what running microVMs use, every second
+    Stats(stats::Stats),
     /// List microVMs
     #[command(visible_alias = "ps")]
     Ls(lifecycle::Ls),
@@ -258,6 +267,9 @@ impl Command {
             Self::History(command) => command.run(global),
             Self::Kernel(command) => command.run(global),
             Self::Volume(command) => command.run(global),
+            Self::Cp(command) => command.run(global),
+            Self::Top(command) => command.run(global),
+            Self::Stats(command) => command.run(global),
             Self::Ls(command) => command.run(global),
             Self::Inspect(command) => command.run(global),
             Self::Logs(command) => command.run(global),

@@ -86,6 +86,7 @@ pub(super) fn describe(run: &Run, root: Root, hostname: &str, mounts: &Mounts) -
         isolation: Isolation::Step,
         offline: run.offline,
         privileged: run.privileged,
+        copying: None,
         arguments: run.arguments(),
         environment,
         secrets: mounts.secrets.clone(),

@@ -18,8 +18,8 @@ use rustix::thread::UnshareFlags;
 
 use super::attach::Opened;
 use super::{
-    Isolation, Launch, Namespaces, Order, Refusal, cgroup, confine, devices, limits, namespaces,
-    receive, root, user,
+    Isolation, Launch, Namespaces, Order, Refusal, cgroup, confine, copying, devices, limits,
+    namespaces, receive, root, user,
 };
 use crate::error::{Doing as _, GuestError, Result, chain};
 use crate::{network, sys};
@@ -34,6 +34,9 @@ pub(crate) fn main() {
     let Ok((order, mut socket)) = receive() else {
         return;
     };
+    if let Some(copying) = &order.launch.copying {
+        return copying::perform(copying, &order, socket);
+    }
     let refusal = become_program(&order, &socket);
     let text = serde_json::to_vec(&refusal).unwrap_or_default();
     // The agent may be gone, and then nobody listens.
@@ -58,6 +61,12 @@ fn become_program(order: &Order, socket: &UnixStream) -> Refusal {
 
 /// Everything up to the exec.
 fn prepare(order: &Order, socket: &UnixStream) -> std::result::Result<Command, Refusal> {
+    go_there(order, socket)?;
+    command(&order.launch, socket)
+}
+
+/// Goes to where the process is to be.
+pub(super) fn go_there(order: &Order, socket: &UnixStream) -> std::result::Result<(), Refusal> {
     let Order { launch, group } = order;
     setsid().doing(|| "make a session".to_owned())?;
     if let Some(group) = group {
@@ -69,7 +78,7 @@ fn prepare(order: &Order, socket: &UnixStream) -> std::result::Result<Command, R
         join(launch)?;
     }
     limits::set(&launch.limits)?;
-    command(launch, socket)
+    Ok(())
 }
 
 /// Makes new namespaces, and everything in them that the process finds.

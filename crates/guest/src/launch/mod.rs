@@ -9,6 +9,7 @@
 mod attach;
 mod cgroup;
 mod confine;
+mod copying;
 mod devices;
 mod handover;
 mod inside;
@@ -67,6 +68,8 @@ pub(crate) struct Launch {
     pub(crate) offline: bool,
     /// Whether a step's root user may do everything.
     pub(crate) privileged: bool,
+    /// What it does; else it becomes a program.
+    pub(crate) copying: Option<Copying>,
     /// Program and arguments.
     pub(crate) arguments: Vec<String>,
     /// Names and values; `HOME`, `HOSTNAME` and `PATH` are added where they are missing.
@@ -97,6 +100,15 @@ pub(crate) struct Launch {
     pub(crate) files: Vec<(String, u16, String)>,
     /// What to write to `/etc/profile.d/run-env.sh`, if anything.
     pub(crate) profile: Option<String>,
+}
+
+/// Files on their way through a process's standard streams.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Copying {
+    /// From this path; whether links are followed.
+    Pack(PathBuf, bool),
+    /// To this path; whether it is what a directory holds, and whether it is a person's archive.
+    Unpack(PathBuf, bool, bool),
 }
 
 /// What the process in between is told.

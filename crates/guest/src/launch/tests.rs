@@ -94,6 +94,7 @@ impl Rig {
             isolation: Isolation::Step,
             offline: false,
             privileged: false,
+            copying: None,
             arguments: Vec::new(),
             environment: Vec::new(),
             secrets: Vec::new(),

@@ -125,15 +125,20 @@ async fn probe(place: &Place, launch: &Launch, limit: Duration) -> (i32, Vec<u8>
             )
         };
         tokio::pin!(reading);
+        let mut is_read = false;
         let ended = timeout(limit, async {
-            tokio::select! {
-                exit = child.exited() => exit,
-                _ = &mut reading => child.exited().await,
+            loop {
+                tokio::select! {
+                    exit = child.exited() => return exit,
+                    _ = &mut reading, if !is_read => is_read = true,
+                }
             }
         });
         let ended = ended.await;
-        // What it has written by now is there to be read.
-        let _ = timeout(LAST_WORDS, &mut reading).await;
+        if !is_read {
+            // What it has written by now is there to be read.
+            let _ = timeout(LAST_WORDS, &mut reading).await;
+        }
         ended
     };
     said.extend(complained);

@@ -1,8 +1,9 @@
 //! What the agent of any other VM does: run one workload, and talk with the host about it.
 //!
 //! * [`tasks`]: what the host wants beside it.
-//! * [`input`]: what is typed into it. [`health`]: how it is.
+//! * [`input`]: what is typed into it. [`health`]: how it is. [`figures`]: what it uses.
 
+mod figures;
 mod health;
 mod input;
 mod settings;
@@ -380,6 +381,7 @@ fn describe(
         shared_memory: workload.shared_memory,
         offline: false,
         privileged: true,
+        copying: None,
         arguments: workload.arguments,
         environment,
         secrets: Vec::new(),

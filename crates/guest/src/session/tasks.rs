@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use firebuild_protocol::command;
 use firebuild_protocol::task::{self, Process, Task};
@@ -15,12 +16,16 @@ use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
+use super::figures;
 use super::input::Input;
 use crate::console;
 use crate::error::{GuestError, Result, call, chain};
-use crate::launch::{self, Isolation, Launch, Namespaces, Refusal, Streams};
+use crate::launch::{self, Copying, Isolation, Launch, Namespaces, Refusal, Streams};
 use crate::reaper::{self, Reaper};
 use crate::terminal::{self, Ends};
+
+/// How much is told at once, in bytes.
+const PIECE: usize = 16 << 10;
 
 /// The place where the workload runs, for others who come there.
 pub(super) struct Place {
@@ -107,7 +112,36 @@ impl Place {
         let task = serde_json::from_str(&told.task)
             .map_err(|error| GuestError::Told(format!("a task: {error}")))?;
         match task {
-            Task::Execute(process) => self.execute(process, running, ends).await,
+            Task::Execute(process) => {
+                let is_left = process.streams == task::Streams::Detached;
+                let launch = describe(process, &self.launch);
+                self.execute(&launch, is_left, running, ends).await
+            }
+            Task::Pack { path, follow } => {
+                let launch = self.copy(Copying::Pack(path.into(), follow), Streams::Output);
+                self.execute(&launch, false, running, ends).await
+            }
+            Task::Unpack {
+                path,
+                contents,
+                archive,
+            } => {
+                let copying = Copying::Unpack(path.into(), contents, archive);
+                let launch = self.copy(copying, Streams::Pipes);
+                self.execute(&launch, false, running, ends).await
+            }
+            Task::Processes => {
+                let text = figures::processes();
+                tell(&text, ends).await;
+                Ok(())
+            }
+            Task::Usage => {
+                tokio::select! {
+                    () = tell_usage(ends) => {}
+                    () = running.hung_up.notified() => {}
+                }
+                Ok(())
+            }
             Task::Attach => {
                 self.attach(running, ends).await;
                 Ok(())
@@ -126,11 +160,24 @@ impl Place {
         Ok((to_host, from_host))
     }
 
-    async fn execute(&self, process: Process, running: &Running, ends: Ends) -> Result<()> {
-        let is_left = process.streams == task::Streams::Detached;
-        let launch = describe(process, &self.launch);
+    /// A process that copies files, by the workload's root but as who may do everything.
+    fn copy(&self, copying: Copying, streams: Streams) -> Launch {
+        Launch {
+            copying: Some(copying),
+            streams,
+            ..self.launch.clone()
+        }
+    }
+
+    async fn execute(
+        &self,
+        launch: &Launch,
+        is_left: bool,
+        running: &Running,
+        ends: Ends,
+    ) -> Result<()> {
         let (to_host, from_host) = ends;
-        let started = match launch::start(&launch, &self.reaper).await {
+        let started = match launch::start(launch, &self.reaper).await {
             Ok(started) => started.program,
             Err(error) => Err(Refusal::Agent(chain(&error))),
         };
@@ -165,6 +212,30 @@ impl Place {
             () = running.hung_up.notified() => {}
         }
         drop(to_host);
+    }
+}
+
+/// Tells a text, and that this is all.
+async fn tell(text: &[u8], (to_host, from_host): Ends) {
+    // A host that is gone hears nothing.
+    let _ = to_host.send(terminal::started(1)).await;
+    for piece in text.chunks(PIECE) {
+        let _ = to_host.send(terminal::written(piece)).await;
+    }
+    terminal::end(to_host, from_host).await;
+}
+
+/// Tells what the VM uses, again and again, as long as somebody listens.
+async fn tell_usage((to_host, _from_host): Ends) {
+    let _ = to_host.send(terminal::started(1)).await;
+    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        seconds.tick().await;
+        let mut line = serde_json::to_vec(&figures::usage()).unwrap_or_default();
+        line.push(b'\n');
+        if to_host.send(terminal::written(&line)).await.is_err() {
+            return;
+        }
     }
 }
 

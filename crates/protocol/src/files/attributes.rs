@@ -17,7 +17,10 @@ use rustix::io::Errno;
 const OVERLAY: &[u8] = b"trusted.overlay.";
 
 /// The attributes of the file at `at`, which `stat` is of.
-pub(crate) fn read(at: &Path, stat: &Stat) -> io::Result<Metadata> {
+///
+/// # Errors
+/// They cannot be read.
+pub fn read(at: &Path, stat: &Stat) -> io::Result<Metadata> {
     Ok(Metadata {
         mode: u16::try_from(stat.st_mode & 0o7777).unwrap_or(0),
         uid: stat.st_uid,
@@ -50,7 +53,10 @@ fn xattrs(at: &Path) -> io::Result<Xattrs> {
 }
 
 /// Gives the file at `at` all of `metadata` but its time. A symbolic link has no mode.
-pub(crate) fn apply(at: &Path, metadata: &Metadata, is_link: bool) -> io::Result<()> {
+///
+/// # Errors
+/// They cannot be set.
+pub fn apply(at: &Path, metadata: &Metadata, is_link: bool) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(metadata.uid), Gid::from_raw(metadata.gid));
     chownat(CWD, at, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
     if !is_link {
@@ -71,7 +77,10 @@ pub(crate) fn apply(at: &Path, metadata: &Metadata, is_link: bool) -> io::Result
 }
 
 /// Sets when the file at `at` was last changed.
-pub(crate) fn set_time(at: &Path, time: Timestamp) -> io::Result<()> {
+///
+/// # Errors
+/// It cannot be set.
+pub fn set_time(at: &Path, time: Timestamp) -> io::Result<()> {
     let time = Timespec {
         tv_sec: time.seconds,
         tv_nsec: time.nanoseconds.into(),
@@ -84,7 +93,10 @@ pub(crate) fn set_time(at: &Path, time: Timestamp) -> io::Result<()> {
 }
 
 /// Marks a directory: nothing of what lies below it is seen through it.
-pub(crate) fn set_opaque(at: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// It cannot be marked.
+pub fn set_opaque(at: &Path) -> io::Result<()> {
     Ok(lsetxattr(
         at,
         "trusted.overlay.opaque",
@@ -94,7 +106,10 @@ pub(crate) fn set_opaque(at: &Path) -> io::Result<()> {
 }
 
 /// Whether a directory has that mark.
-pub(crate) fn is_opaque(at: &Path) -> io::Result<bool> {
+///
+/// # Errors
+/// It cannot be read.
+pub fn is_opaque(at: &Path) -> io::Result<bool> {
     let mut value = [0; 2];
     match lgetxattr(at, "trusted.overlay.opaque", &mut value[..]) {
         Ok(length) => Ok(&value[..length] == b"y"),
@@ -105,7 +120,10 @@ pub(crate) fn is_opaque(at: &Path) -> io::Result<bool> {
 }
 
 /// Gives directory `to` all attributes of `from`.
-pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// They cannot be read or set.
+pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let metadata = read(from, &lstat(from)?)?;
     apply(to, &metadata, false)?;
     set_time(to, metadata.mtime)

@@ -1,0 +1,16 @@
+//! Files on their way between host and guest, which are read and written by the same code on both sides:
+//! an archive in the form of a layer, but with plain names.
+//!
+//! * [`pack()`]: what is below a path, as an archive.
+//! * [`unpack()`]: an archive to where a person wants it, by the rules that `cp` has.
+//! * [`attributes`]: mode, owner, time and extended attributes of a file.
+
+pub mod attributes;
+mod pack;
+mod unpack;
+
+pub use pack::pack;
+pub use unpack::{Destination, unpack};
+
+#[cfg(test)]
+mod tests;
