@@ -52,7 +52,7 @@ impl Attach {
         };
         check_terminal(wanted, false)?;
         let mut logs = client::logs(&host, &id, true)?;
-        logs.skip_written()?;
+        while logs.next_ready()?.is_some() {}
         if self.sig_proxy {
             run::pass_signals_on(host.clone(), record.clone());
         }
