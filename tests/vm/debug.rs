@@ -261,7 +261,7 @@ fn most_memory(process: u32) -> u64 {
     words.unwrap().parse().unwrap()
 }
 
-mod terminal {
+pub(crate) mod terminal {
     //! The same on a terminal: one of the kernel's, whose other end the test has.
 
     use std::os::fd::{AsFd as _, OwnedFd};
@@ -280,7 +280,7 @@ mod terminal {
     };
 
     /// A command on a terminal of its own.
-    struct OnTerminal {
+    pub(crate) struct OnTerminal {
         person: OwnedFd,
         /// Held so that the terminal's state outlives the command.
         terminal: OwnedFd,
@@ -290,7 +290,7 @@ mod terminal {
     }
 
     impl OnTerminal {
-        fn start(session: &Session, arguments: &[&str], size: (u16, u16)) -> Self {
+        pub(crate) fn start(session: &Session, arguments: &[&str], size: (u16, u16)) -> Self {
             let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
             let person = openpt(flags).unwrap();
             unlockpt(&person).unwrap();
@@ -333,13 +333,18 @@ mod terminal {
             tcgetattr(&self.terminal).unwrap()
         }
 
-        fn type_in(&self, keys: &[u8]) {
+        /// Waits until the command has ended.
+        pub(crate) fn ended(&mut self) -> std::process::ExitStatus {
+            self.child.wait().unwrap()
+        }
+
+        pub(crate) fn type_in(&self, keys: &[u8]) {
             assert_eq!(rustix::io::write(&self.person, keys).unwrap(), keys.len());
         }
 
         /// Waits until `part` is shown; the text up to its end.
         #[track_caller]
-        fn until(&mut self, part: &str) -> String {
+        pub(crate) fn until(&mut self, part: &str) -> String {
             let mut buffer = [0; 4096];
             loop {
                 let found = self.shown.windows(part.len());

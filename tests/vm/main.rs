@@ -33,5 +33,6 @@ mod traces;
 mod verified;
 mod violence;
 mod volumes;
+mod within;
 
 use ready::{BASE, session};
