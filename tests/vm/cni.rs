@@ -174,6 +174,22 @@ fn a_supervisor_that_is_killed_leaves_nothing_of_a_network_by_cni() {
 }
 
 #[test]
+fn what_a_build_runs_is_in_a_network_by_cni() {
+    let session = session();
+    let network = Network::new(&session);
+    // The list's subnet, as the kernel tells of it.
+    let text = format!("FROM {BASE}\nRUN grep 004D12C6 /proc/net/route\n");
+    let mut arguments = network.arguments("7000");
+    arguments.truncate(arguments.len() - 2);
+    let arguments: Vec<&str> = ["--no-cache"]
+        .into_iter()
+        .chain(arguments.iter().map(String::as_str))
+        .collect();
+    session.build(&text, &arguments).success();
+    assert_eq!(network.left("build"), Vec::<String>::new());
+}
+
+#[test]
 fn what_a_network_by_cni_lacks_is_told() {
     let session = session();
     let network = Network::new(&session);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use firebuild_core::ByteSize;
-use firebuild_machine::spec::CertificateFiles;
+use firebuild_machine::spec::{CertificateFiles, CniNetwork};
 use firebuild_machine::vmm::VmmKind;
 use firebuild_machine::vmm::firecracker::FirecrackerOptions;
 use firebuild_machine::{Ended, Host, Machine, MachineSpec, Purpose, State};
@@ -57,6 +57,8 @@ pub struct VmOptions {
     pub firecracker: FirecrackerOptions,
     /// More words for the kernel's command line.
     pub kernel_arguments: Vec<String>,
+    /// The network by CNI that they are in; the host's own if none.
+    pub cni: Option<CniNetwork>,
 }
 
 /// How a kernel is chosen.
@@ -140,6 +142,7 @@ impl<'a> BuildVm<'a> {
             vmm: options.vmm,
             firecracker: options.firecracker.clone(),
             kernel_arguments: options.kernel_arguments.clone(),
+            cni: options.cni.clone(),
             ..MachineSpec::new(Purpose::Build, root.images, kernel)
         };
         let (service, conversation) = bootstrap::conversation(lease.clone(), options.disk.0);

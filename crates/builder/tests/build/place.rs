@@ -176,6 +176,7 @@ impl Place {
                 vmm: None,
                 firecracker: FirecrackerOptions::default(),
                 kernel_arguments: Vec::new(),
+                cni: None,
             },
             cache_from: Vec::new().into(),
             secrets: self.secrets.clone(),

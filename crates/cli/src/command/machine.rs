@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use firebuild_builder::{KernelChoice, VmOptions};
 use firebuild_core::ByteSize;
-use firebuild_machine::spec::CertificateFiles;
+use firebuild_machine::spec::{CertificateFiles, CniNetwork};
 use firebuild_machine::{Host, MachineSpec};
 use firebuild_store::{KernelId, Store};
 
+use super::cni::CniArguments;
 use super::firecracker::VmmArguments;
 use super::kernel;
 use crate::error::hinted;
@@ -50,6 +51,8 @@ pub(crate) struct VmArguments {
     kernel: Option<KernelId>,
     #[command(flatten)]
     vmm: VmmArguments,
+    #[command(flatten)]
+    cni: CniArguments,
 }
 
 /// Memory of a VM that a build starts, in MiB: package managers need some.
@@ -83,7 +86,13 @@ impl VmArguments {
             vmm: self.vmm.kind(),
             firecracker: self.vmm.options()?,
             kernel_arguments: self.vmm.kernel_arguments()?,
+            cni: self.cni()?,
         })
+    }
+
+    /// The network by CNI that the VM is to be in, if it is to be in one.
+    pub(crate) fn cni(&self) -> anyhow::Result<Option<CniNetwork>> {
+        self.cni.network()
     }
 
     /// Number of processors.

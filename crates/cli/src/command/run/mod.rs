@@ -152,7 +152,7 @@ impl Run {
             read_only: self.volumes.read_only(),
             networks: self.network.networks()?,
             address: self.network.address(),
-            cni: self.network.cni()?,
+            cni: self.network.or_cni(self.vm.cni()?)?,
             ports: self.network.ports(config),
             connect_time: self.bootstrap.connect_time(),
             remove: self.rm,

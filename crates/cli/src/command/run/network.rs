@@ -7,7 +7,6 @@ use firebuild_core::config::ProcessConfig;
 use firebuild_machine::spec::CniNetwork;
 use firebuild_network::{HostInterface, Join, PublishedPort, PublishedPorts};
 
-use crate::command::cni::CniArguments;
 use crate::error::hinted;
 
 /// The network of a VM.
@@ -29,8 +28,6 @@ pub(super) struct NetworkArguments {
     /// Give it this address in its first network
     #[arg(long, value_name = "ADDRESS")]
     ip_address: Option<Ipv4Addr>,
-    #[command(flatten)]
-    cni: CniArguments,
 }
 
 impl NetworkArguments {
@@ -68,8 +65,8 @@ impl NetworkArguments {
     }
 
     /// The network by CNI that it is to be in, in place of those.
-    pub(super) fn cni(&self) -> anyhow::Result<Option<CniNetwork>> {
-        match self.cni.network()? {
+    pub(super) fn or_cni(&self, network: Option<CniNetwork>) -> anyhow::Result<Option<CniNetwork>> {
+        match network {
             Some(_) if !self.networks.is_empty() => Err(hinted(
                 "a VM is in a network by CNI or in networks of firebuild's own",
                 "leave `--network` or `--cni-network-name` out",
