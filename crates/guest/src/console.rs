@@ -31,6 +31,11 @@ pub(crate) fn fatal(text: &str) {
     line(&format!("vminit: fatal: {text}"));
 }
 
+/// Tells what is missing, though the VM goes on.
+pub(crate) fn say(text: &str) {
+    line(&format!("vminit: {text}"));
+}
+
 fn line(text: &str) {
     let text = text.replace(['\n', '\r'], " ");
     if let Ok(mut console) = fs_err::OpenOptions::new().write(true).open("/dev/console") {

@@ -8,9 +8,11 @@
 mod fill;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use firebuild_protocol::mount::{Memory, Mount, Source as Told, drive_serial};
+use firebuild_protocol::secret::Secret;
 use rustix::mount::{MountFlags, mount};
 
 use crate::drives;
@@ -19,6 +21,8 @@ use crate::launch::{Attachment, Source};
 
 /// Where the host's directories are, each in one of its own.
 const SHARES: &str = "/h";
+/// Where secrets are.
+const SECRETS: &str = "/s";
 
 /// Mounts all that `mounts` need, and returns where a process finds them. The root is made of `layers`,
 /// the highest first.
@@ -94,6 +98,33 @@ fn share(tag: &str, number: usize) -> Result<PathBuf> {
         other => other.doing(|| format!("mount the host's directory `{tag}`")),
     }?;
     Ok(target.into())
+}
+
+/// Writes secrets to memory, and returns where a process finds them. Nobody but its owner can read one.
+pub(crate) fn keep_secret(secrets: &[Secret]) -> Result<Vec<Attachment>> {
+    if secrets.is_empty() {
+        return Ok(Vec::new());
+    }
+    let doing = || "keep secrets".to_owned();
+    fs_err::create_dir_all(SECRETS).doing(doing)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    // They must not be swapped out, should there be anything to swap to; older kernels have no word
+    // for that.
+    mount("ramfs", SECRETS, "ramfs", flags, c"mode=0700").doing(doing)?;
+    let mut attachments = Vec::new();
+    for (number, secret) in secrets.iter().enumerate() {
+        let path = Path::new(SECRETS).join(number.to_string());
+        fs_err::write(&path, &secret.content).doing(doing)?;
+        std::os::unix::fs::chown(&path, Some(secret.uid), Some(secret.gid)).doing(doing)?;
+        let mode = std::fs::Permissions::from_mode(secret.mode.into());
+        fs_err::set_permissions(&path, mode).doing(doing)?;
+        attachments.push(Attachment {
+            target: secret.target.clone(),
+            source: Source::Data(path),
+            read_only: true,
+        });
+    }
+    Ok(attachments)
 }
 
 /// A file system in memory as a build's steps have it.

@@ -5,7 +5,7 @@
 //! * [`change`]: what of that can change later. [`limits`]: what a VM may take of its host.
 //! * [`host`]: what a host offers. [`vmm`]: what runs a VM. [`paths`]: where its files are.
 //! * [`names`]: what a guest knows of names. [`mount`]: what a workload has mounted. [`volumes`]: the disks for that. [`share`]: directories of
-//!   the host.
+//!   the host. [`secret`]: files that are never on a disk.
 //! * [`boot`]: the kernel, the initramfs, the command line.
 //! * [`machine`]: a VM in the hands of its owner: a supervisor, or a build.
 //! * [`terminal`]: a user's end of a process in a guest.
@@ -40,6 +40,7 @@ mod rate;
 pub mod reconcile;
 pub mod record;
 pub mod restart;
+pub mod secret;
 mod session;
 pub mod share;
 mod snapshot;

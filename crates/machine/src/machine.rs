@@ -21,6 +21,8 @@ use firebuild_core::MachineId;
 use firebuild_network::Attachment;
 use firebuild_protocol::boot::BootArguments;
 use firebuild_protocol::metadata::{Credentials, Metadata};
+use firebuild_protocol::secret::Ssh;
+use firebuild_protocol::workload::Workload;
 use firebuild_protocol::{HOST_ADDRESS, METADATA_ADDRESS};
 use firebuild_store::{Identity, MachineLock};
 use jiff::Timestamp;
@@ -37,6 +39,7 @@ use crate::limits::Limits;
 use crate::metadata::withdraw::Withdrawing;
 use crate::paths::Directories;
 use crate::record::{self, Record, State};
+use crate::secret::Contents;
 use crate::spec::{CONNECT_TIME, MachineSpec, Purpose};
 use crate::vmm::{Acceleration, AttachedDisk, Launch, Running, Vmm, VmmExit, group};
 use crate::volumes::{self, Layout};
@@ -84,6 +87,8 @@ pub struct Machine {
     held: Vec<File>,
     /// When the record was last written because of the workload's health, and how that was.
     health_written: Option<(Instant, HealthStatus)>,
+    /// What is in its secrets.
+    secrets: Contents,
 }
 
 #[derive(Debug)]
@@ -176,6 +181,7 @@ impl Machine {
             attached: Vec::new(),
             held: Vec::new(),
             health_written: None,
+            secrets: Contents::default(),
         }
     }
 
@@ -206,6 +212,25 @@ impl Machine {
     #[must_use]
     pub fn patience(&self) -> u32 {
         self.patience
+    }
+
+    /// Gives the VM what is in its secrets.
+    pub fn set_secrets(&mut self, secrets: Contents) {
+        self.secrets = secrets;
+    }
+
+    /// What the guest is told to run: `workload` with all that it finds around it.
+    pub(crate) fn furnished(&self, workload: Workload) -> Workload {
+        let spec = &self.record.spec;
+        let ssh = spec.ssh.as_ref().map(|access| Ssh {
+            user: access.user.clone(),
+            keys: access.keys.clone(),
+        });
+        Workload {
+            secrets: self.secrets.told(&spec.secrets),
+            ssh,
+            ..volumes::furnished(workload, spec)
+        }
     }
 
     /// Gives the VM one more disk, which it writes to and which outlives it. Has to be called before

@@ -18,6 +18,7 @@ use crate::mount::{self, Mount};
 use crate::names::Names;
 use crate::output::LogLimits;
 use crate::restart::RestartPolicy;
+use crate::secret::SecretFile;
 use crate::vmm::VmmKind;
 use crate::vmm::firecracker::FirecrackerOptions;
 
@@ -62,6 +63,12 @@ pub struct MachineSpec {
     /// What the guest calls itself; its name, or its id, if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
+    /// Files that are never on a disk: where they come from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretFile>,
+    /// Who may come in by SSH, if anybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<SshAccess>,
     /// Names that it is given beyond those of its networks.
     #[serde(default)]
     pub names: Names,
@@ -116,6 +123,19 @@ pub struct MachineSpec {
     /// What is asked of Firecracker, if that is the VMM.
     #[serde(default, skip_serializing_if = "is_default")]
     pub firecracker: FirecrackerOptions,
+}
+
+/// Who comes into a VM by SSH.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct SshAccess {
+    /// The user, by the image's passwd.
+    pub user: String,
+    /// The public keys, a line each.
+    pub keys: Vec<String>,
+    /// The files that they came from.
+    #[serde(default)]
+    pub identities: Vec<PathBuf>,
 }
 
 /// What a VM is for.
@@ -213,6 +233,8 @@ impl MachineSpec {
             memory: 128,
             disk: ByteSize::mib(10 << 10),
             hostname: None,
+            secrets: Vec::new(),
+            ssh: None,
             names: Names::default(),
             mounts: Vec::new(),
             read_only: false,
@@ -279,6 +301,12 @@ impl MachineSpec {
         }
         mount::check_all(&self.mounts)?;
         self.names.check()?;
+        for secret in &self.secrets {
+            Mount::new(&secret.target, mount::Source::Anonymous).check()?;
+        }
+        if self.ssh.is_some() && self.read_only {
+            return no("an SSH server needs a root that can be written: `--ssh-user` and `--read-only` exclude each other".to_owned());
+        }
         if let Some(name) = self.hostname.as_ref().filter(|name| !is_hostname(name)) {
             return no(format!("`{name}` cannot be a host name"));
         }

@@ -3,7 +3,7 @@
 //! * [`metadata`]: what a VM reads from its metadata service when it starts.
 //! * [`command`]: what a build VM is told to do.
 //! * [`workload`]: what a VM runs. [`mount`]: what that finds mounted.
-//!   [`limits`]: what its kernel is told about it.
+//!   [`limits`]: what its kernel is told about it. [`secret`]: what only its memory holds.
 //! * [`task`]: what it does beside that, at a command's wish.
 //! * `files`: files on their way between the two (feature `files`).
 //! * [`v1`]: the gRPC services and messages, generated from `proto/firebuild.proto`
@@ -22,6 +22,7 @@ pub mod identity;
 pub mod limits;
 pub mod metadata;
 pub mod mount;
+pub mod secret;
 pub mod task;
 #[allow(
     missing_docs,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::command::Terminal;
 use crate::limits::ProcessLimit;
 use crate::mount::Mount;
+use crate::secret::{Secret, Ssh};
 
 /// The process that a VM exists for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +27,12 @@ pub struct Workload {
     /// What is mounted in its root.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mount>,
+    /// Files that are in memory only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<Secret>,
+    /// Who may come in by SSH, if anybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<Ssh>,
     /// The limits of its processes, instead of those that every workload has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<ProcessLimit>,
@@ -84,6 +91,8 @@ impl Workload {
             workdir: "/".to_owned(),
             user: String::new(),
             mounts: Vec::new(),
+            secrets: Vec::new(),
+            ssh: None,
             limits: Vec::new(),
             settings: Vec::new(),
             shared_memory: None,

@@ -22,6 +22,7 @@ mod profile;
 mod pull;
 mod pulling;
 mod run;
+mod ssh;
 mod stats;
 mod storage;
 mod system;
@@ -153,6 +154,8 @@ enum Command {
     /// Manage the kernels that microVMs boot
     #[command(subcommand)]
     Kernel(kernel::Kernel),
+    /// Come into a microVM by SSH, or see the command for that
+    Ssh(ssh::Ssh),
     /// Manage volumes: disks that outlive microVMs
     #[command(subcommand)]
     Volume(volume::Volume),
@@ -266,6 +269,7 @@ impl Command {
             Self::Push(command) => command.run(global),
             Self::History(command) => command.run(global),
             Self::Kernel(command) => command.run(global),
+            Self::Ssh(command) => command.run(global),
             Self::Volume(command) => command.run(global),
             Self::Cp(command) => command.run(global),
             Self::Top(command) => command.run(global),

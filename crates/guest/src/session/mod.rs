@@ -7,6 +7,7 @@ mod figures;
 mod health;
 mod input;
 mod settings;
+mod ssh;
 mod tasks;
 
 use std::path::PathBuf;
@@ -85,6 +86,12 @@ pub(crate) async fn serve(
     let mut session = open(channel, reaper).await?;
     let workload = session.receive_start().await?;
     let check = workload.health.clone();
+    let access = workload.ssh.clone();
+    if access.is_some()
+        && let Some(refusal) = ssh::check(&layers)?
+    {
+        return session.refuse(refusal).await;
+    }
     let attachments = match prepare(&workload, &layers).await {
         Ok(attachments) => attachments,
         Err(error) => return session.refuse(Refusal::from(error)).await,
@@ -101,6 +108,9 @@ pub(crate) async fn serve(
     let watching = check
         .zip(workload.place.clone())
         .map(|(check, place)| tokio::spawn(health::watch(place, check, session.to_host.clone())));
+    if let (Some(access), Some(place)) = (&access, &workload.place) {
+        ssh::start(place, access).await;
+    }
     let end = session.converse(&mut workload, &mut requests).await;
     if let Some(watching) = watching {
         watching.abort();
@@ -115,7 +125,9 @@ async fn prepare(workload: &Workload, layers: &[PathBuf]) -> Result<Vec<Attachme
     settings::apply(&workload.settings)?;
     let prepared = tokio::task::spawn_blocking(move || volumes::prepare(&mounts, &layers));
     let told = |error: tokio::task::JoinError| GuestError::Told(error.to_string());
-    prepared.await.map_err(told)?
+    let mut attachments = prepared.await.map_err(told)??;
+    attachments.extend(volumes::keep_secret(&workload.secrets)?);
+    Ok(attachments)
 }
 
 /// Why the conversation came to its end.

@@ -19,6 +19,7 @@ use crate::error::Report;
 use crate::output::Writer;
 use crate::record::State;
 use crate::restart::Delay;
+use crate::secret::Contents;
 use crate::{Error, Host, Machine};
 
 /// How many requests wait.
@@ -27,10 +28,11 @@ const REQUESTS: usize = 16;
 /// Lives through it all. Returns when everything is given back and everybody knows.
 pub(super) async fn live(
     host: &Host,
-    lock: MachineLock,
+    (lock, secrets): (MachineLock, Contents),
     mut starter: Starter,
 ) -> Result<(), Error> {
     let mut machine = Machine::adopt(host, lock)?;
+    machine.set_secrets(secrets);
     let is_new = machine.record().started.is_none();
     let published = Published::new();
     let mut server = None;

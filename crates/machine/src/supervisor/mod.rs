@@ -25,6 +25,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
 use crate::error::Report;
+use crate::secret::Contents;
 use crate::{Error, Host, sys};
 pub(crate) use spawn::spawn;
 
@@ -73,14 +74,14 @@ fn complain(error: &Error) {
 }
 
 async fn supervise(host: &Host, arguments: &[OsString]) -> Result<(), Error> {
-    let (lock, starter) = take_over(arguments)?;
-    life::live(host, lock, Starter(starter)).await
+    let (lock, starter, secrets) = take_over(arguments)?;
+    life::live(host, (lock, secrets), Starter(starter)).await
 }
 
-/// Takes the lock and the socket that [`spawn`] passed on.
-fn take_over(arguments: &[OsString]) -> Result<(MachineLock, UnixStream), Error> {
+/// Takes the lock, the socket and the secrets that [`spawn`] passed on.
+fn take_over(arguments: &[OsString]) -> Result<(MachineLock, UnixStream, Contents), Error> {
     let usage = || Error::Spec("supervisors are started by `firebuild run` only".to_owned());
-    let [id, lock, starter] = arguments else {
+    let [id, lock, starter, secrets] = arguments else {
         return Err(usage());
     };
     let text = |argument: &OsString| argument.to_str().map(str::to_owned).ok_or_else(usage);
@@ -95,7 +96,9 @@ fn take_over(arguments: &[OsString]) -> Result<(MachineLock, UnixStream), Error>
         .set_nonblocking(true)
         .and_then(|()| UnixStream::from_std(starter))
         .map_err(|source| Error::io("take over what was passed on", source))?;
-    Ok((lock, starter))
+    let secrets = Contents::take_over(take(secrets)?)
+        .map_err(|source| Error::io("take over secrets", source))?;
+    Ok((lock, starter, secrets))
 }
 
 /// Who started the supervisor.

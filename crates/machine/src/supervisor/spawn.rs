@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use super::First;
+use crate::secret::Contents;
 use crate::{Error, Machine, sys};
 
 /// How many lines of a supervisor that died are shown.
@@ -28,9 +29,12 @@ pub(crate) fn spawn(
     let failed = |source: std::io::Error| Error::io(doing(), source);
     let directories = machine.record().directories.clone();
     let log = fs_err::File::create(&directories.supervisor_log).map_err(failed)?;
+    // Read by who wants the VM to start, with its rights and its environment.
+    let secrets = Contents::read(&machine.record().spec.secrets)?;
+    let secrets = secrets.hand_over().map_err(failed)?;
     let (ours, theirs) = UnixStream::pair().map_err(failed)?;
     let lock = machine.hand_over()?;
-    let kept = vec![lock, OwnedFd::from(theirs)];
+    let kept = vec![lock, OwnedFd::from(theirs), secrets];
     let numbers = kept.iter().map(|fd| fd.as_raw_fd().to_string());
     let arguments: Vec<OsString> = std::iter::once(id.to_string())
         .chain(numbers)

@@ -50,7 +50,7 @@ impl Turn {
                 "supervisors are for VMs that run something".to_owned(),
             ));
         };
-        let workload = crate::volumes::furnished(workload, &machine.record().spec);
+        let workload = machine.furnished(workload);
         let (session, line) = Session::new(&workload, life.published.processes.clone())
             .map_err(|source| Error::io("tell the guest its workload", source))?;
         machine.start(MachineServer::new(session)).await?;

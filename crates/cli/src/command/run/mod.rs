@@ -6,6 +6,7 @@ mod health;
 mod limits;
 mod network;
 mod policy;
+mod secrets;
 mod traced;
 mod volumes;
 mod workload;
@@ -34,6 +35,7 @@ pub(crate) use limits::GroupArguments;
 use limits::LimitArguments;
 use network::NetworkArguments;
 use policy::PolicyArguments;
+use secrets::SecretArguments;
 use volumes::VolumeArguments;
 use workload::WorkloadArguments;
 
@@ -70,6 +72,8 @@ pub(crate) struct Run {
     network: NetworkArguments,
     #[command(flatten)]
     environment: EnvironmentArguments,
+    #[command(flatten)]
+    secrets: SecretArguments,
     #[command(flatten)]
     volumes: VolumeArguments,
     /// Run no root file system but the one with this root hash, as `image export --type ext4 --verity`
@@ -147,8 +151,10 @@ impl Run {
             memory: self.vm.memory(),
             disk: self.vm.disk(),
             hostname: self.hostname.clone(),
+            secrets: self.secrets.secrets()?,
+            ssh: self.secrets.ssh()?,
             names: self.environment.names()?,
-            mounts: self.volumes.mounts(config)?,
+            mounts: self.volumes.mounts(config, self.environment.is_init())?,
             read_only: self.volumes.read_only(),
             networks: self.network.networks()?,
             address: self.network.address(),

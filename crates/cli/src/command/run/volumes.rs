@@ -64,7 +64,11 @@ impl VolumeArguments {
     }
 
     /// All mounts: what was asked for, and the image's volumes as far as nothing else is in their place.
-    pub(super) fn mounts(&self, config: &ProcessConfig) -> anyhow::Result<Vec<Mount>> {
+    pub(super) fn mounts(
+        &self,
+        config: &ProcessConfig,
+        is_init: bool,
+    ) -> anyhow::Result<Vec<Mount>> {
         let mut mounts = Vec::new();
         for text in &self.volumes {
             mounts.push(short(text, self.volume_size)?);
@@ -84,15 +88,19 @@ impl VolumeArguments {
             // Images may say `data` as well as `/data`.
             add(Mount::new(&format!("/{target}"), Source::Anonymous));
         }
-        if self.read_only {
-            for (target, mode) in ALWAYS_WRITABLE {
-                let source = Source::Memory {
-                    size: None,
-                    mode: Some(mode),
-                    executable: true,
-                };
-                add(Mount::new(target, source));
-            }
+        // An init would mount its own over what is there already.
+        let number = match (self.read_only, is_init) {
+            (true, _) => ALWAYS_WRITABLE.len(),
+            (false, true) => 1,
+            (false, false) => 0,
+        };
+        for (target, mode) in ALWAYS_WRITABLE.into_iter().take(number) {
+            let source = Source::Memory {
+                size: None,
+                mode: Some(mode),
+                executable: true,
+            };
+            add(Mount::new(target, source));
         }
         Ok(mounts)
     }
@@ -440,7 +448,7 @@ mod tests {
             volume_size: SIZE,
             read_only: true,
         };
-        let mounts = arguments.mounts(&config).unwrap();
+        let mounts = arguments.mounts(&config, false).unwrap();
         let targets: Vec<&str> = mounts.iter().map(|mount| mount.target.as_str()).collect();
         assert_eq!(targets, ["/data", "/tmp", "/logs", "/run", "/var/tmp"]);
         assert_eq!(mounts[0].source, volume("v", SIZE));
