@@ -25,7 +25,9 @@ impl Written for pipe::Receiver {
     }
 
     fn now(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.try_read(buffer)
+        // The kernel is asked, and not what the runtime knows: a process that was quick may have
+        // ended before the runtime has heard that there is something to read.
+        Ok(rustix::io::read(&*self, buffer)?)
     }
 }
 
@@ -60,5 +62,28 @@ pub(crate) async fn forward<M>(
         if read == 0 || to_host.send(message(bytes)).await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_there_before_the_runtime_knows_of_it() {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (read, mut write) = io::pipe().unwrap();
+            let mut read = pipe::Receiver::from_owned_fd(OwnedFd::from(read)).unwrap();
+            write.write_all(b"quick").unwrap();
+            let mut buffer = [0; 16];
+            assert_eq!(read.now(&mut buffer).unwrap(), 5);
+            let nothing = read.now(&mut buffer).unwrap_err();
+            assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+        });
     }
 }
