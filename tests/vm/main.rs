@@ -25,6 +25,7 @@ mod idle;
 mod interrupted;
 mod live;
 mod mounts;
+mod secrets;
 mod service;
 mod shared;
 mod stages;

@@ -2,8 +2,15 @@
 
 use std::os::unix::fs::chown;
 
+use crate::BASE;
 use crate::live::Named;
-use crate::{BASE, session};
+
+/// The tests' session, without the volumes of an earlier run.
+fn session() -> crate::session::Session {
+    let session = crate::session();
+    session.ok(&["volume", "prune"]);
+    session
+}
 
 /// What a shell in a VM prints, with these flags.
 fn shell(session: &crate::session::Session, flags: &[&str], script: &str) -> String {

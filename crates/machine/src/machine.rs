@@ -266,10 +266,10 @@ impl Machine {
         };
         let disk = disk::open(&self.record)?;
         let roots = disk::open_roots(&self.host.store, &self.record)?;
+        self.check_devices(vmm.as_ref(), boot.acpi)?;
         let volumes = volumes::open(&self.host.store, &self.record)?;
         self.held = volumes::duplicates(&volumes)?;
         self.attached.extend(volumes);
-        self.check_devices(vmm.as_ref(), boot.acpi)?;
         self.attach(vmm.as_ref())?;
         let document = self.serve(vmm.as_ref(), &sides, service)?;
         let (namespace, interfaces) = self.interfaces()?;
@@ -568,10 +568,10 @@ impl Machine {
         /// The source of random numbers, the VM's own disk.
         const ALWAYS: usize = 2;
         let spec = &self.record.spec;
-        let shares = Layout::of(&spec.mounts).shares.len();
+        let mounts = Layout::of(&spec.mounts).devices();
         // Without a network there is a device for the host alone.
         let networks = spec.networks.len().max(1);
-        let needed = ALWAYS + spec.rootfs.len() + networks + self.attached.len() + shares;
+        let needed = ALWAYS + spec.rootfs.len() + networks + self.attached.len() + mounts;
         let room = vmm.device_room(acpi);
         if needed <= room {
             return Ok(());

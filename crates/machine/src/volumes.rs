@@ -137,8 +137,7 @@ impl Layout {
     }
 
     /// How many devices that is.
-    #[cfg(test)]
-    fn devices(&self) -> usize {
+    pub(crate) fn devices(&self) -> usize {
         self.drives.len() + self.shares.len()
     }
 }
