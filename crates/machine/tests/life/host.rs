@@ -179,7 +179,7 @@ pub(crate) fn root() -> PathBuf {
 
 pub(crate) fn be_supervisor(real: bool) {
     let arguments: Vec<_> = std::env::args_os().collect();
-    let last = &arguments[arguments.len() - 3..];
+    let last = &arguments[arguments.len() - 4..];
     let host = host(&root());
     let host = if real { really(host) } else { host };
     let code = supervisor::main(&host, last);
