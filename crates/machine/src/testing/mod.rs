@@ -55,7 +55,7 @@ impl ProcessVmm {
             true => Vec::new(),
             false => crate::vmm::group::make(&launch.id, &launch.limits)?,
         };
-        sys::confine_in(&mut command, None, Vec::new(), groups);
+        sys::confine(&mut command, None, Vec::new(), groups);
         Running::start(command, &launch.console).await
     }
 }

@@ -285,7 +285,7 @@ mod tests {
         assert!(!procs.is_empty());
         let mut command = std::process::Command::new("sleep");
         command.arg("1000");
-        crate::sys::confine_in(&mut command, None, Vec::new(), procs);
+        crate::sys::confine(&mut command, None, Vec::new(), procs);
         let mut child = command.spawn().unwrap();
         let inside = fs_err::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
         for part in ["cpu", "memory", "pids"] {

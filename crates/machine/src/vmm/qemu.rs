@@ -55,7 +55,7 @@ impl Qemu {
             .args(control(theirs.as_raw_fd()))
             .env_clear();
         kept.push(theirs.into());
-        sys::confine_in(&mut command, self.with_device(ids), kept, groups);
+        sys::confine(&mut command, self.with_device(ids), kept, groups);
         let running = Running::start(command, &console).await?;
         Ok(running.with_qmp(Qmp::new(ours)))
     }

@@ -132,6 +132,24 @@ pub(crate) fn every_vm_has_its_own_user() {
     });
 }
 
+pub(crate) fn limits_are_kept_or_refused() {
+    let place = Place::new();
+    let mut spec = place.build();
+    spec.limits.pids_max = Some(99);
+    wait(async {
+        let machine = place.connected(spec).await;
+        let pid = machine.running().unwrap().pid();
+        let own = fs_err::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        let group = format!("/firebuild/{}", machine.id());
+        assert!(own.lines().any(|line| line.ends_with(&group)), "{own}");
+    });
+    let mut spec = place.build();
+    spec.limits.disks.read_bytes = Some(1 << 20);
+    let refused = client::run(&place.host, spec, place.supervisor());
+    let error = refused.unwrap_err().to_string();
+    assert!(error.contains("--drive-limit"), "{error}");
+}
+
 pub(crate) fn control_groups_are_made_and_go() {
     let place = Place::new();
     let mut spec = place.build();

@@ -50,7 +50,7 @@ macro_rules! tests {
     };
 }
 
-const TESTS: [Test; 28] = tests![
+const TESTS: [Test; 29] = tests![
     definition::the_definition_is_enforced,
     jailer::wrong_arguments_are_refused,
     versions::every_version_runs_a_vm,
@@ -61,6 +61,7 @@ const TESTS: [Test; 28] = tests![
     life::a_vm_is_paused_and_resumed,
     life::every_vm_has_its_own_user,
     life::control_groups_are_made_and_go,
+    life::limits_are_kept_or_refused,
     life::disks_of_another_file_system_are_mounted_and_unmounted,
     life::calls_are_logged_without_secrets,
     life::a_program_that_is_a_link_has_the_jail_of_its_real_name,

@@ -24,6 +24,7 @@ pub mod options;
 pub mod version;
 mod words;
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -43,8 +44,9 @@ pub use self::version::Version;
 use self::words::Words;
 use super::console::Console;
 use super::ids::Ids;
-use super::{Launch, Pending, Running, Vmm, VmmExit, VmmFacts};
+use super::{Launch, Pending, Running, Vmm, VmmExit, VmmFacts, group};
 use crate::boot::Restart;
+use crate::limits::DiskRates;
 use crate::mount::Mount;
 use crate::record::Record;
 use crate::spec::MachineSpec;
@@ -114,7 +116,8 @@ impl Firecracker {
             .then(|| Console::create(&launch.console.with_file_name(HTTP_LOG)));
         let log = log.transpose().map_err(|e| Error::io(doing(), e))?;
         let pipe = words::open(&plan.jail.outside(jail::LOG)).map_err(|e| Error::io(doing(), e))?;
-        let command = self.command(&launch, &plan);
+        let groups = group::make(&launch.id, &launch.limits)?;
+        let command = self.command(&launch, &plan, groups);
         let Launch {
             id,
             console,
@@ -161,7 +164,8 @@ impl Firecracker {
         })
     }
 
-    fn command(&self, launch: &Launch, plan: &Plan) -> Command {
+    /// `groups` are what the process enters: the jailer leaves it there, or in groups below.
+    fn command(&self, launch: &Launch, plan: &Plan, groups: Vec<OwnedFd>) -> Command {
         let jailer = Jailer {
             id: &launch.id,
             program: &self.facts.program,
@@ -173,7 +177,7 @@ impl Firecracker {
         let mut command = Command::new(&self.jailer);
         command.args(jailer.arguments()).env_clear();
         // The jailer changes the user itself, and closes what it inherits.
-        sys::confine(&mut command, None, Vec::new());
+        sys::confine(&mut command, None, Vec::new(), groups);
         command
     }
 
@@ -307,6 +311,13 @@ impl Vmm for Firecracker {
         options.check(spec.cpus, spec.memory)?;
         if let Some(path) = spec.mounts.iter().find_map(Mount::shared) {
             return Err(Error::NoSharing(path.to_owned()));
+        }
+        if spec.limits.disks != DiskRates::default() {
+            return Err(Error::Spec(
+                "Firecracker limits a disk's reads and writes together: \
+                 give `--drive-limit` in place of `--device-read-bps` and its like"
+                    .to_owned(),
+            ));
         }
         options.check_version(self.version)?;
         // All ids have the same length.
