@@ -71,8 +71,11 @@ impl Contents {
         Ok(Self(contents))
     }
 
-    /// An open file in memory that has them, for a supervisor.
-    pub(crate) fn hand_over(&self) -> io::Result<OwnedFd> {
+    /// An open file in memory that has them, for a supervisor; none if there are none.
+    pub(crate) fn hand_over(&self) -> io::Result<Option<OwnedFd>> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
         let mut file = File::from(memfd_create("secrets", MemfdFlags::CLOEXEC)?);
         for content in &self.0 {
             let length = u64::try_from(content.len()).map_err(io::Error::other)?;
@@ -80,7 +83,7 @@ impl Contents {
             file.write_all(content)?;
         }
         file.rewind()?;
-        Ok(file.into())
+        Ok(Some(file.into()))
     }
 
     /// What [`hand_over`](Self::hand_over) has handed over.
@@ -171,7 +174,7 @@ mod tests {
         fs_err::write(&two, "").unwrap();
         let secrets = [secret(one), secret(two)];
         let contents = Contents::read(&secrets).unwrap();
-        let again = Contents::take_over(contents.hand_over().unwrap()).unwrap();
+        let again = Contents::take_over(contents.hand_over().unwrap().unwrap()).unwrap();
         assert_eq!(again.0, [b"hush\0\n".to_vec(), Vec::new()]);
         let told = again.told(&secrets);
         assert_eq!(told[0].content, b"hush\0\n");

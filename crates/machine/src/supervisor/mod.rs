@@ -81,7 +81,7 @@ async fn supervise(host: &Host, arguments: &[OsString]) -> Result<(), Error> {
 /// Takes the lock, the socket and the secrets that [`spawn`] passed on.
 fn take_over(arguments: &[OsString]) -> Result<(MachineLock, UnixStream, Contents), Error> {
     let usage = || Error::Spec("supervisors are started by `firebuild run` only".to_owned());
-    let [id, lock, starter, secrets] = arguments else {
+    let [id, lock, starter, secrets @ ..] = arguments else {
         return Err(usage());
     };
     let text = |argument: &OsString| argument.to_str().map(str::to_owned).ok_or_else(usage);
@@ -96,8 +96,11 @@ fn take_over(arguments: &[OsString]) -> Result<(MachineLock, UnixStream, Content
         .set_nonblocking(true)
         .and_then(|()| UnixStream::from_std(starter))
         .map_err(|source| Error::io("take over what was passed on", source))?;
-    let secrets = Contents::take_over(take(secrets)?)
-        .map_err(|source| Error::io("take over secrets", source))?;
+    let secrets = match secrets.first() {
+        Some(secrets) => Contents::take_over(take(secrets)?)
+            .map_err(|source| Error::io("take over secrets", source))?,
+        None => Contents::default(),
+    };
     Ok((lock, starter, secrets))
 }
 

@@ -34,7 +34,8 @@ pub(crate) fn spawn(
     let secrets = secrets.hand_over().map_err(failed)?;
     let (ours, theirs) = UnixStream::pair().map_err(failed)?;
     let lock = machine.hand_over()?;
-    let kept = vec![lock, OwnedFd::from(theirs), secrets];
+    let mut kept = vec![lock, OwnedFd::from(theirs)];
+    kept.extend(secrets);
     let numbers = kept.iter().map(|fd| fd.as_raw_fd().to_string());
     let arguments: Vec<OsString> = std::iter::once(id.to_string())
         .chain(numbers)
