@@ -44,6 +44,16 @@ pub enum Source {
     Environment(String),
 }
 
+impl Source {
+    /// The variable that it is, if it is one.
+    pub(crate) fn variable(&self) -> Option<&str> {
+        match self {
+            Self::Environment(name) => Some(name),
+            Self::File(_) => None,
+        }
+    }
+}
+
 /// What is in the secrets of a VM, in their order.
 #[derive(Clone, Default)]
 pub struct Contents(Vec<Vec<u8>>);

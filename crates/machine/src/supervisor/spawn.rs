@@ -29,8 +29,13 @@ pub(crate) fn spawn(
     let failed = |source: std::io::Error| Error::io(doing(), source);
     let directories = machine.record().directories.clone();
     let log = fs_err::File::create(&directories.supervisor_log).map_err(failed)?;
-    // Read by who wants the VM to start, with its rights and its environment.
-    let secrets = Contents::read(&machine.record().spec.secrets)?;
+    // Read by who wants the VM to start, with its rights and its environment; the supervisor, which
+    // lives for long, has no variable that is one.
+    let wanted = &machine.record().spec.secrets;
+    let secrets = Contents::read(wanted)?;
+    for name in wanted.iter().filter_map(|secret| secret.source.variable()) {
+        command.env_remove(name);
+    }
     let secrets = secrets.hand_over().map_err(failed)?;
     let (ours, theirs) = UnixStream::pair().map_err(failed)?;
     let lock = machine.hand_over()?;
