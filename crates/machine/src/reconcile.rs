@@ -96,11 +96,13 @@ pub fn purge(host: &Host) -> Result<Purged, Error> {
         note(&id, removed, &mut purged.machines);
     }
     let mut known = host.attached()?;
-    known.extend(group::known());
     known.sort();
     known.dedup();
-    for id in known {
-        note(&id, remove_leftover(host, &id), &mut purged.leftovers);
+    for id in &known {
+        note(id, remove_leftover(host, id), &mut purged.leftovers);
+    }
+    for id in group::known() {
+        note(&id, remove_groups(host, &id), &mut purged.leftovers);
     }
     // Whoever took the last VM down may have died before it got to these.
     let shared = host.network.teardown_unused_host_parts();
@@ -144,6 +146,16 @@ fn remove_leftover(host: &Host, id: &MachineId) -> Result<bool, Error> {
     teardown(host, &cni, id)?;
     drop(lock);
     Ok(true)
+}
+
+/// Removes the control groups of a VM of which nothing else is left. Other state roots have VMs in the
+/// same place: those have a namespace, or processes.
+fn remove_groups(host: &Host, id: &MachineId) -> Result<bool, Error> {
+    let namespaces = [host.network.namespace(id), host.cni(None).namespace(id)];
+    if namespaces.iter().any(|it| it.path().exists()) {
+        return Ok(false);
+    }
+    group::remove_if_empty(id)
 }
 
 /// Gives back everything that a VM had, then writes its last record or removes it, then lets the

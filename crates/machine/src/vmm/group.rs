@@ -219,7 +219,30 @@ pub(crate) fn remove(id: &MachineId) -> Result<(), Error> {
     removed.map_err(|source| Error::io(format!("remove the control groups of VM `{id}`"), source))
 }
 
-/// The VMs of which there are groups.
+/// Removes a VM's groups as far as there is nobody in them. Returns whether one went.
+///
+/// # Errors
+/// [`Error::Io`].
+pub(crate) fn remove_if_empty(id: &MachineId) -> Result<bool, Error> {
+    let mut is_gone = false;
+    for root in Hierarchies::of_host()?.roots() {
+        match fs_err::remove_dir(root.join(PARENT).join(id.as_str())) {
+            Ok(()) => is_gone = true,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::ResourceBusy
+                ) => {}
+            Err(source) => {
+                let doing = format!("remove the control groups of VM `{id}`");
+                return Err(Error::io(doing, source));
+            }
+        }
+    }
+    Ok(is_gone)
+}
+
+/// The VMs of which there are groups, whatever their state root is.
 pub(crate) fn known() -> Vec<MachineId> {
     let Ok(host) = Hierarchies::of_host() else {
         return Vec::new();

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use firebuild_machine::{client, reconcile};
+use firebuild_machine::{State, client, reconcile};
 
 use crate::host::{Place, network, spec};
 
@@ -43,4 +43,29 @@ fn an_ended_vm_is_removed_once_its_owner_lets_go() {
         removal.join().unwrap().unwrap();
     });
     assert!(client::list(&place.host).unwrap().is_empty());
+}
+
+/// VMs of all state roots have their control groups in one place.
+#[test]
+fn purge_leaves_the_groups_of_other_roots_vms_alone() {
+    let place = Place::new();
+    let other = Place::new();
+    let mut spec = spec(&["stay"]);
+    spec.limits.pids_max = Some(99);
+    let vm = client::run(&other.host, spec, other.supervisor()).unwrap();
+    let record = vm.record().clone();
+    reconcile::purge(&place.host).unwrap();
+    let after = client::inspect(&other.host, record.id.as_str()).unwrap();
+    assert_eq!(after.state, State::Running);
+    let vmm = after.processes.vmm.unwrap();
+    let groups = fs_err::read_to_string(format!("/proc/{vmm}/cgroup")).unwrap();
+    assert!(
+        groups.contains(&format!("/firebuild/{}\n", record.id)),
+        "{groups}"
+    );
+    let stopped = client::stop(&other.host, &record.id, client::Stop::default()).unwrap();
+    assert!(
+        matches!(stopped.state, State::Stopped { .. }),
+        "{stopped:?}"
+    );
 }
