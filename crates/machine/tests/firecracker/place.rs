@@ -169,9 +169,7 @@ pub(crate) fn same_host() -> Host {
 
 /// A supervisor, in the place of a test.
 pub(crate) fn be_supervisor() -> ExitCode {
-    let arguments: Vec<_> = std::env::args_os().collect();
-    let last = &arguments[arguments.len() - 4..];
-    firebuild_machine::supervisor::main(&same_host(), last)
+    firebuild_machine::supervisor::main(&same_host(), &crate::host::passed_on())
 }
 
 /// The kernel that real VMs boot, fetched once.

@@ -146,13 +146,18 @@ fn no_kernel(_: &Store, _: &KernelId, _: Needs) -> Result<Boot, Error> {
     })
 }
 
+/// What makes this program, as one of tests, take a role: more follows for supervisors.
+const TO_BE: [&str; 4] = ["--exact", "role", "--nocapture", "--test-threads=1"];
+
+/// What follows, for a supervisor.
+pub(crate) fn passed_on() -> Vec<std::ffi::OsString> {
+    std::env::args_os().skip(1 + TO_BE.len()).collect()
+}
+
 /// This program in another role.
 pub(crate) fn program(role: &str, root: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command
-        .args(["--exact", "role", "--nocapture", "--test-threads=1"])
-        .env(ROLE, role)
-        .env(ROOT, root);
+    command.args(TO_BE).env(ROLE, role).env(ROOT, root);
     command
 }
 
@@ -178,10 +183,8 @@ pub(crate) fn root() -> PathBuf {
 }
 
 pub(crate) fn be_supervisor(real: bool) {
-    let arguments: Vec<_> = std::env::args_os().collect();
-    let last = &arguments[arguments.len() - 4..];
     let host = host(&root());
     let host = if real { really(host) } else { host };
-    let code = supervisor::main(&host, last);
+    let code = supervisor::main(&host, &passed_on());
     std::process::exit(i32::from(code != std::process::ExitCode::SUCCESS));
 }
