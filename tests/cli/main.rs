@@ -26,6 +26,7 @@ mod completion;
 mod compressed;
 mod contexts;
 mod copies;
+mod damaged;
 mod doctor;
 mod downloads;
 mod from_image;

@@ -16,6 +16,7 @@ use crate::change::Change;
 pub use crate::control::Stop;
 use crate::control::{Answer, Request};
 use crate::output::{Entry, Reader};
+use crate::paths::Directories;
 use crate::record::{self, Record, State};
 use crate::vmm::console::ConsoleReader;
 use crate::watch::Watch;
@@ -195,25 +196,65 @@ impl Iterator for Attached {
     }
 }
 
-/// All VMs, oldest first. VMs of builds are among them.
+/// All VMs, oldest first. VMs of builds are among them. Those whose records cannot be understood are
+/// left out: see [`survey`].
 ///
 /// # Errors
-/// [`Error::Store`]; [`Error::Io`] if a record cannot be understood.
+/// [`Error::Store`].
 pub fn list(host: &Host) -> Result<Vec<Record>, Error> {
-    let mut records = Vec::new();
-    for identity in host.store.machines().identities()? {
-        match record::read(&host.store, &identity.id) {
+    survey(host).map(|survey| survey.records)
+}
+
+/// Everything that is known of the VMs of a host.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// Records, oldest first.
+    pub records: Vec<Record>,
+    /// VMs whose records cannot be understood.
+    pub damaged: Vec<Damaged>,
+}
+
+/// A VM whose record cannot be understood.
+#[derive(Debug)]
+pub struct Damaged {
+    /// The VM.
+    pub id: MachineId,
+    /// Its name, if that can be read.
+    pub name: Option<MachineName>,
+    /// Whether it runs all the same.
+    pub runs: bool,
+    /// What is wrong with its record.
+    pub reason: Report,
+}
+
+/// All VMs, also those whose records cannot be understood.
+///
+/// # Errors
+/// [`Error::Store`].
+pub fn survey(host: &Host) -> Result<Survey, Error> {
+    let machines = host.store.machines();
+    let mut survey = Survey::default();
+    for identity in machines.identities()? {
+        let (id, name) = (identity.id, identity.name);
+        match record::read(&host.store, &id) {
             Ok(mut record) => {
                 // The name that counts is the one that nobody else can have.
-                record.spec.name = identity.name;
-                records.push(record);
+                record.spec.name = name;
+                survey.records.push(record);
             }
+            Err(error @ Error::DamagedRecord { .. }) => survey.damaged.push(Damaged {
+                runs: machines.is_running(&id).unwrap_or(false),
+                reason: Report::from(&error),
+                name,
+                id,
+            }),
             Err(error) if is_gone(&error) => {}
             Err(error) => return Err(error),
         }
     }
-    records.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
-    Ok(records)
+    let age = |record: &Record| (record.created, record.id.clone());
+    survey.records.sort_by_cached_key(age);
+    Ok(survey)
 }
 
 /// The id of the VM with that name, id, or beginning of an id.
@@ -227,7 +268,7 @@ pub fn find(host: &Host, name: &str) -> Result<MachineId, Error> {
 /// The record of the VM with that name, id, or beginning of an id.
 ///
 /// # Errors
-/// [`Error::Store`] if there is none or more than one; [`Error::Io`].
+/// [`Error::Store`] if there is none or more than one; [`Error::DamagedRecord`].
 pub fn inspect(host: &Host, name: &str) -> Result<Record, Error> {
     let id = find(host, name)?;
     record::read(&host.store, &id)
@@ -273,7 +314,8 @@ pub fn signal(host: &Host, id: &MachineId, number: u8) -> Result<(), Error> {
 /// Asks a supervisor for something that it answers at once.
 fn tell(host: &Host, id: &MachineId, request: &Request) -> Result<(), Error> {
     let record = record::read(&host.store, id)?;
-    let mut connection = connect(&record, request)?.ok_or_else(|| Error::NotRunning(id.clone()))?;
+    let mut connection =
+        connect(&record.directories, request)?.ok_or_else(|| Error::NotRunning(id.clone()))?;
     match next(&mut connection) {
         Some(Answer::Done) => Ok(()),
         Some(Answer::Refused(report)) => Err(Error::Reported(report)),
@@ -307,6 +349,23 @@ pub fn rm(host: &Host, id: &MachineId) -> Result<(), Error> {
     }
 }
 
+/// Ends a VM at once if it runs, and removes it. It need not be known what its record says.
+///
+/// # Errors
+/// [`Error::Store`], [`Error::Io`]; what of it could not be given back.
+pub fn end_and_remove(host: &Host, id: &MachineId) -> Result<(), Error> {
+    match kill(host, id) {
+        Err(Error::DamagedRecord { .. }) => {
+            let directories = Directories::of(&host.store, &host.run, id)?;
+            // Its supervisor has not forgotten what it is, and answers when everything is given back.
+            let connection = connect(&directories, &Request::Kill)?;
+            let _ = connection.and_then(|mut connection| next(&mut connection));
+        }
+        other => drop(other?),
+    }
+    rm(host, id)
+}
+
 /// What a VM's workload wrote, from the oldest that is kept. With `follow`, goes on until the VM
 /// has ended.
 ///
@@ -315,7 +374,7 @@ pub fn rm(host: &Host, id: &MachineId) -> Result<(), Error> {
 pub fn logs(host: &Host, id: &MachineId, follow: bool) -> Result<Logs, Error> {
     let record = record::read(&host.store, id)?;
     let connection = if follow {
-        connect(&record, &Request::Follow)?
+        connect(&record.directories, &Request::Follow)?
     } else {
         None
     };
@@ -336,7 +395,7 @@ pub fn console(host: &Host, id: &MachineId, follow: bool) -> Result<ConsoleLog, 
     let record = record::read(&host.store, id)?;
     let doing = || format!("follow the console of VM `{id}`");
     let end = match follow {
-        true => connect(&record, &Request::Wait)?,
+        true => connect(&record.directories, &Request::Wait)?,
         false => None,
     };
     let watch = end.map(|end| Ok((Watch::of(&record.directories.state)?, end)));
@@ -431,7 +490,7 @@ fn ask(host: &Host, id: &MachineId, request: &Request) -> Result<Record, Error> 
     let before = record::read(&host.store, id)?;
     let patience = Instant::now() + OTHERS_TIME;
     loop {
-        if let Some(mut connection) = connect(&before, request)?
+        if let Some(mut connection) = connect(&before.directories, request)?
             && let Some(Answer::Ended(record)) = next(&mut connection)
         {
             return Ok(*record);
@@ -456,9 +515,12 @@ fn removed(mut record: Record) -> Record {
 }
 
 /// A connection to a VM's supervisor, with a request said; none if nobody listens.
-fn connect(record: &Record, request: &Request) -> Result<Option<BufReader<UnixStream>>, Error> {
-    let path = record.directories.control();
-    let doing = || format!("ask the supervisor of VM `{}`", record.id);
+fn connect(
+    directories: &Directories,
+    request: &Request,
+) -> Result<Option<BufReader<UnixStream>>, Error> {
+    let path = directories.control();
+    let doing = || format!("ask the supervisor that listens at `{}`", path.display());
     let mut stream = match UnixStream::connect(&path) {
         Ok(stream) => stream,
         Err(error) if is_absence(&error) => return Ok(None),

@@ -25,6 +25,14 @@ pub enum Error {
     /// The network refused.
     #[error(transparent)]
     Network(#[from] firebuild_network::Error),
+    /// A VM's record cannot be understood: it is damaged, or of another firebuild.
+    #[error("the record of VM `{id}` cannot be understood")]
+    DamagedRecord {
+        /// The VM.
+        id: MachineId,
+        /// Why.
+        source: serde_json::Error,
+    },
     /// An ended VM's network could not be taken down.
     #[error("cannot remove all of the network of VM `{id}`")]
     Teardown {
@@ -360,6 +368,9 @@ impl Error {
                 "stop a VM, give this one less with `--mem`, or allow more with `--memory-overcommit`"
                     .to_owned(),
             ),
+            Self::DamagedRecord { id, .. } => Some(format!(
+                "if a newer firebuild made the VM, use that; when it does not run, `firebuild rm {id}` removes it with its disk"
+            )),
             Self::IsRunning(id) => Some(format!("stop it first: `firebuild stop {id}`")),
             Self::IsPaused(id) => Some(format!("let it go on first: `firebuild unpause {id}`")),
             Self::NotRunning(_) => Some("see `firebuild ls -a`".to_owned()),

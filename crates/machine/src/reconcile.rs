@@ -16,6 +16,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::error::Report;
 use crate::events::{self, Action};
+use crate::paths::Directories;
 use crate::record::{self, Record, State};
 use crate::spec::Purpose;
 use crate::vmm::{firecracker, group};
@@ -46,7 +47,12 @@ pub fn reconcile(host: &Host) -> Result<Vec<MachineId>, Error> {
 pub fn reconcile_one(host: &Host, id: &MachineId) -> Result<bool, Error> {
     let machines = host.store.machines();
     // Most have ended: those cost one file to read.
-    if record::read(&host.store, id)?.state.is_final() || machines.is_running(id)? {
+    let before = match record::read(&host.store, id) {
+        // What it says is unknown, so nothing can be written about its end. It can be removed.
+        Err(Error::DamagedRecord { .. }) => return Ok(false),
+        other => other?,
+    };
+    if before.state.is_final() || machines.is_running(id)? {
         return Ok(false);
     }
     let Some(lock) = machines.lock(id)? else {
@@ -113,10 +119,11 @@ pub fn purge(host: &Host) -> Result<Purged, Error> {
     }
 }
 
-/// Removes a VM's record, if it has ended. Returns whether it had.
+/// Removes a VM's record, if it has ended. Returns whether it had. Of one whose record cannot be
+/// understood everything that the host may have goes first.
 ///
 /// # Errors
-/// [`Error::Store`].
+/// [`Error::Store`]; of such a record, what could not be given back.
 pub fn remove_ended(host: &Host, id: &MachineId) -> Result<bool, Error> {
     let machines = host.store.machines();
     let lock = match machines.lock(id) {
@@ -125,11 +132,26 @@ pub fn remove_ended(host: &Host, id: &MachineId) -> Result<bool, Error> {
         Err(error) => return Err(error.into()),
     };
     let record = record::read(&host.store, id);
+    if record.is_err() {
+        give_back_unknown(host, id)?;
+    }
     machines.remove(lock)?;
     if let Ok(record) = record {
         events::note(&host.store, &record, Action::Destroy);
     }
     Ok(true)
+}
+
+/// Gives back whatever the host has of a VM by its id alone, without a record that would tell.
+fn give_back_unknown(host: &Host, id: &MachineId) -> Result<(), Error> {
+    let cni = host.cni(None);
+    kill_inside(host, &cni, id)?;
+    firecracker::clean_up_unknown(id)?;
+    group::remove(id)?;
+    teardown(host, &cni, id)?;
+    let runtime = Directories::of(&host.store, &host.run, id)?.runtime;
+    gone(fs_err::remove_dir_all(runtime))
+        .map_err(|source| Error::io(format!("remove the files of VM `{id}`"), source))
 }
 
 fn remove_leftover(host: &Host, id: &MachineId) -> Result<bool, Error> {
@@ -212,10 +234,6 @@ fn teardown(host: &Host, cni: &Cni, id: &MachineId) -> Result<(), Error> {
 }
 
 fn remove_files(record: &Record) -> Result<(), Error> {
-    let gone = |result: std::io::Result<()>| match result {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    };
     let directories = &record.directories;
     // The disk of a VM that lasts is what it is started with again.
     let disk = match record.lasts() {
@@ -225,6 +243,14 @@ fn remove_files(record: &Record) -> Result<(), Error> {
     gone(fs_err::remove_dir_all(&directories.runtime))
         .and_then(|()| gone(fs_err::remove_file(disk)))
         .map_err(|source| Error::io(format!("remove the files of VM `{}`", record.id), source))
+}
+
+/// What is not there need not be removed.
+fn gone(removed: std::io::Result<()>) -> std::io::Result<()> {
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Kills whatever still runs in the VM's network namespace, and waits until it is gone.

@@ -278,14 +278,17 @@ impl Record {
     }
 }
 
-/// Reads a VM's record.
+/// Reads a VM's record. It must be understood whole: a VM must not be started without what a newer
+/// firebuild has written about it, say that its disk is read-only.
 ///
 /// # Errors
-/// [`Error::Store`]; [`Error::Io`] if it cannot be understood.
+/// [`Error::Store`]; [`Error::DamagedRecord`] if it cannot be understood.
 pub fn read(store: &Store, id: &MachineId) -> Result<Record, Error> {
     let bytes = store.machines().record(id)?;
-    serde_json::from_slice(&bytes)
-        .map_err(|source| Error::io(format!("understand the record of VM `{id}`"), source))
+    serde_json::from_slice(&bytes).map_err(|source| Error::DamagedRecord {
+        id: id.clone(),
+        source,
+    })
 }
 
 /// Writes a VM's record whole.

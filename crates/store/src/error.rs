@@ -47,6 +47,15 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
+    /// What a machine is called and runs from cannot be understood.
+    #[error("the identity of VM `{id}` is damaged")]
+    DamagedMachine {
+        /// The machine.
+        id: MachineId,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
     /// The bytes are not those that were expected.
     #[error("the bytes have the digest {actual}, but {expected} was expected")]
     DigestMismatch {
@@ -137,6 +146,9 @@ impl Error {
             }
             Self::AmbiguousMachine { .. } => Some("write more of the id"),
             Self::NoMachine(_) => Some("see `firebuild ls -a`"),
+            Self::DamagedMachine { .. } => {
+                Some("when it does not run, `firebuild rm` removes it by its id")
+            }
             Self::NoVolume(_) => Some("see `firebuild volume ls`"),
             Self::VolumeInUse { written: true, .. } => Some(
                 "one VM at a time writes to a volume: stop the one that does, see `firebuild volume ls`",

@@ -109,7 +109,8 @@ impl<'a> Machines<'a> {
     /// Gives a machine another name, whether it runs or not.
     ///
     /// # Errors
-    /// [`Error::NameTaken`], [`Error::NoMachine`], [`Error::Io`], [`Error::NoSpace`].
+    /// [`Error::NameTaken`], [`Error::NoMachine`], [`Error::DamagedMachine`], [`Error::Io`],
+    /// [`Error::NoSpace`].
     pub fn rename(&self, id: &MachineId, name: &MachineName) -> Result<()> {
         let _lock = self.store.lock("machines", Mode::Exclusive)?;
         let mut identity = self.identity(id)?;
@@ -133,25 +134,44 @@ impl<'a> Machines<'a> {
         }
     }
 
-    /// All identities, in the order of their ids.
+    /// All identities, in the order of their ids. One that cannot be understood has its id only, so
+    /// that it keeps nobody from the others, and can be found and removed.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Damaged`].
+    /// [`Error::Io`].
     pub fn identities(&self) -> Result<Vec<Identity>> {
+        let mut all = Vec::new();
+        for (id, identity) in self.each()? {
+            match identity {
+                Ok(identity) => all.push(identity),
+                Err(Error::DamagedMachine { .. }) => all.push(Identity {
+                    id,
+                    name: None,
+                    rootfs: Vec::new(),
+                }),
+                Err(error) => return Err(error),
+            }
+        }
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(all)
+    }
+
+    /// All machines, in no order, with what comes of reading their identities.
+    fn each(&self) -> Result<Vec<(MachineId, Result<Identity>)>> {
         let directory = self.store.path().join("machines");
         let doing = || format!("read the directory `{}`", directory.display());
         let mut all = Vec::new();
         for entry in fs_err::read_dir(&directory).doing(doing)? {
             let name = entry.doing(doing)?.file_name();
-            let id = name.to_str().and_then(|name| name.parse().ok());
-            match id.map(|id: MachineId| self.identity(&id)) {
-                Some(Ok(identity)) => all.push(identity),
+            let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            match self.identity(&id) {
                 // Removed in the meantime.
-                None | Some(Err(Error::NoMachine(_))) => {}
-                Some(Err(error)) => return Err(error),
+                Err(Error::NoMachine(_)) => {}
+                identity => all.push((id, identity)),
             }
         }
-        all.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(all)
     }
 
@@ -159,38 +179,56 @@ impl<'a> Machines<'a> {
     /// ended only `with_ended`.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Damaged`].
+    /// [`Error::Io`]; [`Error::DamagedMachine`] of one that runs: nobody knows what from.
     pub fn rootfs(&self, with_ended: bool) -> Result<Vec<Vec<Digest>>> {
         let mut all = Vec::new();
-        for identity in self.identities()? {
-            let counts = match self.is_running(&identity.id) {
+        for (id, identity) in self.each()? {
+            let counts = match self.is_running(&id) {
                 // Removed in the meantime.
                 Err(Error::NoMachine(_)) => false,
-                runs => with_ended || runs?,
+                runs => {
+                    let damaged = matches!(identity, Err(Error::DamagedMachine { .. }));
+                    runs? || with_ended && !damaged
+                }
             };
             if counts {
-                all.push(identity.rootfs);
+                all.push(identity?.rootfs);
             }
         }
         Ok(all)
     }
 
+    /// A machine that needs the root file system `key`, whether it runs or not. One that has ended
+    /// and whose identity is damaged needs none: nobody can start it again.
+    pub(crate) fn user_of(&self, key: &Digest) -> Result<Option<MachineId>> {
+        for (id, identity) in self.each()? {
+            match identity {
+                Ok(identity) if identity.rootfs.contains(key) => return Ok(Some(id)),
+                Err(Error::DamagedMachine { .. }) if !self.is_running(&id)? => {}
+                Err(error) => return Err(error),
+                Ok(_) => {}
+            }
+        }
+        Ok(None)
+    }
+
     /// A machine's identity.
     ///
     /// # Errors
-    /// [`Error::NoMachine`], [`Error::Io`], [`Error::Damaged`].
+    /// [`Error::NoMachine`], [`Error::Io`], [`Error::DamagedMachine`].
     pub fn identity(&self, id: &MachineId) -> Result<Identity> {
         let bytes = self.read(id, "identity.json")?;
-        serde_json::from_slice(&bytes).map_err(|source| Error::Damaged {
-            path: self.path(id).join("identity.json"),
+        let damaged = |source| Error::DamagedMachine {
+            id: id.clone(),
             source,
-        })
+        };
+        serde_json::from_slice(&bytes).map_err(damaged)
     }
 
     /// Finds a machine by its name, its id, or the beginning of its id if no other begins so.
     ///
     /// # Errors
-    /// [`Error::NoMachine`], [`Error::AmbiguousMachine`], [`Error::Io`], [`Error::Damaged`].
+    /// [`Error::NoMachine`], [`Error::AmbiguousMachine`], [`Error::Io`].
     pub fn find(&self, text: &str) -> Result<Identity> {
         let mut all = self.identities()?;
         let named = |identity: &Identity| {

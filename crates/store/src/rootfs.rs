@@ -109,15 +109,12 @@ impl Store {
     /// Removes the image of `key`. Returns whether there was one.
     ///
     /// # Errors
-    /// [`Error::RootfsInUse`] if a machine's identity lists it; [`Error::Io`].
+    /// [`Error::RootfsInUse`] if a machine's identity lists it; [`Error::DamagedMachine`] if it cannot
+    /// be known what a running one needs; [`Error::Io`].
     pub fn rootfs_remove(&self, key: &Digest) -> Result<bool> {
         let _machines = self.lock("machines", Mode::Exclusive)?;
-        let mut identities = self.machines().identities()?.into_iter();
-        if let Some(user) = identities.find(|identity| identity.rootfs.contains(key)) {
-            return Err(Error::RootfsInUse {
-                key: *key,
-                id: user.id,
-            });
+        if let Some(id) = self.machines().user_of(key)? {
+            return Err(Error::RootfsInUse { key: *key, id });
         }
         let path = self.rootfs_path(key);
         let lock = self

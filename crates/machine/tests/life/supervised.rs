@@ -379,3 +379,60 @@ fn a_path_that_is_too_long_is_refused_before_anything_starts() {
     assert!(error.to_string().contains("it can have 107"), "{error}");
     assert!(client::list(&place.host).unwrap().is_empty());
 }
+
+#[test]
+fn a_record_that_nobody_understands_is_in_nobodys_way() {
+    let place = Place::new();
+    let live = start(&place, &["sleep"]).record().clone();
+    let [ended, dead] = [(); 2].map(|()| {
+        let vm = start(&place, &["say", "hello", "0"]);
+        vm.finish(&place.host).unwrap()
+    });
+    let hurt = |record: &Record, file: &str, text: &[u8]| {
+        fs_err::write(record.directories.state.join(file), text).unwrap();
+    };
+    hurt(&live, "record.json", b"{\"Newer\":1}");
+    hurt(&ended, "record.json", b"");
+    hurt(&ended, "identity.json", b"[");
+    hurt(&dead, "identity.json", b"\0\0\0\0");
+    assert_eq!(reconcile::reconcile(&place.host).unwrap(), []);
+    let survey = client::survey(&place.host).unwrap();
+    let ids: Vec<_> = survey.records.iter().map(|record| &record.id).collect();
+    assert_eq!(ids, [&dead.id]);
+    let mut seen: Vec<_> = survey.damaged.iter().map(|vm| (&vm.id, vm.runs)).collect();
+    seen.sort();
+    let mut expected = [(&live.id, true), (&ended.id, false)];
+    expected.sort();
+    assert_eq!(seen, expected);
+    let error = client::inspect(&place.host, live.id.as_str()).unwrap_err();
+    assert!(error.hint().unwrap().contains("firebuild rm"), "{error}");
+    // Others go on as if it were not there, and what runs is not touched.
+    let another = start(&place, &["say", "hello", "0"]);
+    another.finish(&place.host).unwrap();
+    let error = client::rm(&place.host, &live.id).unwrap_err();
+    assert!(error.to_string().contains("runs"), "{error}");
+    let mut purged = reconcile::purge(&place.host).unwrap().machines;
+    purged.retain(|id| [&ended.id, &dead.id].contains(&id));
+    assert_eq!(purged.len(), 2);
+    assert!(is_alive(live.processes.vmm.unwrap()));
+    client::end_and_remove(&place.host, &live.id).unwrap();
+    place.assert_released(&live);
+    let left = client::survey(&place.host).unwrap();
+    assert!(left.records.is_empty() && left.damaged.is_empty());
+}
+
+#[test]
+fn what_a_dead_vm_left_goes_though_its_record_is_damaged() {
+    let place = Place::new();
+    let vm = start(&place, &["sleep"]);
+    let record = client::inspect(&place.host, vm.record().id.as_str()).unwrap();
+    drop(vm);
+    // Both at once, so that nothing is given back.
+    kill_process(record.processes.owner);
+    kill_process(record.processes.vmm);
+    fs_err::write(record.directories.state.join("record.json"), b"{}").unwrap();
+    assert_eq!(reconcile::reconcile(&place.host).unwrap(), []);
+    client::rm(&place.host, &record.id).unwrap();
+    place.assert_released(&record);
+    assert!(client::survey(&place.host).unwrap().damaged.is_empty());
+}

@@ -41,6 +41,41 @@ fn a_machine_is_found_by_name_id_and_prefix() {
 }
 
 #[test]
+fn a_damaged_machine_keeps_nobody_from_the_others() {
+    let (_directory, store) = store();
+    let machines = store.machines();
+    let key = Digest::of(b"root file system");
+    fs_err::write(store.rootfs_path(&key), b"image").unwrap();
+    let (mut web, hurt) = (identity(0, Some("web")), identity(1, Some("hurt")));
+    web.rootfs.push(key);
+    drop(machines.create(&web, b"{}").unwrap());
+    let lock = machines.create(&hurt, b"{}").unwrap();
+    for bytes in [&b""[..], b"{\"id\":", b"{\"newer\":1}", b"\0\xff"] {
+        fs_err::write(machines.path(&hurt.id).join("identity.json"), bytes).unwrap();
+        let bare = identity(1, None);
+        assert_eq!(machines.identities().unwrap(), [web.clone(), bare.clone()]);
+        assert_eq!(machines.find("web").unwrap(), web);
+        assert_eq!(machines.find(hurt.id.as_str()).unwrap(), bare);
+        let renamed = machines.rename(&hurt.id, &"other".parse().unwrap());
+        assert!(matches!(renamed, Err(Error::DamagedMachine { .. })));
+    }
+    // As long as it runs, it may run from any of them.
+    let (unknown, other) = (machines.rootfs(false), Digest::of(b"other"));
+    assert!(matches!(unknown, Err(Error::DamagedMachine { .. })));
+    let removed = store.rootfs_remove(&other);
+    assert!(matches!(removed, Err(Error::DamagedMachine { .. })));
+    drop(lock);
+    assert_eq!(machines.rootfs(true).unwrap(), [vec![key]]);
+    assert!(!store.rootfs_remove(&other).unwrap());
+    let removed = store.rootfs_remove(&key);
+    assert!(matches!(removed, Err(Error::RootfsInUse { .. })));
+    machines
+        .remove(machines.lock(&hurt.id).unwrap().unwrap())
+        .unwrap();
+    assert_eq!(machines.identities().unwrap(), [web]);
+}
+
+#[test]
 fn a_prefix_of_two_ids_is_ambiguous() {
     let (_directory, store) = store();
     let machines = store.machines();

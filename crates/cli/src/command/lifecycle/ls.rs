@@ -3,8 +3,11 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use clap::Args;
-use firebuild_machine::{Record, State, client};
+use firebuild_core::MachineId;
+use firebuild_machine::client::Damaged;
+use firebuild_machine::{Record, Report, State, client};
 use firebuild_network::Listener;
+use serde::Serialize;
 
 use super::host;
 use crate::command::{Format, Global};
@@ -22,10 +25,16 @@ pub(crate) struct Ls {
 
 impl Ls {
     pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
-        let mut records = client::list(&host(global)?)?;
+        let client::Survey {
+            mut records,
+            mut damaged,
+        } = client::survey(&host(global)?)?;
         records.retain(|record| self.all || !record.state.is_final());
+        damaged.retain(|damaged| self.all || damaged.runs);
         if self.format == Format::Json {
-            return terminal::print_json(&records);
+            let records = records.iter().map(Listed::Record);
+            let damaged = damaged.iter().map(Unknown::of).map(Listed::Damaged);
+            return terminal::print_json(&records.chain(damaged).collect::<Vec<_>>());
         }
         let mut table = Table::new(&[
             "ID", "NAME", "IMAGE", "STATUS", "ADDRESS", "PORTS", "CREATED",
@@ -33,7 +42,50 @@ impl Ls {
         for record in &records {
             table.row(row(record));
         }
+        for Damaged { id, name, .. } in &damaged {
+            let name = name.as_ref().map(ToString::to_string).unwrap_or_default();
+            let known = [id.to_string(), name, String::new(), DAMAGED.to_lowercase()];
+            table.row([&known[..], &[const { String::new() }; 3]].concat());
+        }
         terminal::print(table)
+    }
+}
+
+/// The state of a VM whose record cannot be understood.
+const DAMAGED: &str = "Damaged";
+
+/// What is printed of a VM as JSON.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Listed<'a> {
+    Record(&'a Record),
+    Damaged(Unknown<'a>),
+}
+
+/// What is known of a VM whose record cannot be understood, in the record's form.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Unknown<'a> {
+    id: &'a MachineId,
+    state: UnknownState<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct UnknownState<'a> {
+    status: &'static str,
+    reason: &'a Report,
+}
+
+impl<'a> Unknown<'a> {
+    fn of(damaged: &'a Damaged) -> Self {
+        Self {
+            id: &damaged.id,
+            state: UnknownState {
+                status: DAMAGED,
+                reason: &damaged.reason,
+            },
+        }
     }
 }
 

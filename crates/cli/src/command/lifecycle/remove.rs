@@ -24,10 +24,10 @@ impl Rm {
         let host = host(global)?;
         each(&self.vms, |vm| {
             let id = client::find(&host, vm)?;
-            if self.force {
-                client::kill(&host, &id)?;
+            match self.force {
+                true => client::end_and_remove(&host, &id)?,
+                false => client::rm(&host, &id)?,
             }
-            client::rm(&host, &id)?;
             Ok(None)
         })
     }

@@ -25,7 +25,7 @@ pub mod version;
 mod words;
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -403,20 +403,23 @@ pub(crate) fn clean_up(record: &Record) -> Result<(), Error> {
     let Some(facts) = record.vmm.as_ref().filter(|facts| facts.name == NAME) else {
         return Ok(());
     };
-    let options = &record.spec.firecracker;
-    let jail = Jail::of(options, &facts.program, &record.id).remove();
-    let groups = Hierarchies::of_host().and_then(|groups| {
-        groups
-            .remove(options.parent_cgroup(), &record.id)
-            .map_err(|source| {
-                Error::io(
-                    format!("remove the control groups of VM `{}`", record.id),
-                    source,
-                )
-            })
-    });
-    jail.map_err(|source| Error::io(format!("remove the jail of VM `{}`", record.id), source))
-        .and(groups)
+    remove(&record.spec.firecracker, &facts.program, &record.id)
+}
+
+/// The same of a VM whose record cannot be read, as far as it is where it is by default.
+///
+/// # Errors
+/// [`Error::Io`]: something is left.
+pub(crate) fn clean_up_unknown(id: &MachineId) -> Result<(), Error> {
+    remove(&FirecrackerOptions::default(), Path::new(NAME), id)
+}
+
+fn remove(options: &FirecrackerOptions, program: &Path, id: &MachineId) -> Result<(), Error> {
+    let failed = |what: &str, source| Error::io(format!("remove the {what} of VM `{id}`"), source);
+    let jail = Jail::of(options, program, id).remove();
+    let groups = Hierarchies::of_host()?.remove(options.parent_cgroup(), id);
+    jail.map_err(|source| failed("jail", source))?;
+    groups.map_err(|source| failed("control groups", source))
 }
 
 /// The jail of a VM, for tests.
