@@ -8,61 +8,39 @@
 //! What must hold: whatever a step made is found by [`Machine::release`] even if the step failed,
 //! and by [`crate::reconcile`] if the process was killed. Dropping a machine releases it.
 
+mod boot;
 mod network;
+mod notes;
+mod services;
 
 use std::fs::File;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use firebuild_core::MachineId;
 use firebuild_network::Attachment;
-use firebuild_protocol::boot::BootArguments;
-use firebuild_protocol::metadata::{Credentials, Metadata};
 use firebuild_protocol::secret::Ssh;
 use firebuild_protocol::workload::Workload;
-use firebuild_protocol::{HOST_ADDRESS, METADATA_ADDRESS};
 use firebuild_store::{Identity, MachineLock};
-use jiff::Timestamp;
-use tokio::net::TcpListener;
-use tokio::task::AbortHandle;
 
-use crate::agent::{self, Agent, Contact, GuestService, Options, Sides};
-use crate::boot::{CommandLine, Needs, tsc_khz};
-use crate::change::Change;
+use self::services::Services;
+use crate::agent::{Contact, GuestService, Sides};
+use crate::boot::Needs;
 use crate::error::Report;
 use crate::events::{self, Action};
-use crate::health::{Health, HealthStatus};
-use crate::limits::Limits;
-use crate::metadata::withdraw::Withdrawing;
+use crate::health::HealthStatus;
 use crate::paths::Directories;
 use crate::record::{self, Record, State};
 use crate::secret::Contents;
-use crate::spec::{CONNECT_TIME, MachineSpec, Purpose};
-use crate::vmm::{Acceleration, AttachedDisk, Launch, Running, Vmm, VmmExit, group};
+use crate::spec::MachineSpec;
+use crate::vmm::{AttachedDisk, Launch, Running, Vmm, VmmExit};
 use crate::volumes::{self, Layout};
-use crate::{Error, Host, admission, disk, metadata, rate, reconcile, share};
-
-/// How often the guest is to be heard, in milliseconds.
-const PING_INTERVAL: u32 = 5_000;
-
-/// How long a build's guest may say nothing, without emulation.
-const SILENCE: Duration = Duration::from_secs(30);
-
-/// How many calls a guest that runs a workload may have at once: its session, and one for each of
-/// what commands want beside the workload.
-const CALLS: u32 = 128;
-
-/// How many bytes of each may be under way.
-const CALL_WINDOW: u32 = 64 << 10;
+use crate::{Error, Host, admission, disk, rate, reconcile, share};
 
 /// How long a VMM that does not answer may take to end, and so to say why.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-
-/// How often the record is written at most because of the workload's health.
-const HEALTH_NOTES: Duration = Duration::from_secs(1);
 
 /// How many lines of a console are shown with an error.
 const SHOWN_LINES: usize = 12;
@@ -89,22 +67,6 @@ pub struct Machine {
     health_written: Option<(Instant, HealthStatus)>,
     /// What is in its secrets.
     secrets: Contents,
-}
-
-#[derive(Debug)]
-struct Services {
-    agent: Agent,
-    metadata: metadata::Service,
-    listening: Option<AbortHandle>,
-    names: Option<AbortHandle>,
-}
-
-impl Drop for Services {
-    fn drop(&mut self) {
-        for task in self.listening.iter().chain(&self.names) {
-            task.abort();
-        }
-    }
 }
 
 /// Why a VM that ran runs no more.
@@ -349,54 +311,6 @@ impl Machine {
         Ok(())
     }
 
-    /// Notes that what the VM is for runs now.
-    ///
-    /// # Errors
-    /// [`Error::Store`].
-    pub fn mark_running(&mut self) -> Result<(), Error> {
-        self.record.state = State::Running;
-        self.record.started = Some(Timestamp::now());
-        self.record.health = match &self.record.spec.purpose {
-            Purpose::Run { workload, .. } if workload.health.is_some() => Some(Health::new()),
-            _ => None,
-        };
-        self.health_written = None;
-        self.note(Action::Start);
-        self.save()
-    }
-
-    /// Notes how the workload is, as its guest says. Whatever a guest says, the record is not written
-    /// more than once a second for it; what is not written is written with the next note.
-    pub(crate) fn note_health(&mut self, probed: &firebuild_protocol::v1::Probed) {
-        let Some(health) = &mut self.record.health else {
-            // Nobody asked.
-            return;
-        };
-        health.note(probed, Timestamp::now());
-        let status = health.status;
-        let before = self.health_written;
-        if before.is_some_and(|(written, _)| written.elapsed() < HEALTH_NOTES) {
-            return;
-        }
-        self.health_written = Some((Instant::now(), status));
-        // A full disk must not stop the workload; what fits later is kept again.
-        let _ = self.save();
-        if before.is_none_or(|(_, told)| told != status) && status != HealthStatus::Starting {
-            let more = [("health", status.word())];
-            events::write(&self.host.store, &self.record, "health_status", &more);
-        }
-    }
-
-    /// Notes that the VM was asked to end.
-    ///
-    /// # Errors
-    /// [`Error::Store`].
-    pub fn mark_stopping(&mut self) -> Result<(), Error> {
-        self.record.state = State::Stopping;
-        self.note(Action::Stop);
-        self.save()
-    }
-
     /// Waits for the VM's end, and does not bring it about. Returns at once if it does not run.
     pub async fn ended(&self) -> Ended {
         let (Some(running), Some(services)) = (&self.running, &self.services) else {
@@ -475,82 +389,6 @@ impl Machine {
         self.save().and(cleared)
     }
 
-    /// Stops the guest's processors.
-    ///
-    /// # Errors
-    /// [`Error::NotRunning`]; those of the VMM.
-    pub async fn pause(&mut self) -> Result<(), Error> {
-        self.switch(true).await
-    }
-
-    /// Lets the guest's processors go on.
-    ///
-    /// # Errors
-    /// [`Error::NotRunning`]; those of the VMM.
-    pub async fn resume(&mut self) -> Result<(), Error> {
-        self.switch(false).await
-    }
-
-    async fn switch(&mut self, to_paused: bool) -> Result<(), Error> {
-        let (from, to) = match to_paused {
-            true => (State::Running, State::Paused),
-            false => (State::Paused, State::Running),
-        };
-        if self.record.state == to {
-            return Ok(());
-        }
-        let running = self.running.clone().filter(|_| self.record.state == from);
-        let (running, vmm) = running
-            .zip(self.vmm.clone())
-            .ok_or_else(|| Error::NotRunning(self.id().clone()))?;
-        match to_paused {
-            true => vmm.pause(&running).await?,
-            false => vmm.resume(&running).await?,
-        }
-        self.record.state = to;
-        self.note(match to_paused {
-            true => Action::Pause,
-            false => Action::Unpause,
-        });
-        self.save()
-    }
-
-    /// Applies a change that is possible while the VM runs.
-    ///
-    /// # Errors
-    /// [`Error::Store`].
-    pub fn change(&mut self, change: &Change) -> Result<(), Error> {
-        let mut spec = self.record.spec.clone();
-        spec.limits.change(&change.limits);
-        spec.check()?;
-        if change.limits != Limits::default() && self.running.is_some() {
-            group::change(self.id(), &change.limits)?;
-        }
-        change.apply(&self.host.store, &mut self.record);
-        self.save()
-    }
-
-    fn note(&self, action: Action) {
-        events::note(&self.host.store, &self.record, action);
-    }
-
-    /// Notes that the workload was sent a signal.
-    pub(crate) fn note_signal(&self, number: u8) {
-        let number = number.to_string();
-        let more = [("signal", number.as_str())];
-        events::note_with(&self.host.store, &self.record, Action::Kill, &more);
-    }
-
-    /// Notes that somebody wanted the VM to be down.
-    pub fn note_stopped(&mut self) {
-        self.record.was_stopped = true;
-    }
-
-    /// Makes the record go with the VM.
-    pub fn forget_at_end(&mut self) {
-        self.record.spec.remove = true;
-    }
-
     /// Everything of [`release`](Self::release) that needs no waiting.
     fn give_back(&mut self) -> Result<(), Error> {
         self.running = None;
@@ -561,27 +399,6 @@ impl Machine {
             Some(lock) => reconcile::bury(&self.host, lock, &mut self.record),
             None => Ok(()),
         }
-    }
-
-    /// Before anything is started that would only fail later, in words of the VMM's.
-    fn check_devices(&self, vmm: &dyn Vmm, acpi: bool) -> Result<(), Error> {
-        /// The source of random numbers, the VM's own disk.
-        const ALWAYS: usize = 2;
-        let spec = &self.record.spec;
-        let mounts = Layout::of(&spec.mounts).devices();
-        // Without a network there is a device for the host alone.
-        let networks = spec.networks.len().max(1);
-        let needed = ALWAYS + spec.rootfs.len() + networks + self.attached.len() + mounts;
-        let room = vmm.device_room(acpi);
-        if needed <= room {
-            return Ok(());
-        }
-        Err(Error::TooManyDevices {
-            id: self.id().clone(),
-            needed,
-            vmm: vmm.facts().name.clone(),
-            room,
-        })
     }
 
     fn save(&self) -> Result<(), Error> {
@@ -603,174 +420,6 @@ impl Machine {
             .mode(0o700)
             .create(runtime)
             .map_err(|e| Error::io(format!("make the directory `{}`", runtime.display()), e))
-    }
-
-    /// Starts the services of the VM's namespace and returns the metadata.
-    fn serve<S: GuestService>(
-        &mut self,
-        vmm: &dyn Vmm,
-        sides: &Sides,
-        service: S,
-    ) -> Result<Metadata, Error> {
-        let listener = self.listen((HOST_ADDRESS, 0).into())?;
-        let port = listener
-            .local_addr()
-            .map_err(|source| Error::io("listen for the guest", source))?;
-        let metadata = self.metadata(sides, port)?;
-        let document = metadata::Service::new(metadata.clone())?;
-        let listening = if vmm.serves_metadata() {
-            None
-        } else {
-            let listener = self.listen((METADATA_ADDRESS, 80).into())?;
-            Some(tokio::spawn(document.clone().serve(listener)).abort_handle())
-        };
-        let is_build = matches!(self.record.spec.purpose, Purpose::Build);
-        let patient = Options {
-            handshake: Options::default().handshake * self.patience,
-            ..Options::default()
-        };
-        // A build moves layers; another VM has many calls, none of which may hold up the others.
-        let options = if is_build {
-            Options {
-                silence: Some(self.silence()),
-                window: 4 << 20,
-                connection_window: 8 << 20,
-                ..patient
-            }
-        } else {
-            Options {
-                window: CALL_WINDOW,
-                connection_window: CALL_WINDOW * CALLS,
-                calls: CALLS,
-                ..patient
-            }
-        };
-        let service = Withdrawing::new(service, document.clone());
-        let agent = agent::serve(listener, sides.host.server()?, service, options);
-        self.services = Some(Services {
-            agent,
-            metadata: document,
-            listening,
-            names: self.serve_names()?,
-        });
-        Ok(metadata)
-    }
-
-    fn listen(&self, address: SocketAddr) -> Result<TcpListener, Error> {
-        let doing = || {
-            format!(
-                "listen on `{address}` in the network namespace of VM `{}`",
-                self.id()
-            )
-        };
-        let attachment = self.attachment.as_ref();
-        let namespace = attachment.map(|attachment| &attachment.namespace);
-        let namespace = namespace.ok_or_else(|| Error::NotRunning(self.id().clone()))?;
-        let listener = namespace
-            .listen(address)
-            .map_err(|source| Error::io(doing(), source))?;
-        listener
-            .set_nonblocking(true)
-            .and_then(|()| TcpListener::from_std(listener))
-            .map_err(|source| Error::io(doing(), source))
-    }
-
-    fn metadata(&self, sides: &Sides, server: SocketAddr) -> Result<Metadata, Error> {
-        let spec = &self.record.spec;
-        let credentials = Credentials {
-            grpc_host_port: server.to_string(),
-            server_name: sides.server_name.clone(),
-            tls_ca_cert: sides.guest.authority.clone(),
-            tls_cert: sides.guest.identity.certificate.clone(),
-            tls_key: sides.guest.identity.key.clone(),
-            ping_interval: PING_INTERVAL,
-        };
-        let (bootstrap, session) = match spec.purpose {
-            Purpose::Build => (Some(credentials), None),
-            Purpose::Run { .. } => (None, Some(credentials)),
-        };
-        let name = spec.name.as_ref().map(ToString::to_string);
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        Ok(Metadata {
-            vm_id: self.id().to_string(),
-            hostname: spec
-                .hostname
-                .clone()
-                .or(name)
-                .unwrap_or_else(|| self.id().to_string()),
-            image_tag: spec.image.as_ref().map(|image| image.reference.clone()),
-            time: now.unwrap_or_default().as_secs(),
-            root_images: u8::try_from(spec.rootfs.len()).unwrap_or(u8::MAX),
-            drives: self.drives(),
-            network: self.network()?,
-            bootstrap,
-            session,
-        })
-    }
-
-    /// What the drives are called, in the order in which every VMM gets them.
-    fn drives(&self) -> Vec<String> {
-        let roots = (0..self.record.spec.rootfs.len()).map(crate::vmm::root_serial);
-        let attached = self.attached.iter().map(|disk| disk.serial.clone());
-        roots.chain(["disk".to_owned()]).chain(attached).collect()
-    }
-
-    fn command_line(&self, vmm: &dyn Vmm) -> Result<String, Error> {
-        let attachment = self.attachment.as_ref();
-        let interfaces = attachment.map_or(&[][..], |attachment| &attachment.interfaces);
-        let first = interfaces.first();
-        let first = first.ok_or_else(|| Error::NotRunning(self.id().clone()))?;
-        let arguments = BootArguments {
-            address: first.address,
-            prefix: first.subnet.prefix(),
-            mac: (interfaces.len() > 1).then(|| first.mac.octets()),
-        };
-        let emulated = vmm.facts().acceleration == Acceleration::Tcg;
-        let mut line = CommandLine {
-            arguments,
-            restart: vmm.restart(),
-            tsc_khz: emulated.then(tsc_khz),
-            debug: false,
-        }
-        .to_string();
-        let spec = &self.record.spec;
-        let verity = spec.verity.as_ref().map(ToString::to_string);
-        for argument in verity.iter().chain(&spec.kernel_arguments) {
-            line.push(' ');
-            line.push_str(argument);
-        }
-        Ok(line)
-    }
-
-    fn start_failed(&self, running: &Running, exit: VmmExit) -> Error {
-        let id = self.id().clone();
-        if exit == VmmExit::Status(0) {
-            // The guest reset or powered off its machine: its console says why.
-            let console = running.console(SHOWN_LINES);
-            return Error::GuestFailed { id, console };
-        }
-        let vmm = self.record.vmm.as_ref();
-        let meaning = self.vmm.as_ref().and_then(|vmm| vmm.explain(exit));
-        let mut said: Vec<String> = meaning.into_iter().collect();
-        said.extend(running.complaints(SHOWN_LINES));
-        if said.is_empty() {
-            said = running.console(SHOWN_LINES);
-        }
-        Error::VmmFailed {
-            vmm: vmm.map_or_else(|| "the VMM".to_owned(), |vmm| format!("`{}`", vmm.name)),
-            id,
-            exit,
-            said,
-        }
-    }
-
-    fn connect_time(&self) -> Duration {
-        let given = self.record.spec.connect_time;
-        given.unwrap_or(CONNECT_TIME * self.patience)
-    }
-
-    fn silence(&self) -> Duration {
-        SILENCE * self.patience
     }
 }
 

@@ -1,0 +1,144 @@
+//! What changes in a VM's record while it runs, with the events that tell of it.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::Machine;
+use crate::Error;
+use crate::change::Change;
+use crate::events::{self, Action};
+use crate::health::{Health, HealthStatus};
+use crate::limits::Limits;
+use crate::record::State;
+use crate::spec::Purpose;
+use crate::vmm::group;
+
+/// How often the record is written at most because of the workload's health.
+const HEALTH_NOTES: Duration = Duration::from_secs(1);
+
+impl Machine {
+    /// Notes that what the VM is for runs now.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn mark_running(&mut self) -> Result<(), Error> {
+        self.record.state = State::Running;
+        self.record.started = Some(Timestamp::now());
+        self.record.health = match &self.record.spec.purpose {
+            Purpose::Run { workload, .. } if workload.health.is_some() => Some(Health::new()),
+            _ => None,
+        };
+        self.health_written = None;
+        self.note(Action::Start);
+        self.save()
+    }
+
+    /// Notes how the workload is, as its guest says. Whatever a guest says, the record is not written
+    /// more than once a second for it; what is not written is written with the next note.
+    pub(crate) fn note_health(&mut self, probed: &firebuild_protocol::v1::Probed) {
+        let Some(health) = &mut self.record.health else {
+            // Nobody asked.
+            return;
+        };
+        health.note(probed, Timestamp::now());
+        let status = health.status;
+        let before = self.health_written;
+        if before.is_some_and(|(written, _)| written.elapsed() < HEALTH_NOTES) {
+            return;
+        }
+        self.health_written = Some((Instant::now(), status));
+        // A full disk must not stop the workload; what fits later is kept again.
+        let _ = self.save();
+        if before.is_none_or(|(_, told)| told != status) && status != HealthStatus::Starting {
+            let more = [("health", status.word())];
+            events::write(&self.host.store, &self.record, "health_status", &more);
+        }
+    }
+
+    /// Notes that the VM was asked to end.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn mark_stopping(&mut self) -> Result<(), Error> {
+        self.record.state = State::Stopping;
+        self.note(Action::Stop);
+        self.save()
+    }
+
+    /// Stops the guest's processors.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`]; those of the VMM.
+    pub async fn pause(&mut self) -> Result<(), Error> {
+        self.switch(true).await
+    }
+
+    /// Lets the guest's processors go on.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`]; those of the VMM.
+    pub async fn resume(&mut self) -> Result<(), Error> {
+        self.switch(false).await
+    }
+
+    pub(super) async fn switch(&mut self, to_paused: bool) -> Result<(), Error> {
+        let (from, to) = match to_paused {
+            true => (State::Running, State::Paused),
+            false => (State::Paused, State::Running),
+        };
+        if self.record.state == to {
+            return Ok(());
+        }
+        let running = self.running.clone().filter(|_| self.record.state == from);
+        let (running, vmm) = running
+            .zip(self.vmm.clone())
+            .ok_or_else(|| Error::NotRunning(self.id().clone()))?;
+        match to_paused {
+            true => vmm.pause(&running).await?,
+            false => vmm.resume(&running).await?,
+        }
+        self.record.state = to;
+        self.note(match to_paused {
+            true => Action::Pause,
+            false => Action::Unpause,
+        });
+        self.save()
+    }
+
+    /// Applies a change that is possible while the VM runs.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn change(&mut self, change: &Change) -> Result<(), Error> {
+        let mut spec = self.record.spec.clone();
+        spec.limits.change(&change.limits);
+        spec.check()?;
+        if change.limits != Limits::default() && self.running.is_some() {
+            group::change(self.id(), &change.limits)?;
+        }
+        change.apply(&self.host.store, &mut self.record);
+        self.save()
+    }
+
+    pub(super) fn note(&self, action: Action) {
+        events::note(&self.host.store, &self.record, action);
+    }
+
+    /// Notes that the workload was sent a signal.
+    pub(crate) fn note_signal(&self, number: u8) {
+        let number = number.to_string();
+        let more = [("signal", number.as_str())];
+        events::note_with(&self.host.store, &self.record, Action::Kill, &more);
+    }
+
+    /// Notes that somebody wanted the VM to be down.
+    pub fn note_stopped(&mut self) {
+        self.record.was_stopped = true;
+    }
+
+    /// Makes the record go with the VM.
+    pub fn forget_at_end(&mut self) {
+        self.record.spec.remove = true;
+    }
+}
