@@ -7,12 +7,13 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use firebuild_core::layer::{Entry, LayerWriter};
 use firebuild_core::tree::{Device, Metadata, shown};
-use rustix::fs::{FileType, Stat, lstat, major, minor};
+use firebuild_protocol::files::walk;
+use rustix::fs::{FileType, Stat, lstat};
 
 use crate::attributes;
 
@@ -28,7 +29,7 @@ pub(crate) fn write<W: Write>(upper: &Path, below: &Metadata, output: W) -> io::
     if root != *below {
         scan.layer.entry(b"", &root, Entry::Directory)?;
     }
-    scan.directory(Vec::new())?;
+    walk::below(upper, |path| scan.entry(path))?;
     scan.layer.finish()
 }
 
@@ -40,46 +41,12 @@ struct Scan<W> {
 }
 
 impl<W: Write> Scan<W> {
-    /// Writes everything below a directory of the upper one, without recursion: paths may be deep.
-    fn directory(&mut self, top: Vec<u8>) -> io::Result<()> {
-        let mut stack = vec![self.names(top)?];
-        while let Some((parent, names)) = stack.last_mut() {
-            let Some(name) = names.pop() else {
-                stack.pop();
-                continue;
-            };
-            let path = if parent.is_empty() {
-                name
-            } else {
-                [parent.as_slice(), b"/", &name].concat()
-            };
-            if self.entry(&path)? {
-                stack.push(self.names(path)?);
-            }
-        }
-        Ok(())
-    }
-
-    /// The names in a directory, the first last.
-    fn names(&self, directory: Vec<u8>) -> io::Result<(Vec<u8>, Vec<Vec<u8>>)> {
-        let mut names = Vec::new();
-        for entry in fs_err::read_dir(self.at(&directory))? {
-            names.push(entry?.file_name().into_vec());
-        }
-        names.sort_unstable_by(|one, two| two.cmp(one));
-        Ok((directory, names))
-    }
-
     /// Writes one entry. True if it is a directory.
     fn entry(&mut self, path: &[u8]) -> io::Result<bool> {
-        let at = self.at(path);
+        let at = walk::at(&self.upper, path);
         let stat = lstat(&at)?;
         let kind = FileType::from_raw_mode(stat.st_mode);
-        let device = Device {
-            major: major(stat.st_rdev),
-            minor: minor(stat.st_rdev),
-        };
-        if kind == FileType::CharacterDevice && device == Device::default() {
+        if kind == FileType::CharacterDevice && walk::device(&stat) == Device::default() {
             self.layer.whiteout(path)?;
             return Ok(false);
         }
@@ -116,17 +83,11 @@ impl<W: Write> Scan<W> {
                 let target = target.as_os_str().as_bytes();
                 self.layer.entry(path, &metadata, Entry::Symlink(target))?;
             }
-            FileType::CharacterDevice => {
-                self.layer
-                    .entry(path, &metadata, Entry::CharacterDevice(device))?;
+            _ => {
+                if let Some(node) = walk::node(&stat) {
+                    self.layer.entry(path, &metadata, node)?;
+                }
             }
-            FileType::BlockDevice => {
-                self.layer
-                    .entry(path, &metadata, Entry::BlockDevice(device))?;
-            }
-            FileType::Fifo => self.layer.entry(path, &metadata, Entry::Fifo)?,
-            // A socket's name is of no use without the process that listens on it.
-            _ => {}
         }
         Ok(false)
     }
@@ -135,9 +96,5 @@ impl<W: Write> Scan<W> {
         let length = u64::try_from(stat.st_size).unwrap_or(0);
         let mut bytes = fs_err::File::open(at)?;
         self.layer.file(path, metadata, length, &mut bytes)
-    }
-
-    fn at(&self, path: &[u8]) -> PathBuf {
-        self.upper.join(std::ffi::OsStr::from_bytes(path))
     }
 }

@@ -7,10 +7,10 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use firebuild_core::layer::{Entry, LayerWriter};
-use firebuild_core::tree::{Device, shown};
-use rustix::fs::{FileType, Stat, lstat, major, minor, stat};
+use firebuild_core::tree::shown;
+use rustix::fs::{FileType, Stat, lstat, stat};
 
-use super::attributes;
+use super::{attributes, walk};
 
 /// Writes what is at `source` to `output`: its own entry first, called as it is called, then what is
 /// below it, if it is a directory. A link is written as a link, unless `follow` says otherwise or its
@@ -59,43 +59,21 @@ struct Packing<W: Write> {
 }
 
 impl<W: Write> Packing<W> {
-    /// Everything below the source, without recursion: paths may be deep.
+    /// Everything below the source.
     fn below(&mut self) -> io::Result<()> {
-        let mut stack = vec![self.names(Vec::new())?];
-        while let Some((parent, names)) = stack.last_mut() {
-            let Some(name) = names.pop() else {
-                stack.pop();
-                continue;
-            };
-            let path = if parent.is_empty() {
-                name
-            } else {
-                [parent.as_slice(), b"/", &name].concat()
-            };
-            let found = match lstat(self.at(&path)) {
-                Err(rustix::io::Errno::NOENT) => continue,
-                other => other.map_err(|error| named(&self.at(&path), error.into()))?,
-            };
-            if self.entry(&path, &found)? {
-                stack.push(self.names(path)?);
+        walk::below(&self.source.clone(), |path| {
+            let at = walk::at(&self.source, path);
+            match lstat(&at) {
+                Err(rustix::io::Errno::NOENT) => Ok(false),
+                Err(error) => Err(named(&at, error.into())),
+                Ok(found) => self.entry(path, &found),
             }
-        }
-        Ok(())
-    }
-
-    /// The names in a directory, the first last.
-    fn names(&self, directory: Vec<u8>) -> io::Result<(Vec<u8>, Vec<Vec<u8>>)> {
-        let mut names = Vec::new();
-        for entry in fs_err::read_dir(self.at(&directory))? {
-            names.push(entry?.file_name().into_vec());
-        }
-        names.sort_unstable_by(|one, two| two.cmp(one));
-        Ok((directory, names))
+        })
     }
 
     /// Writes one entry, by its path below the source. True if it is a directory.
     fn entry(&mut self, path: &[u8], found: &Stat) -> io::Result<bool> {
-        let at = self.at(path);
+        let at = walk::at(&self.source, path);
         self.write(path, &at, found)
             .map_err(|error| named(&at, error))
     }
@@ -117,39 +95,28 @@ impl<W: Write> Packing<W> {
             }
             self.links.insert(key, called.clone());
         }
-        let device = Device {
-            major: major(found.st_rdev),
-            minor: minor(found.st_rdev),
-        };
-        let entry = match kind {
-            FileType::Directory => Entry::Directory,
+        match kind {
+            FileType::Directory => {
+                self.archive.entry(&called, &metadata, Entry::Directory)?;
+            }
             FileType::RegularFile => {
                 let length = u64::try_from(found.st_size).unwrap_or(0);
                 // One that is being written to keeps the length that it had.
                 let mut bytes = fs_err::File::open(at)?.chain(io::repeat(0));
                 self.archive.file(&called, &metadata, length, &mut bytes)?;
-                return Ok(false);
             }
             FileType::Symlink => {
                 let target = fs_err::read_link(at)?;
                 let target = Entry::Symlink(target.as_os_str().as_bytes());
                 self.archive.entry(&called, &metadata, target)?;
-                return Ok(false);
             }
-            FileType::CharacterDevice => Entry::CharacterDevice(device),
-            FileType::BlockDevice => Entry::BlockDevice(device),
-            FileType::Fifo => Entry::Fifo,
-            _ => return Ok(false),
-        };
-        self.archive.entry(&called, &metadata, entry)?;
-        Ok(kind == FileType::Directory)
-    }
-
-    fn at(&self, path: &[u8]) -> PathBuf {
-        if path.is_empty() {
-            return self.source.clone();
+            _ => {
+                if let Some(node) = walk::node(found) {
+                    self.archive.entry(&called, &metadata, node)?;
+                }
+            }
         }
-        self.source.join(OsStr::from_bytes(path))
+        Ok(kind == FileType::Directory)
     }
 }
 
