@@ -49,20 +49,16 @@ pub(super) fn until_dead(process: i32) -> anyhow::Result<()> {
     bail!("process {process} does not die")
 }
 
-/// Everything that is on the host, a line each.
+/// Everything that is on the host, a line each. What is there twice is there twice.
 pub(super) fn everything() -> anyhow::Result<BTreeSet<String>> {
-    let mut found = BTreeSet::new();
-    let mut add = |kind: &str, text: &str| {
-        for line in text.lines().filter(|line| !line.trim().is_empty()) {
-            found.insert(format!("{kind}: {}", line.trim()));
-        }
-    };
+    let mut found = Lines::default();
     let ip = |what: &[&str]| shell::quiet(Command::new("ip").args(what));
-    let links = ip(&["-br", "link"])?;
-    add("link", &links);
-    add("address", &ip(&["-br", "address"])?);
-    add("route", &ip(&["route"])?);
-    add(
+    found.add("link", &ip(&["-br", "link"])?);
+    found.add("address", &ip(&["-br", "address"])?);
+    found.add("route", &ip(&["route"])?);
+    found.add("route", &ip(&["-6", "route"])?);
+    found.add("route", &ip(&["rule"])?);
+    found.add(
         "rule",
         &shell::quiet(Command::new("nft").args(["list", "ruleset"]))?,
     );
@@ -71,32 +67,65 @@ pub(super) fn everything() -> anyhow::Result<BTreeSet<String>> {
         .lines()
         .filter_map(|line| line.split(' ').nth(4))
         .collect();
-    add("mount", &mounts.join("\n"));
+    found.add("mount", &mounts.join("\n"));
+    found.add("socket", &sockets()?);
+    let listening = Command::new("ss").args(["-Hlntu"]).output()?;
+    found.add("port", &String::from_utf8_lossy(&listening.stdout));
+    for place in ["/run", "/tmp", "/srv", "/var/lib"] {
+        found.add("file", &tree(Path::new(place), &|_| true).join("\n"));
+    }
+    let is_directory = |path: &Path| path.is_dir() && !path.is_symlink();
+    let groups = tree(Path::new("/sys/fs/cgroup"), &is_directory);
+    found.add("cgroup", &groups.join("\n"));
+    found.add("process", &processes()?.join("\n"));
+    Ok(found.0)
+}
+
+/// Lines of a kind.
+#[derive(Default)]
+struct Lines(BTreeSet<String>);
+
+impl Lines {
+    fn add(&mut self, kind: &str, text: &str) {
+        for line in text.lines().filter(|line| !line.trim().is_empty()) {
+            let line = format!("{kind}: {}", line.trim());
+            let again = (2..).map(|number| format!("{line} (number {number})"));
+            for line in std::iter::once(line.clone()).chain(again) {
+                if self.0.insert(line) {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// What of `before` and `after` is trouble: everything that is there now and was not, and, unless the host
+/// was started again meanwhile, everything that was there and is not.
+pub(super) fn difference(
+    before: &BTreeSet<String>,
+    after: &BTreeSet<String>,
+    rebooted: bool,
+) -> Vec<String> {
+    let left = after.difference(before);
+    let left = left.map(|it| format!("left on the host: {it}"));
+    let gone = before.difference(after).filter(|_| !rebooted);
+    let gone = gone.map(|it| format!("gone from the host: {it}"));
+    left.chain(gone).collect()
+}
+
+/// The sockets that have a path or a name.
+fn sockets() -> anyhow::Result<String> {
     let sockets = fs_err::read_to_string("/proc/net/unix")?;
-    let sockets: Vec<&str> = sockets
-        .lines()
-        .filter_map(|line| line.split('/').next().and(line.split_once('/')))
-        .map(|(_, path)| path)
-        .collect();
-    add("socket", &sockets.join("\n"));
-    let listening = Command::new("ss")
-        .args(["-Hlntu"])
-        .output()
-        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
-        .unwrap_or_default();
-    add("port", &listening);
-    add("file", &tree(Path::new("/run"), &|_| true).join("\n"));
-    let is_ours = |path: &Path| path.to_string_lossy().contains("firebuild");
-    add(
-        "cgroup",
-        &directories(Path::new("/sys/fs/cgroup"), &is_ours).join("\n"),
-    );
-    add("process", &processes()?.join("\n"));
-    Ok(found)
+    let names = sockets.lines().skip(1).filter_map(|line| {
+        // Number, references, protocol, flags, type, state, inode.
+        let name = line.split_whitespace().nth(7)?;
+        (name.starts_with('/') || name.starts_with('@')).then_some(name)
+    });
+    Ok(names.collect::<Vec<_>>().join("\n"))
 }
 
 /// The processes of this process namespace but this one, by their command lines.
-fn processes() -> anyhow::Result<Vec<String>> {
+pub(super) fn processes() -> anyhow::Result<Vec<String>> {
     let mut found = Vec::new();
     for entry in fs_err::read_dir("/proc")? {
         let name = entry?.file_name().to_string_lossy().into_owned();
@@ -127,8 +156,4 @@ pub(super) fn tree(directory: &Path, wanted: &dyn Fn(&Path) -> bool) -> Vec<Stri
     }
     found.sort_unstable();
     found
-}
-
-fn directories(directory: &Path, wanted: &dyn Fn(&Path) -> bool) -> Vec<String> {
-    tree(directory, &|path| path.is_dir() && wanted(path))
 }

@@ -12,7 +12,9 @@ use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 
+use super::class::Classes;
 use super::point::{Call, Point, point};
 use super::{Victim, host};
 
@@ -26,15 +28,21 @@ pub(super) struct Passed {
     pub(super) who: String,
     /// The call.
     pub(super) point: Point,
+    /// Which points are the same place in the code.
+    pub(super) class: String,
     /// Which victims there were.
     pub(super) victims: BTreeSet<Victim>,
 }
 
 /// A death that is to be.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Death {
-    /// The number of the point, from 0.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Death {
+    /// The number of the point when the points were recorded, from 0: for people.
     pub(super) at: usize,
+    /// The point's class; if that is empty, only the number counts.
+    pub(super) class: String,
+    /// Which of its class it is, from 0.
+    pub(super) nth: usize,
     /// Who dies.
     pub(super) victim: Victim,
 }
@@ -55,6 +63,9 @@ pub(super) struct Trace {
     ended: BTreeMap<i32, i32>,
     counting: bool,
     death: Option<Death>,
+    classes: Classes,
+    /// How many of the death's class were passed.
+    met: usize,
     /// The points that were passed.
     pub(super) passed: Vec<Passed>,
 }
@@ -64,6 +75,7 @@ impl Trace {
     pub(super) fn count(&mut self, death: Option<Death>) {
         self.counting = true;
         self.death = death;
+        self.met = 0;
         self.passed.clear();
     }
 
@@ -259,22 +271,34 @@ impl Trace {
         } else {
             process.role.clone()
         };
+        let class = format!("{who} {} {}", point.name, self.classes.of(&point.what));
         let at = self.passed.len();
+        let is_met = self
+            .death
+            .as_ref()
+            .is_some_and(|death| death.class == class || death.class.is_empty() && death.at == at);
         self.passed.push(Passed {
             who,
             point,
+            class,
             victims: self.victims(leader),
         });
-        if let Some(death) = self.death.filter(|death| death.at == at) {
-            self.death = None;
-            self.kill(leader, death.victim)?;
+        if is_met {
+            self.met += 1;
+            let is_due = |it: &mut Death| it.class.is_empty() || it.nth + 1 == self.met;
+            if let Some(death) = self.death.take_if(is_due) {
+                self.kill(leader, death.victim)?;
+            }
         }
         Ok(())
     }
 
-    /// Who could be killed now, beside the one that makes the call and everybody.
+    /// Who could be killed now. If there is nobody but the one that makes the call, that is everybody.
     fn victims(&self, caller: i32) -> BTreeSet<Victim> {
-        let mut victims = BTreeSet::from([Victim::Caller, Victim::All]);
+        let mut victims = BTreeSet::from([Victim::Caller]);
+        if self.processes.len() + self.vmms.len() > 1 {
+            victims.insert(Victim::All);
+        }
         let others = self.processes.iter().filter(|(pid, _)| **pid != caller);
         for (_, process) in others {
             match process.role.as_str() {

@@ -8,10 +8,9 @@ use std::process::Command;
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
-use super::host;
 use super::scenario::Scenario;
 use super::trace::{Death, Passed, Trace};
-use crate::shell;
+use super::{host, place};
 
 /// How long a command may take, in seconds, before it is said to hang.
 const PATIENCE: u32 = 60;
@@ -48,36 +47,14 @@ pub(super) struct Interrupted {
 }
 
 impl World {
-    /// Makes this process's namespaces a host.
-    pub(super) fn new(directory: &Path) -> anyhow::Result<Self> {
-        ensure!(
-            std::process::id() == 1,
-            "this has to be the first process of its namespace"
-        );
-        for words in [
-            &["mount", "-t", "tmpfs", "tmpfs", "/run"][..],
-            &["ip", "link", "set", "lo", "up"],
-            // A way out, that leads nowhere.
-            &[
-                "ip",
-                "link",
-                "add",
-                "uplink",
-                "address",
-                "02:00:00:00:00:99",
-                "type",
-                "bridge",
-            ],
-            &["ip", "address", "add", "192.0.2.2/24", "dev", "uplink"],
-            &["ip", "link", "set", "uplink", "up"],
-            &["ip", "route", "add", "default", "via", "192.0.2.1"],
-        ] {
-            shell::quiet(Command::new(words[0]).args(&words[1..]))?;
-        }
+    /// Makes this process's namespaces a host, with the store and all else in the directory `name`
+    /// of `base`.
+    pub(super) fn new(base: &Path, name: &str, groups: &str) -> anyhow::Result<Self> {
+        place::settle(base, groups)?;
         // It is there before and after.
         fs_err::write(host::OUTPUT, "")?;
         Ok(Self {
-            directory: directory.to_owned(),
+            directory: Path::new(place::BASE).join(name),
             trace: Trace::default(),
             host: BTreeSet::new(),
             store: BTreeSet::new(),
@@ -85,12 +62,13 @@ impl World {
         })
     }
 
-    fn root(&self) -> PathBuf {
+    /// Where the store is.
+    pub(super) fn root(&self) -> PathBuf {
         self.directory.join("store/v1")
     }
 
     fn firebuild(&self, words: &[&str]) -> Command {
-        let programs = self.directory.join("bin");
+        let programs = Path::new(place::BASE).join("bin");
         let paths = std::env::var("PATH").unwrap_or_default();
         let mut command = Command::new(programs.join("firebuild"));
         command
@@ -99,6 +77,7 @@ impl World {
             .env("PATH", format!("{}:{paths}", programs.display()))
             .env("FIREBUILD_ROOT", self.directory.join("store"))
             .env("FIREBUILD_PULL", "never")
+            .env("TMPDIR", "/tmp")
             .env(
                 "FIREBUILD_PROFILE_CONF_DIR",
                 self.directory.join("profiles"),
@@ -229,12 +208,13 @@ impl World {
             self.trace.follow(supervisor, "supervisor")?;
             self.trace.knows_vmm(vmm);
         }
+        let is_recorded = death.is_none();
         self.trace.count(death);
         let command = self.firebuild(&words);
         let child = self.trace.start(&command)?;
         let status = self.trace.wait(child, PATIENCE)?;
         let said = fs_err::read_to_string(host::OUTPUT)?;
-        if death.is_none() {
+        if is_recorded {
             // Its supervisor's last points are points too.
             self.quiet()?;
         }
@@ -278,8 +258,7 @@ impl World {
         self.ok(&["purge"])?;
         // Supervisors end after they have told that they do.
         for _ in 0..500 {
-            let found = host::everything()?;
-            if !found.iter().any(|line| line.starts_with("process: ")) {
+            if host::processes()?.is_empty() {
                 break;
             }
             self.trace.breathe()?;
@@ -298,13 +277,26 @@ impl World {
             trouble.extend(self.quiet()?.iter().filter_map(lies));
         }
         self.clear(scenario)?;
-        let now = host::everything()?;
-        let left = now.difference(&self.host);
-        trouble.extend(left.map(|it| format!("left on the host: {it}")));
-        if !self.rebooted {
-            let gone = self.host.difference(&now);
-            trouble.extend(gone.map(|it| format!("gone from the host: {it}")));
+        trouble.extend(self.left(scenario)?);
+        let (status, said) = self.call(&["system", "verify"])?;
+        if status != Some(0) {
+            trouble.push(format!("`system verify` ended with {status:?}: {said}"));
         }
+        self.ok(&["image", "inspect", IMAGE])?;
+        // The same, undisturbed.
+        let (status, said) = self.again(scenario)?;
+        if status != Some(scenario.status()) {
+            trouble.push(format!("done again it ended with {status:?}: {said}"));
+        }
+        self.clear(scenario)?;
+        self.look()?;
+        Ok(trouble)
+    }
+
+    /// What there is now and was not, or is not any more.
+    pub(super) fn left(&self, scenario: Scenario) -> anyhow::Result<Vec<String>> {
+        let now = host::everything()?;
+        let mut trouble = host::difference(&self.host, &now, self.rebooted);
         let stored = self.stored();
         for path in stored.difference(&self.store) {
             let half_made = path.starts_with("tmp/") || path.starts_with("machines/");
@@ -319,18 +311,6 @@ impl World {
                 trouble.push(format!("gone from the store: {path}"));
             }
         }
-        let (status, said) = self.call(&["system", "verify"])?;
-        if status != Some(0) {
-            trouble.push(format!("`system verify` ended with {status:?}: {said}"));
-        }
-        self.ok(&["image", "inspect", IMAGE])?;
-        // The same, undisturbed.
-        let (status, said) = self.again(scenario)?;
-        if status != Some(scenario.status()) {
-            trouble.push(format!("done again it ended with {status:?}: {said}"));
-        }
-        self.clear(scenario)?;
-        self.look()?;
         Ok(trouble)
     }
 
