@@ -33,7 +33,7 @@ fn what_no_argument_can_be_is_refused_by_name() {
         ),
         (
             &["run", "--mem", "0", "a"],
-            "error: invalid value '0' for '--mem <MIB>': 0 is not in 32..=1048576",
+            "error: invalid value '0' for '--mem <MIB>': a whole number from 32 to 1048576 is needed\n",
         ),
         (
             &["run", "--cpu", "0", "a"],

@@ -33,6 +33,7 @@ mod from_image;
 mod full_disk;
 mod hostile;
 mod hostile_layers;
+mod hostile_values;
 mod images;
 mod installed;
 mod language;

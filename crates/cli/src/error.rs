@@ -6,13 +6,16 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use firebuild_core::printable;
+use firebuild_core::shortened;
 
 use crate::logging::{self, Level, Line};
 use crate::terminal;
 
 /// The exit status of firebuild's own failures, as Docker has it.
 pub(crate) const OWN_FAILURE: u8 = 125;
+
+/// How many characters a line of an error has at most: what it quotes may have any number.
+pub(crate) const QUOTED: usize = 600;
 
 /// An error with something to type next.
 #[derive(Debug)]
@@ -97,24 +100,33 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         terminal::event(picture);
         return ExitCode::from(OWN_FAILURE);
     }
-    let (red, bold, plain) = if terminal::colours() {
-        ("\x1b[1;31m", "\x1b[1m", "\x1b[0m")
-    } else {
-        ("", "", "")
+    let (bold, plain) = match terminal::colours() {
+        true => ("\x1b[1m", "\x1b[0m"),
+        false => ("", ""),
     };
     // Whatever an error quotes, a terminal is not to obey it.
     let mut causes = error.chain().map(|cause| quoted(&cause.to_string()));
     terminal::event(format_args!(
-        "{red}error:{plain} {}",
+        "{} {}",
+        mark(),
         causes.next().unwrap_or_default()
     ));
     for cause in causes {
         terminal::event(format_args!("{bold}caused by:{plain} {cause}"));
     }
     if let Some(hint) = hint_of(error) {
+        let hint = quoted(&hint);
         terminal::event(format_args!("{bold}hint:{plain} {hint}"));
     }
     ExitCode::from(status_of(error))
+}
+
+/// What an error begins with.
+pub(crate) fn mark() -> &'static str {
+    match terminal::colours() {
+        true => "\x1b[1;31merror:\x1b[0m",
+        false => "error:",
+    }
 }
 
 /// The same as one line for programs.
@@ -123,15 +135,15 @@ fn report_as_json(error: &anyhow::Error) {
     let message = chain.next().unwrap_or_default();
     let message = message.strip_prefix("error: ").unwrap_or(&message);
     let causes: Vec<String> = chain.collect();
-    let hint = hint_of(error);
+    let hint = hint_of(error).map(|hint| quoted(&hint));
     terminal::event(Line::new(Level::Error, message).because(&causes, hint.as_deref()));
 }
 
-/// Text without control characters, apart from the ends of lines.
-fn quoted(text: &str) -> String {
+/// Text that a terminal only shows, in lines of bounded length.
+pub(crate) fn quoted(text: &str) -> String {
     let lines: Vec<String> = text
         .split('\n')
-        .map(|line| printable(line, usize::MAX))
+        .map(|line| shortened(line, QUOTED))
         .collect();
     lines.join("\n")
 }

@@ -50,26 +50,31 @@ fn main() -> ExitCode {
     };
     logging::install_for(&arguments);
     match refused {
-        Refused::Arguments(error) => unparsed(&error),
+        Refused::Arguments(error) => unparsed(error),
         Refused::Profile(error) => error::report(&(*error).into()),
     }
 }
 
 /// What is said, and how it ends, when the arguments are no command: help, or what is wrong.
-fn unparsed(error: &clap::Error) -> ExitCode {
-    if error.use_stderr() && logging::is_json() {
-        let said = error.render().to_string();
+fn unparsed(error: clap::Error) -> ExitCode {
+    let is_error = error.use_stderr();
+    if is_error && logging::is_json() {
+        let said = arguments::refusal::said(error);
         let said = said.split("\n\nUsage: ").next().unwrap_or_default();
         let said = said.split("\n\nFor more").next().unwrap_or_default();
         let said = said.strip_prefix("error: ").unwrap_or(said).trim_end();
         terminal::event(logging::Line::new(logging::Level::Error, said));
     } else if error.kind() == ErrorKind::MissingSubcommand {
         terminal::event(arguments::command().render_help());
+    } else if is_error {
+        let said = arguments::refusal::said(error);
+        let text = said.strip_prefix("error:").unwrap_or(&said);
+        terminal::event(format_args!("{}{text}", error::mark()));
     } else {
         // Nobody may be listening.
         let _ = error.print();
     }
-    if error.use_stderr() {
+    if is_error {
         ExitCode::from(error::OWN_FAILURE)
     } else {
         ExitCode::SUCCESS

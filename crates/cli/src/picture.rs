@@ -159,6 +159,7 @@ impl Picture<'_> {
                 })
                 .collect(),
         };
+        let text: String = text.chars().map(seen).collect();
         let end = shown.span.end.min(text.len());
         let span = shown.span.start.min(end)..end;
         let annotation = AnnotationKind::Primary.span(span).label(shown.label);
@@ -166,11 +167,14 @@ impl Picture<'_> {
             .path(self.name)
             .line_start(1)
             .annotation(annotation);
-        let mut group = shown.level.primary_title(shown.title).element(snippet);
-        for note in &shown.notes {
+        let title = error::quoted(shown.title);
+        let notes: Vec<String> = shown.notes.iter().map(|note| error::quoted(note)).collect();
+        let hint = shown.hint.as_deref().map(error::quoted);
+        let mut group = shown.level.primary_title(&title).element(snippet);
+        for note in &notes {
             group = group.element(Level::NOTE.message(note.as_str()));
         }
-        if let Some(hint) = &shown.hint {
+        if let Some(hint) = &hint {
             group = group.element(Level::HELP.with_name("hint").message(hint.as_str()));
         }
         let report: &[Group<'_>] = &[group];
@@ -214,6 +218,15 @@ impl Picture<'_> {
             start += line.len();
         }
         start..start
+    }
+}
+
+/// A character that a terminal only shows, of as many bytes. The renderer knows those of one byte itself.
+fn seen(letter: char) -> char {
+    match letter.len_utf8() {
+        2 if firebuild_core::is_obeyed(letter) => '¿',
+        3 if firebuild_core::is_obeyed(letter) => '\u{fffd}',
+        _ => letter,
     }
 }
 

@@ -27,6 +27,6 @@ pub use config::ImageConfig;
 pub use digest::{Digest, Hasher};
 pub use id::{MachineId, MachineName};
 pub use platform::Platform;
-pub use printable::printable;
+pub use printable::{is_obeyed, printable, shortened};
 pub use reference::Reference;
 pub use size::ByteSize;

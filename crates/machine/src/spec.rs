@@ -307,9 +307,7 @@ impl MachineSpec {
         if self.ssh.is_some() && self.read_only {
             return no("an SSH server needs a root that can be written: `--ssh-user` and `--read-only` exclude each other".to_owned());
         }
-        if let Some(name) = self.hostname.as_ref().filter(|name| !is_hostname(name)) {
-            return no(format!("`{name}` cannot be a host name"));
-        }
+        self.hostname.as_deref().map_or(Ok(()), check_host_name)?;
         self.check_networks()?;
         self.firecracker.check(self.cpus, self.memory)?;
         if let Purpose::Run {
@@ -343,6 +341,20 @@ impl MachineSpec {
 
 fn default_network() -> Vec<Join> {
     vec![Join::default()]
+}
+
+/// Checks the name by which a VM is to call itself.
+///
+/// # Errors
+/// [`Error::Spec`].
+pub fn check_host_name(name: &str) -> Result<(), Error> {
+    if is_hostname(name) {
+        return Ok(());
+    }
+    let shown = firebuild_core::shortened(name, 100);
+    Err(Error::Spec(format!(
+        "`{shown}` cannot be a host name: one is letters, digits, `-` and `_`, with dots between, 64 at most"
+    )))
 }
 
 /// RFC 1123, section 2.1, without the limit to names that start the same for everyone.

@@ -11,7 +11,9 @@
 //! 3. The command line is read again, strictly.
 
 mod environment;
+pub(crate) mod refusal;
 mod sources;
+pub(crate) mod values;
 
 use std::ffi::OsString;
 

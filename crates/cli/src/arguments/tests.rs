@@ -163,6 +163,9 @@ const VALUES: &[&str] = &[
     "read=1M",
     "1M,1M",
     "0-1",
+    "T2",
+    "1500",
+    "type=tmpfs,target=/x",
 ];
 
 fn value_for(flag: &Arg) -> Option<String> {

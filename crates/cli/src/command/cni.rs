@@ -10,7 +10,7 @@ use firebuild_network::cni::Directories;
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CniArguments {
     /// Attach it to this CNI network in place of a network of firebuild's own
-    #[arg(long, value_name = "NAME", help_heading = "CNI")]
+    #[arg(long, value_name = "NAME", value_parser = network_name, help_heading = "CNI")]
     cni_network_name: Option<String>,
     #[command(flatten)]
     directories: CniDirectories,
@@ -28,6 +28,16 @@ pub(crate) struct CniDirectories {
     /// Where the results of CNI's plugins are kept [default: /var/lib/cni]
     #[arg(long, value_name = "DIR", help_heading = "CNI")]
     cni_cache_dir: Option<PathBuf>,
+}
+
+/// A network's name, as the specification has it.
+fn network_name(text: &str) -> Result<String, String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    let begins = text.starts_with(|letter: char| letter.is_ascii_alphanumeric());
+    if begins && text.len() <= 255 && text.bytes().all(fits) {
+        return Ok(text.to_owned());
+    }
+    Err("names of CNI's networks are letters, digits, `.`, `_` and `-`, the first a letter or digit".to_owned())
 }
 
 impl CniArguments {

@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::run::environment;
 use super::{Global, block_on};
+use crate::arguments::values;
 use crate::error::hinted;
 use crate::terminal::{self, Wanted};
 
@@ -49,7 +50,7 @@ pub(crate) struct Exec {
     #[arg(long, short)]
     detach: bool,
     /// Run as this user instead of the workload's
-    #[arg(long, short, value_name = "USER[:GROUP]")]
+    #[arg(long, short, value_name = "USER[:GROUP]", value_parser = values::user)]
     user: Option<String>,
     /// Start in this directory instead of the workload's
     #[arg(long, short, value_name = "DIR")]

@@ -12,6 +12,7 @@ use firebuild_machine::vmm::firecracker::options::{
     Balloon, CHROOT_BASE, CpuTemplate, HugePages, RateLimiter, TokenBucket,
 };
 
+use crate::arguments::values;
 use crate::error::hinted;
 
 /// Where network namespaces are: where `ip netns` looks for them.
@@ -44,6 +45,7 @@ pub(crate) struct VmmArguments {
     #[arg(
         long,
         value_name = "WORDS",
+        value_parser = values::form(taken_words),
         allow_hyphen_values = true,
         help_heading = "Machine"
     )]
@@ -55,7 +57,12 @@ pub(crate) struct VmmArguments {
     #[arg(long, value_name = "FILE", help_heading = "Firecracker")]
     binary_jailer: Option<PathBuf>,
     /// Let the guest see the processor of a template: C3, T2, T2S, T2CL, T2A, V1N1
-    #[arg(long, value_name = "NAME", help_heading = "Firecracker")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_parser = values::form(template),
+        help_heading = "Firecracker"
+    )]
     cpu_template: Option<String>,
     /// Make pairs of the guest's processors threads of one core
     #[arg(long, help_heading = "Firecracker")]
@@ -98,6 +105,9 @@ pub(crate) struct VmmArguments {
     jailer: JailerArguments,
 }
 
+/// What stands for no user and no group.
+const NO_ID: u64 = u32::MAX as u64;
+
 /// What is asked of the jailer.
 #[derive(Debug, Args)]
 struct JailerArguments {
@@ -110,13 +120,13 @@ struct JailerArguments {
     )]
     chroot_base: PathBuf,
     /// The user to run as [default: one of the VM's own]
-    #[arg(long, value_name = "UID", help_heading = "Jailer")]
+    #[arg(long, value_name = "UID", value_parser = values::whole::<u32>(0, NO_ID - 1), help_heading = "Jailer")]
     jailer_uid: Option<u32>,
     /// The group to run as [default: one of the VM's own]
-    #[arg(long, value_name = "GID", help_heading = "Jailer")]
+    #[arg(long, value_name = "GID", value_parser = values::whole::<u32>(0, NO_ID - 1), help_heading = "Jailer")]
     jailer_gid: Option<u32>,
     /// Use the processors and the memory of this NUMA node only
-    #[arg(long, value_name = "NODE", help_heading = "Jailer")]
+    #[arg(long, value_name = "NODE", value_parser = values::whole::<u32>(0, 1023), help_heading = "Jailer")]
     jailer_numa_node: Option<u32>,
     /// Set a file of the VM's own control group, such as memory.max=1G (may be repeated)
     #[arg(long, value_name = "FILE=VALUE", help_heading = "Jailer")]
@@ -128,7 +138,7 @@ struct JailerArguments {
     #[arg(long, value_name = "PATH", help_heading = "Jailer")]
     jailer_parent_cgroup: Option<String>,
     /// How many files Firecracker may have open
-    #[arg(long, value_name = "N", help_heading = "Jailer")]
+    #[arg(long, value_name = "N", value_parser = values::whole::<u64>(64, 1 << 20), help_heading = "Jailer")]
     jailer_open_files: Option<u64>,
     /// The largest file that Firecracker may write; the VM's disks have to be smaller
     #[arg(long, value_name = "SIZE", help_heading = "Jailer")]
@@ -218,14 +228,18 @@ impl VmmArguments {
 
     /// More words for the kernel's command line.
     pub(crate) fn kernel_arguments(&self) -> anyhow::Result<Vec<String>> {
-        let words = self.kernel_args.as_deref().unwrap_or_default();
-        kernel_words(words).map_err(|word| {
-            hinted(
-                format!("`{word}` cannot be on the kernel's command line: firebuild boots its own agent from an initramfs, with modules"),
-                "`--kernel-args` is for what the kernel itself or the image's programs read",
-            )
-        })
+        taken_words(self.kernel_args.as_deref().unwrap_or_default())
     }
+}
+
+/// More words for the kernel's command line, as `--kernel-args` has them.
+fn taken_words(words: &str) -> anyhow::Result<Vec<String>> {
+    kernel_words(words).map_err(|word| {
+        hinted(
+            format!("`{word}` cannot be on the kernel's command line: firebuild boots its own agent from an initramfs, with modules"),
+            "`--kernel-args` is for what the kernel itself or the image's programs read",
+        )
+    })
 }
 
 /// The words, without those about the VM's end, which is the VMM's affair: its own come first and have

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use firebuild_builder::{KernelChoice, VmOptions};
 use firebuild_core::ByteSize;
-use firebuild_machine::spec::{CertificateFiles, CniNetwork};
+use firebuild_machine::spec::{CertificateFiles, CniNetwork, check_host_name};
 use firebuild_machine::{Host, MachineSpec};
 use firebuild_store::{KernelId, Store};
 
 use super::cni::CniArguments;
 use super::firecracker::VmmArguments;
 use super::kernel;
+use crate::arguments::values;
 use crate::error::hinted;
 use crate::progress;
 
@@ -20,14 +21,14 @@ use crate::progress;
 #[derive(Debug, Args)]
 pub(crate) struct VmArguments {
     /// Number of processors
-    #[arg(long, env = "FIREBUILD_CPU", default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=32), help_heading = "Machine")]
+    #[arg(long, env = "FIREBUILD_CPU", default_value_t = 1, value_name = "N", value_parser = values::whole::<u8>(1, 32), help_heading = "Machine")]
     cpu: u8,
     /// Memory in MiB
     #[arg(
         long,
         env = "FIREBUILD_MEM",
         value_name = "MIB",
-        value_parser = clap::value_parser!(u32).range(32..=1 << 20),
+        value_parser = values::whole::<u32>(32, 1 << 20),
         help_heading = "Machine"
     )]
     mem: Option<u32>,
@@ -187,6 +188,7 @@ pub(crate) struct BootstrapArguments {
     #[arg(
         long = "bootstrap-tls-server-name",
         value_name = "NAME",
+        value_parser = values::form(|text: &str| Ok(check_host_name(text)?)),
         help_heading = "Agent"
     )]
     server_name: Option<String>,

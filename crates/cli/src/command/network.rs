@@ -8,6 +8,7 @@ use firebuild_network::{Member, Network as Definition, NetworkName, Subnet, Subn
 use serde::Serialize;
 
 use super::{Format, Global};
+use crate::arguments::values;
 use crate::terminal::{self, Table};
 
 #[derive(Debug, Subcommand)]
@@ -42,10 +43,10 @@ pub(crate) struct Create {
     #[arg(long, value_name = "CIDR")]
     subnet: Option<Subnet>,
     /// The host's address in it [default: the first]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = values::address4)]
     gateway: Option<Ipv4Addr>,
     /// The largest packet, in bytes [default: 1500]
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = values::whole::<u32>(1280, 65_535))]
     mtu: Option<u32>,
     /// No way out: its VMs reach each other and nothing else
     #[arg(long)]

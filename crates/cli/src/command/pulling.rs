@@ -44,6 +44,15 @@ pub(super) struct PullArguments {
     asking: AskingArguments,
 }
 
+/// A registry's host, as it stands in the names of images.
+fn registry_host(text: &str) -> Result<String, String> {
+    let name: Result<Reference, _> = format!("{text}/x").parse();
+    match name {
+        Ok(name) if name.registry() == text => Ok(text.to_owned()),
+        _ => Err("a registry is needed as it stands in names of images, such as `localhost:5000` or `registry.example.com`".to_owned()),
+    }
+}
+
 /// How the registries of images are asked.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AskingArguments {
@@ -51,6 +60,7 @@ pub(crate) struct AskingArguments {
     #[arg(
         long,
         value_name = "HOST[:PORT]",
+        value_parser = registry_host,
         env = "FIREBUILD_PLAIN_HTTP",
         value_delimiter = ',',
         help_heading = "Registry"

@@ -6,6 +6,7 @@ use clap::builder::Resettable;
 use clap::{Arg, Command};
 
 use super::Given;
+use crate::arguments::refusal;
 
 /// Flags that say which profile is meant.
 const OF_PROFILES: [&str; 2] = ["profile", "profile-conf-dir"];
@@ -131,7 +132,7 @@ pub(crate) fn check(flag: &Arg, given: &Given) -> Result<(), String> {
     match parsed {
         Ok(_) => Ok(()),
         Err(error) => {
-            let said = error.to_string();
+            let said = refusal::said(error);
             let said = said.strip_prefix("error: ").unwrap_or(&said);
             let said = said.split("\n\nFor more information").next();
             Err(said.unwrap_or_default().trim_end().to_owned())

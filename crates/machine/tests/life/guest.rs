@@ -18,6 +18,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
+// Named, because tests elsewhere take this file, too.
+#[path = "flooding.rs"]
+mod flooding;
+
 /// Does what the kernel's command line and the workload say.
 pub(crate) fn live_and_die() {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -65,7 +69,7 @@ pub(crate) async fn live(line: &str, service: SocketAddr) -> Result<(), guest::F
         .session(ReceiverStream::new(said))
         .await?
         .into_inner();
-    work(&client, &say, orders, service).await
+    work(&client, &say, orders, (&credentials, service)).await
 }
 
 /// A build VM that calls its builder once, and then waits for better times.
@@ -106,7 +110,7 @@ async fn work(
     client: &MachineClient<Channel>,
     say: &Say,
     mut orders: Streaming<ToGuest>,
-    service: SocketAddr,
+    (credentials, service): (&Credentials, SocketAddr),
 ) -> Result<(), guest::Failure> {
     let to_guest::Message::Start(start) = order(&mut orders).await? else {
         return Err("no start".into());
@@ -145,6 +149,19 @@ async fn work(
                 say.print(output::Stream::Stdout, &piece).await;
             }
             say.exit(exit::How::Status(0)).await;
+        }
+        ["floods", what] => {
+            let pieces = if what == "output" {
+                flooding::PIECES
+            } else {
+                0
+            };
+            let piece = "x".repeat(64 << 10);
+            for _ in 0..pieces {
+                say.print(output::Stream::Stdout, &piece).await;
+            }
+            flooding::flood(what, credentials, service).await?;
+            say.print(output::Stream::Stdout, "done\n").await;
         }
         ["reboot"] => {
             // Not before the host has heard of the start.

@@ -13,6 +13,7 @@
 )]
 
 mod again;
+mod floods;
 mod guest;
 mod host;
 #[path = "../boot/image.rs"]

@@ -5,6 +5,7 @@ use firebuild_builder::provider::{BuildConfig, Keep, Kept, Kind};
 use firebuild_core::{ByteSize, Reference};
 use firebuild_store::Store;
 
+use crate::arguments::values;
 use crate::command::storage::StorageArguments;
 use crate::terminal;
 
@@ -22,7 +23,7 @@ pub(super) struct KeepArguments {
     storage: StorageArguments,
     /// How large the file systems are at least that `--storage-provider directory` keeps
     /// [default: 500]; a microVM's own disk has its size from `run --disk-size`
-    #[arg(long, value_name = "MIB", env = "FIREBUILD_FILESYSTEM_SIZE_MBS", value_parser = clap::value_parser!(u64).range(1..=16 << 20))]
+    #[arg(long, value_name = "MIB", env = "FIREBUILD_FILESYSTEM_SIZE_MBS", value_parser = values::whole::<u64>(1, 16 << 20))]
     filesystem_size_mbs: Option<u64>,
 }
 

@@ -45,6 +45,7 @@ use sensitive::SensitiveArguments;
 use super::machine::VmArguments;
 use super::pulling::{PullArguments, Pulling};
 use super::{Format, Global, block_on, check};
+use crate::arguments::values;
 use crate::picture::Picture;
 use crate::progress;
 use crate::terminal;
@@ -113,8 +114,8 @@ pub(crate) struct ImageBuild {
     pull: PullArguments,
     /// How many build VMs may run at once; as many as this process has processors and memory for,
     /// control groups included, if not given
-    #[arg(long, value_name = "N")]
-    jobs: Option<NonZeroUsize>,
+    #[arg(long, value_name = "N", value_parser = values::whole::<usize>(1, 1024))]
+    jobs: Option<usize>,
     /// Write how the build went as a chart over time: a page for a browser
     #[arg(long, value_name = "FILE.html")]
     timeline: Option<PathBuf>,
@@ -434,7 +435,7 @@ impl ImageBuild {
             tags: &self.tags,
             no_cache,
             cache_from: self.caches.open(&self.sensitive.trust()?)?,
-            jobs: self.jobs,
+            jobs: self.jobs.and_then(NonZeroUsize::new),
             vm: self.vm.options(store, &self.bootstrap)?,
             secrets: self.sensitive.secrets(),
             agents: self.sensitive.agents()?,

@@ -13,6 +13,7 @@ use firebuild_store::Lease;
 use serde::Serialize;
 
 use super::find;
+use crate::arguments::values;
 use crate::command::{Format, Global};
 use crate::error::hinted;
 use crate::terminal;
@@ -42,7 +43,7 @@ pub(crate) struct Export {
     #[arg(long, short, value_name = "PATH")]
     output: PathBuf,
     /// With `ext4`: how large the file system is; as small as it can be if not given
-    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=16 << 20))]
+    #[arg(long, value_name = "MIB", value_parser = values::whole::<u64>(1, 16 << 20))]
     filesystem_size_mbs: Option<u64>,
     /// With `ext4`: add a dm-verity tree behind the file system, and print its root hash
     #[arg(long)]

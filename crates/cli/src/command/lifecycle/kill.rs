@@ -6,6 +6,7 @@ use clap::Args;
 use firebuild_machine::client::{self, Stop};
 
 use super::{each, host, signal, time};
+use crate::arguments::values;
 use crate::command::Global;
 use crate::command::cni::CniDirectories;
 
@@ -15,7 +16,7 @@ const KILL_TIME: &str = "15s";
 #[derive(Debug, Args)]
 pub(crate) struct Kill {
     /// Only send this signal to the workload, by name or number
-    #[arg(long, short, value_name = "SIGNAL")]
+    #[arg(long, short, value_name = "SIGNAL", value_parser = values::form(signal))]
     signal: Option<String>,
     /// How long the workload may take after it was asked to end, such as 10s or 1m30s
     #[arg(long, value_name = "TIME", default_value = KILL_TIME, value_parser = time)]

@@ -6,6 +6,7 @@ use clap::Args;
 use firebuild_machine::client;
 
 use super::{each, host, signal, time};
+use crate::arguments::values;
 use crate::command::Global;
 
 /// How a workload is asked to end.
@@ -16,7 +17,7 @@ pub(crate) struct StopArguments {
     #[arg(long, short, value_name = "TIME", value_parser = time)]
     time: Option<Duration>,
     /// Ask with this signal instead of the VM's own
-    #[arg(long, short, value_name = "SIGNAL")]
+    #[arg(long, short, value_name = "SIGNAL", value_parser = values::form(signal))]
     signal: Option<String>,
 }
 

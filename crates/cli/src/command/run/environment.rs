@@ -8,6 +8,7 @@ use firebuild_machine::names::Names;
 use firebuild_protocol::limits::{ProcessLimit, RESOURCES};
 use firebuild_protocol::workload::Workload;
 
+use crate::arguments::values;
 use crate::error::hinted;
 
 /// What systemd takes for the wish that the machine powers off: SIGRTMIN+3.
@@ -23,20 +24,22 @@ pub(super) struct EnvironmentArguments {
     #[arg(
         long = "add-host",
         value_name = "NAME:ADDRESS",
+        value_parser = values::form(checked_host),
         help_heading = "Environment"
     )]
     hosts: Vec<String>,
     /// Ask this name server instead of the network's (may be repeated)
-    #[arg(long, value_name = "ADDRESS", help_heading = "Environment")]
+    #[arg(long, value_name = "ADDRESS", value_parser = values::address, help_heading = "Environment")]
     dns: Vec<IpAddr>,
     /// Look short names up in this domain (may be repeated)
-    #[arg(long, value_name = "DOMAIN", help_heading = "Environment")]
+    #[arg(long, value_name = "DOMAIN", value_parser = values::form(domain), help_heading = "Environment")]
     dns_search: Vec<String>,
     /// Set an option of the resolver, such as ndots:2 (may be repeated)
     #[arg(
         long,
         visible_alias = "dns-opt",
         value_name = "OPTION",
+        value_parser = values::form(option),
         help_heading = "Environment"
     )]
     dns_option: Vec<String>,
@@ -45,6 +48,7 @@ pub(super) struct EnvironmentArguments {
     #[arg(
         long = "ulimit",
         value_name = "NAME=SOFT[:HARD]",
+        value_parser = values::form(limit),
         help_heading = "Environment"
     )]
     limits: Vec<String>,
@@ -55,6 +59,7 @@ pub(super) struct EnvironmentArguments {
     #[arg(
         long = "sysctl",
         value_name = "NAME=VALUE",
+        value_parser = values::form(setting),
         help_heading = "Environment"
     )]
     settings: Vec<String>,
@@ -98,6 +103,36 @@ impl EnvironmentArguments {
         workload.is_init = self.init_system;
         Ok(())
     }
+}
+
+/// The same with a name that a host can have.
+fn checked_host(text: &str) -> anyhow::Result<()> {
+    let hosts = vec![host(text)?];
+    let names = Names {
+        hosts,
+        ..Names::default()
+    };
+    Ok(names.check()?)
+}
+
+/// A domain in which names are looked up.
+fn domain(text: &str) -> anyhow::Result<()> {
+    let search = vec![text.to_owned()];
+    let names = Names {
+        search,
+        ..Names::default()
+    };
+    Ok(names.check()?)
+}
+
+/// An option of the resolver.
+fn option(text: &str) -> anyhow::Result<()> {
+    let options = vec![text.to_owned()];
+    let names = Names {
+        options,
+        ..Names::default()
+    };
+    Ok(names.check()?)
 }
 
 /// `NAME:ADDRESS`; of an IPv6 address, the rest is all of it.

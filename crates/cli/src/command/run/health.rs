@@ -7,6 +7,7 @@ use firebuild_core::ImageConfig;
 use firebuild_protocol::workload::HealthCheck;
 use serde::Deserialize;
 
+use crate::arguments::values;
 use crate::command::lifecycle;
 use crate::error::hinted;
 
@@ -38,7 +39,7 @@ pub(super) struct HealthArguments {
     #[arg(long, value_name = "TIME", value_parser = lifecycle::time, help_heading = "Health")]
     health_start_interval: Option<Duration>,
     /// How many failures in a row make it unhealthy [default: the image's, else 3]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), help_heading = "Health")]
+    #[arg(long, value_name = "N", value_parser = values::whole::<u32>(1, 1000), help_heading = "Health")]
     health_retries: Option<u32>,
     /// Do not look into its health, whatever the image says
     #[arg(long, help_heading = "Health", conflicts_with = "health_cmd")]

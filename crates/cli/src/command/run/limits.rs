@@ -5,6 +5,8 @@ use firebuild_core::ByteSize;
 use firebuild_machine::MachineSpec;
 use firebuild_machine::limits::{CpuMax, DiskRates, Limits, Weight};
 
+use crate::arguments::values;
+
 /// What the VMM of a VM may take of its host: this can change while it runs.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
@@ -22,7 +24,7 @@ pub(crate) struct GroupArguments {
     #[arg(long, value_name = "WEIGHT")]
     io_weight: Option<Weight>,
     /// How many processes and threads its VMM may have
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(16..=1 << 22))]
+    #[arg(long, value_name = "N", value_parser = values::whole::<u32>(16, 1 << 22))]
     pids_max: Option<u32>,
 }
 
@@ -53,10 +55,10 @@ pub(super) struct LimitArguments {
     #[arg(long, value_name = "SIZE", value_parser = rate)]
     device_write_bps: Option<ByteSize>,
     /// How often its disks together are read in a second
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 32))]
+    #[arg(long, value_name = "N", value_parser = values::whole::<u64>(1, 1 << 32))]
     device_read_iops: Option<u64>,
     /// How often its disks together are written in a second
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 32))]
+    #[arg(long, value_name = "N", value_parser = values::whole::<u64>(1, 1 << 32))]
     device_write_iops: Option<u64>,
     /// How much each of its network devices passes in a second, in each direction, such as 10M
     #[arg(long, value_name = "SIZE", value_parser = rate)]

@@ -17,7 +17,7 @@ use clap::Args;
 use firebuild_builder::rootfs::{self, RootFs};
 use firebuild_builder::verified::{self, Verified};
 use firebuild_core::{Digest, MachineName, Reference};
-use firebuild_machine::spec::ImageName;
+use firebuild_machine::spec::{ImageName, check_host_name};
 use firebuild_machine::{Host, MachineSpec, Purpose, Record, client};
 use firebuild_oci::Trust;
 use firebuild_protocol::boot::RootVerity;
@@ -28,6 +28,7 @@ use super::machine::{BootstrapArguments, VmArguments};
 use super::pulling::{PullArguments, Pulling};
 use super::storage::StorageArguments;
 use super::{Format, Global, image, lifecycle};
+use crate::arguments::values;
 use crate::error::hinted;
 use crate::{progress, terminal};
 use environment::EnvironmentArguments;
@@ -60,7 +61,7 @@ pub(crate) struct Run {
     #[arg(long)]
     rm: bool,
     /// What the guest calls itself
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = values::form(|text: &str| Ok(check_host_name(text)?)))]
     hostname: Option<String>,
     #[command(flatten)]
     workload: WorkloadArguments,

@@ -7,6 +7,7 @@ use firebuild_core::config::ProcessConfig;
 use firebuild_machine::spec::CniNetwork;
 use firebuild_network::{HostInterface, Join, PublishedPort, PublishedPorts};
 
+use crate::arguments::values;
 use crate::error::hinted;
 
 /// The network of a VM.
@@ -26,7 +27,7 @@ pub(super) struct NetworkArguments {
     #[arg(long = "network", value_name = "NAME[:ip=ADDRESS][,mac=ADDRESS]")]
     networks: Vec<Join>,
     /// Give it this address in its first network
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = values::address4)]
     ip_address: Option<Ipv4Addr>,
 }
 

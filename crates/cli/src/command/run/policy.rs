@@ -9,6 +9,7 @@ use firebuild_machine::limits::CpuMax;
 use firebuild_machine::output::LogLimits;
 use firebuild_machine::restart::RestartPolicy;
 
+use crate::arguments::values;
 use crate::command::lifecycle;
 
 /// The signal that asks a workload to end where nothing names one: SIGTERM.
@@ -26,7 +27,12 @@ pub(super) struct PolicyArguments {
     )]
     restart: RestartPolicy,
     /// The signal that asks the workload to end [default: the image's, else SIGTERM]
-    #[arg(long, value_name = "SIGNAL", help_heading = "Life")]
+    #[arg(
+        long,
+        value_name = "SIGNAL",
+        value_parser = values::form(lifecycle::signal),
+        help_heading = "Life"
+    )]
     stop_signal: Option<String>,
     /// How long the workload may take to end before it is killed, such as 10s or 1m30s [default: 10s]
     #[arg(
@@ -45,7 +51,13 @@ pub(super) struct PolicyArguments {
     )]
     log_max_size: ByteSize,
     /// How many files of the workload's output are kept: 2 to 1000
-    #[arg(long, value_name = "N", default_value_t = 2, help_heading = "Life")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 2,
+        value_parser = values::whole::<u32>(2, 1000),
+        help_heading = "Life"
+    )]
     log_max_files: u32,
     /// By how much the memory of all VMs may exceed this host's [default: 2]
     #[arg(long, value_name = "FACTOR", value_parser = factor, help_heading = "Life")]

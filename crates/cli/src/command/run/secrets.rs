@@ -6,6 +6,7 @@ use clap::Args;
 use firebuild_machine::secret::{SecretFile, Source};
 use firebuild_machine::spec::SshAccess;
 
+use crate::arguments::values;
 use crate::error::hinted;
 
 /// Where secrets are if nobody says otherwise.
@@ -24,11 +25,12 @@ pub(super) struct SecretArguments {
     #[arg(
         long = "secret",
         value_name = "id=ID,src=FILE|env=NAME[,target=…][,mode=…][,uid=…][,gid=…]",
+        value_parser = values::form(secret),
         help_heading = "Secrets"
     )]
     secrets: Vec<String>,
     /// Start the image's SSH server beside the workload, for this user
-    #[arg(long, value_name = "USER", help_heading = "Secrets")]
+    #[arg(long, value_name = "USER", value_parser = login, help_heading = "Secrets")]
     ssh_user: Option<String>,
     /// Let who has the key to this public key in by SSH (may be repeated)
     #[arg(long, value_name = "PUBKEY", help_heading = "Secrets")]
@@ -52,13 +54,6 @@ impl SecretArguments {
                 )),
             };
         };
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-        if user.is_empty() || user.starts_with('-') || !user.bytes().all(fits) {
-            return Err(hinted(
-                format!("`{user}` cannot be a user of the image"),
-                "write a name, such as `root`",
-            ));
-        }
         if self.identity_file.is_empty() {
             return Err(hinted(
                 "nobody could come in by SSH without a key",
@@ -76,6 +71,16 @@ impl SecretArguments {
             identities: identities.collect::<Result<_, _>>()?,
         }))
     }
+}
+
+/// A user of the image by name, who may log in.
+fn login(text: &str) -> Result<String, String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    let bounded = (1..=256).contains(&text.len());
+    if bounded && !text.starts_with('-') && text.bytes().all(fits) {
+        return Ok(text.to_owned());
+    }
+    Err("a user of the image is needed by name, such as `root`".to_owned())
 }
 
 fn public_keys(file: &Path) -> anyhow::Result<Vec<String>> {

@@ -7,6 +7,7 @@ use firebuild_core::ByteSize;
 use firebuild_core::config::ProcessConfig;
 use firebuild_machine::mount::{Mount, Source};
 
+use crate::arguments::values;
 use crate::error::hinted;
 
 /// The forms of `--volume`, for who wrote another.
@@ -30,17 +31,24 @@ pub(super) struct VolumeArguments {
         long = "volume",
         short = 'v',
         value_name = "[SOURCE:]/PATH[:ro|:snapshot]",
+        value_parser = values::form(|text: &str| checked(short(text, ANY_SIZE, &unseen))),
         help_heading = "Mounts"
     )]
     volumes: Vec<String>,
     /// The same in words, as Docker has them: type=volume|bind|tmpfs,source=…,target=…[,readonly]
     /// [,volume-size=…][,snapshot][,tmpfs-size=…][,tmpfs-mode=…] (may be repeated)
-    #[arg(long = "mount", value_name = "WORDS", help_heading = "Mounts")]
+    #[arg(
+        long = "mount",
+        value_name = "WORDS",
+        value_parser = values::form(|text: &str| checked(long(text, ANY_SIZE, &unseen))),
+        help_heading = "Mounts"
+    )]
     mounts: Vec<String>,
     /// Mount memory that is empty at first, with the options size=, mode=, ro and exec (may be repeated)
     #[arg(
         long = "tmpfs",
         value_name = "/PATH[:OPTIONS]",
+        value_parser = values::form(|text: &str| checked(memory(text))),
         help_heading = "Mounts"
     )]
     memory: Vec<String>,
@@ -71,10 +79,10 @@ impl VolumeArguments {
     ) -> anyhow::Result<Vec<Mount>> {
         let mut mounts = Vec::new();
         for text in &self.volumes {
-            mounts.push(short(text, self.volume_size)?);
+            mounts.push(short(text, self.volume_size, &directory)?);
         }
         for text in &self.mounts {
-            mounts.push(long(text, self.volume_size)?);
+            mounts.push(long(text, self.volume_size, &directory)?);
         }
         for text in &self.memory {
             mounts.push(memory(text)?);
@@ -106,8 +114,26 @@ impl VolumeArguments {
     }
 }
 
+/// How a directory of this host is found.
+type Found = dyn Fn(&Path) -> anyhow::Result<PathBuf>;
+
+/// A size that volumes can have, where it does not matter which.
+const ANY_SIZE: ByteSize = ByteSize::mib(64);
+
+/// A directory that need not be there yet: profiles are written before.
+fn unseen(path: &Path) -> anyhow::Result<PathBuf> {
+    Ok(path.to_owned())
+}
+
+/// A mount that can be.
+fn checked(mount: anyhow::Result<Mount>) -> anyhow::Result<Mount> {
+    let mount = mount?;
+    mount.check()?;
+    Ok(mount)
+}
+
 /// `[SOURCE:]/PATH[:OPTIONS]`.
-fn short(text: &str, size: ByteSize) -> anyhow::Result<Mount> {
+fn short(text: &str, size: ByteSize, found: &Found) -> anyhow::Result<Mount> {
     let no = |why: &str| hinted(format!("`{text}` is no volume: {why}"), FORMS);
     let mut parts: Vec<&str> = text.split(':').collect();
     if parts.len() > 3 || parts.iter().any(|part| part.is_empty()) {
@@ -130,7 +156,7 @@ fn short(text: &str, size: ByteSize) -> anyhow::Result<Mount> {
             return Err(no(&format!("`{target}` needs a directory of this host")));
         }
         [target] => (Source::Anonymous, target),
-        [source, target] => (source_of(source, snapshot, size)?, target),
+        [source, target] => (source_of(source, snapshot, size, found)?, target),
         _ => return Err(no("it names nothing")),
     };
     Ok(Mount {
@@ -158,9 +184,9 @@ fn word_of(word: &str) -> Option<Word> {
 }
 
 /// A directory of this host if it looks like a path, else a volume.
-fn source_of(text: &str, snapshot: bool, size: ByteSize) -> anyhow::Result<Source> {
+fn source_of(text: &str, snapshot: bool, size: ByteSize, found: &Found) -> anyhow::Result<Source> {
     if text.starts_with(['/', '.', '~']) || text.contains('/') {
-        let path = directory(Path::new(text))?;
+        let path = found(Path::new(text))?;
         return Ok(match snapshot {
             true => Source::Snapshot(path),
             false => Source::Host(path),
@@ -198,7 +224,7 @@ fn directory(path: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// `KEY=VALUE,…`.
-fn long(text: &str, size: ByteSize) -> anyhow::Result<Mount> {
+fn long(text: &str, size: ByteSize, found: &Found) -> anyhow::Result<Mount> {
     let no = |why: String| hinted(format!("`{text}` is no mount: {why}"), LONG_FORM);
     let mut words = Words::default();
     for part in text.split(',') {
@@ -231,7 +257,7 @@ fn long(text: &str, size: ByteSize) -> anyhow::Result<Mount> {
             size: words.size.unwrap_or(size),
         },
         ("volume" | "", None) if !words.snapshot => Source::Anonymous,
-        ("bind", Some(path)) => match (directory(Path::new(path))?, words.snapshot) {
+        ("bind", Some(path)) => match (found(Path::new(path))?, words.snapshot) {
             (path, true) => Source::Snapshot(path),
             (path, false) => Source::Host(path),
         },
@@ -343,7 +369,7 @@ mod tests {
                 true,
             ),
         ] {
-            let mount = short(&text, SIZE).unwrap();
+            let mount = short(&text, SIZE, &directory).unwrap();
             let found = (mount.target.as_str(), mount.source, mount.read_only);
             assert_eq!(found, (target, source, read_only), "{text}");
         }
@@ -361,7 +387,7 @@ mod tests {
             "/d:snapshot",
             "/etc/passwd:/p",
         ] {
-            let result = short(text, SIZE).and_then(|mount| Ok(mount.check()?));
+            let result = short(text, SIZE, &directory).and_then(|mount| Ok(mount.check()?));
             assert!(result.is_err(), "{text:?}");
         }
     }
@@ -397,7 +423,7 @@ mod tests {
                 false,
             ),
         ] {
-            let mount = long(text, SIZE).unwrap();
+            let mount = long(text, SIZE, &directory).unwrap();
             assert_eq!(
                 (mount.source, mount.read_only),
                 (source, read_only),
@@ -417,7 +443,7 @@ mod tests {
             "type=tmpfs,target=/t,tmpfs-mode=9",
             "type=tmpfs,target=/t,tmpfs-size=much",
         ] {
-            assert!(long(text, SIZE).is_err(), "{text:?}");
+            assert!(long(text, SIZE, &directory).is_err(), "{text:?}");
         }
     }
 

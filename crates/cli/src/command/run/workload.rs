@@ -10,6 +10,7 @@ use firebuild_core::config::{DEFAULT_PATH, ProcessConfig};
 use firebuild_protocol::workload::Workload;
 
 use super::health::HealthArguments;
+use crate::arguments::values;
 use crate::error::hinted;
 use crate::terminal::{self, Wanted};
 
@@ -26,7 +27,7 @@ pub(super) struct WorkloadArguments {
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
     /// Run as this user
-    #[arg(long, short, value_name = "USER[:GROUP]")]
+    #[arg(long, short, value_name = "USER[:GROUP]", value_parser = values::user)]
     user: Option<String>,
     /// Start in this directory
     #[arg(long, short, value_name = "DIR")]
