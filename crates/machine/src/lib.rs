@@ -21,6 +21,7 @@ pub mod agent;
 pub mod boot;
 pub mod change;
 pub mod client;
+mod connections;
 mod control;
 pub mod conversation;
 mod disk;

@@ -12,9 +12,10 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use firebuild_core::tree::{
-    Content, Device, Kind, Metadata, Node, NodeId, Segment, Timestamp, Tree, TreeError, Xattrs,
+    Content, Device, Kind, Metadata, Node, NodeId, Segment, Tree, TreeError, Xattrs,
 };
 use firebuild_disk::{ContentSource, ext4};
+use firebuild_protocol::files::attributes;
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, SeekFrom, Stat, fgetxattr, flistxattr,
     fstat, major, minor, openat, openat2, readlinkat, seek, statat,
@@ -90,7 +91,7 @@ struct Scan {
 impl Scan {
     fn new(name: &str, root: BorrowedFd<'_>) -> io::Result<Self> {
         let mut tree = Tree::new(Metadata::root_owned(0o755));
-        let metadata = metadata(&fstat(root)?, xattrs(root)?);
+        let metadata = attributes::metadata(&fstat(root)?, xattrs(root)?);
         let at = tree
             .insert(tree.root(), name.as_bytes(), Node::directory(metadata))
             .map_err(refused)?;
@@ -155,7 +156,7 @@ impl Scan {
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => {
                 let inner = open(OFlags::DIRECTORY)?;
-                let metadata = metadata(&fstat(&inner)?, xattrs(inner.as_fd())?);
+                let metadata = attributes::metadata(&fstat(&inner)?, xattrs(inner.as_fd())?);
                 let node = Node::directory(metadata);
                 let at = self.tree.insert(to, name, node).map_err(refused)?;
                 path.push(b'/');
@@ -174,7 +175,7 @@ impl Scan {
             FileType::Socket => Kind::Socket,
             FileType::Unknown => return Err(io::Error::other("its kind is not known")),
         };
-        let metadata = metadata(&stat, Xattrs::new());
+        let metadata = attributes::metadata(&stat, Xattrs::new());
         self.add((to, name), Node { metadata, kind }, &stat)
     }
 
@@ -192,7 +193,7 @@ impl Scan {
         };
         self.files.push((path.to_vec(), (stat.st_dev, stat.st_ino)));
         let node = Node {
-            metadata: metadata(&stat, xattrs(file.as_fd())?),
+            metadata: attributes::metadata(&stat, xattrs(file.as_fd())?),
             kind: Kind::File(content),
         };
         self.add(at, node, &stat)
@@ -219,19 +220,6 @@ fn named(error: &io::Error, path: &[u8]) -> io::Error {
     }
     let path = firebuild_core::tree::shown(path);
     io::Error::other(format!("`{path}`: {text}"))
-}
-
-fn metadata(stat: &Stat, xattrs: Xattrs) -> Metadata {
-    Metadata {
-        mode: u16::try_from(stat.st_mode & 0o7777).unwrap_or(0),
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-        mtime: Timestamp {
-            seconds: stat.st_mtime,
-            nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
-        },
-        xattrs,
-    }
 }
 
 fn xattrs(file: BorrowedFd<'_>) -> io::Result<Xattrs> {

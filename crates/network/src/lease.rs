@@ -101,22 +101,27 @@ const MOST_NUMBER: u16 = 0x7fff;
 /// For how many networks it is kept which address was given last.
 const MOST_LAST: usize = 1000;
 
+/// Makes a directory of leases if it is not there, and waits for its lock.
+pub(crate) fn lock(directory: &Path) -> Result<fs_err::File, Error> {
+    fs_err::create_dir_all(directory)?;
+    let lock = fs_err::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(directory.join("lock"))?;
+    rustix::io::retry_on_intr(|| rustix::fs::flock(lock.file(), FlockOperation::LockExclusive))
+        .map_err(io::Error::from)?;
+    Ok(lock)
+}
+
 impl Leases {
     /// Waits for the lock and reads the leases.
     pub(crate) fn lock(directory: &Path) -> Result<Self, Error> {
-        fs_err::create_dir_all(directory)?;
-        let lock = fs_err::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(directory.join("lock"))?;
-        rustix::io::retry_on_intr(|| rustix::fs::flock(lock.file(), FlockOperation::LockExclusive))
-            .map_err(io::Error::from)?;
         let mut locked = Self {
             directory: directory.to_owned(),
             leases: BTreeMap::new(),
             damaged: BTreeMap::new(),
-            lock,
+            lock: lock(directory)?,
         };
         locked.read()?;
         Ok(locked)

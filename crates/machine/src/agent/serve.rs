@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -18,6 +18,7 @@ use tonic::body::Body;
 use tonic::codegen::Service;
 
 use super::contact::{Contact, Ear, Heard};
+use crate::connections;
 
 /// How many connections there may be at once: a guest needs one, and another while it gives up the
 /// first.
@@ -118,6 +119,7 @@ pub fn serve<S: GuestService>(
         ear: ear.clone(),
         options,
     };
+    let each = move |stream| server.clone().connection(stream);
     let watchdog = async move {
         if let Some(limit) = options.silence {
             ear.silence(limit).await;
@@ -126,7 +128,7 @@ pub fn serve<S: GuestService>(
     Agent {
         contact,
         tasks: [
-            tokio::spawn(accept(server, listener)).abort_handle(),
+            tokio::spawn(connections::serve(listener, CONNECTIONS, each)).abort_handle(),
             tokio::spawn(watchdog).abort_handle(),
         ],
     }
@@ -138,29 +140,6 @@ struct Server<S> {
     tls: TlsAcceptor,
     ear: Ear,
     options: Options,
-}
-
-async fn accept<S: GuestService>(server: Server<S>, listener: TcpListener) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    // Its connections end with it.
-    let mut connections = tokio::task::JoinSet::new();
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
-        while connections.try_join_next().is_some() {}
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let server = server.clone();
-                connections.spawn(async move {
-                    server.connection(stream).await;
-                    drop(place);
-                });
-            }
-            // Out of descriptors or memory for the moment, or the connection is gone already.
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-        }
-    }
 }
 
 impl<S: GuestService> Server<S> {

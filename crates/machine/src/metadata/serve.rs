@@ -1,7 +1,6 @@
 //! The metadata service's listener: one connection after the other from one hostile guest.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
@@ -10,9 +9,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 
 use super::{Service, answer};
+use crate::connections;
 
 /// How many connections are served at once; more wait in the kernel's queue.
 const CONNECTIONS: usize = 4;
@@ -32,26 +31,14 @@ const HEADER_LINES: usize = 32;
 impl Service {
     /// Serves the guest until the future is dropped.
     pub async fn serve(self, listener: TcpListener) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
-        let mut connections = tokio::task::JoinSet::new();
-        loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-                return;
-            };
-            while connections.try_join_next().is_some() {}
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    let service = self.clone();
-                    connections.spawn(async move {
-                        // A connection that is not done by then is dropped, and so closed.
-                        let _ = tokio::time::timeout(LIFETIME, service.connection(stream)).await;
-                        drop(place);
-                    });
-                }
-                // Out of descriptors or memory for the moment, or the connection is gone already.
-                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        let serve = |stream| {
+            let service = self.clone();
+            async move {
+                // A connection that is not done by then is dropped, and so closed.
+                let _ = tokio::time::timeout(LIFETIME, service.connection(stream)).await;
             }
-        }
+        };
+        connections::serve(listener, CONNECTIONS, serve).await;
     }
 
     async fn connection(self, stream: TcpStream) {

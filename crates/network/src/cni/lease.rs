@@ -9,10 +9,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use firebuild_core::MachineId;
-use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{Error, lease};
 
 /// What is known of a VM that has, or is to have, a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,17 +37,9 @@ pub(crate) struct Leases {
 impl Leases {
     /// Waits for the lock.
     pub(crate) fn lock(directory: &Path) -> Result<Self, Error> {
-        fs_err::create_dir_all(directory)?;
-        let lock = fs_err::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(directory.join("lock"))?;
-        rustix::io::retry_on_intr(|| rustix::fs::flock(lock.file(), FlockOperation::LockExclusive))
-            .map_err(io::Error::from)?;
         Ok(Self {
             directory: directory.to_owned(),
-            _lock: lock,
+            _lock: lease::lock(directory)?,
         })
     }
 

@@ -21,7 +21,13 @@ const OVERLAY: &[u8] = b"trusted.overlay.";
 /// # Errors
 /// They cannot be read.
 pub fn read(at: &Path, stat: &Stat) -> io::Result<Metadata> {
-    Ok(Metadata {
+    Ok(metadata(stat, xattrs(at)?))
+}
+
+/// The attributes of a file, of which only the extended ones are not in `stat`.
+#[must_use]
+pub fn metadata(stat: &Stat, xattrs: Xattrs) -> Metadata {
+    Metadata {
         mode: u16::try_from(stat.st_mode & 0o7777).unwrap_or(0),
         uid: stat.st_uid,
         gid: stat.st_gid,
@@ -29,8 +35,8 @@ pub fn read(at: &Path, stat: &Stat) -> io::Result<Metadata> {
             seconds: stat.st_mtime,
             nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
         },
-        xattrs: xattrs(at)?,
-    })
+        xattrs,
+    }
 }
 
 fn xattrs(at: &Path) -> io::Result<Xattrs> {
