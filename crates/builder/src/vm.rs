@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use firebuild_core::ByteSize;
-use firebuild_machine::spec::{CertificateFiles, CniNetwork};
+use firebuild_machine::spec::{CertificateFiles, CniNetwork, Egress};
 use firebuild_machine::vmm::VmmKind;
 use firebuild_machine::vmm::firecracker::FirecrackerOptions;
 use firebuild_machine::{Ended, Host, Machine, MachineSpec, Purpose, State};
@@ -59,6 +59,8 @@ pub struct VmOptions {
     pub kernel_arguments: Vec<String>,
     /// The network by CNI that they are in; the host's own if none.
     pub cni: Option<CniNetwork>,
+    /// What build VMs may reach.
+    pub egress: Egress,
 }
 
 /// How a kernel is chosen.
@@ -143,6 +145,7 @@ impl<'a> BuildVm<'a> {
             firecracker: options.firecracker.clone(),
             kernel_arguments: options.kernel_arguments.clone(),
             cni: options.cni.clone(),
+            egress: options.egress.clone(),
             ..MachineSpec::new(Purpose::Build, root.images, kernel)
         };
         let (service, conversation) = bootstrap::conversation(lease.clone(), options.disk.0);

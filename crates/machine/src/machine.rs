@@ -376,6 +376,7 @@ impl Machine {
     /// What could not be given back; [`Error::Store`].
     pub async fn rest(&mut self, end: &State) -> Result<(), Error> {
         self.end().await;
+        self.record.count(&self.host.network.settings().name);
         events::note_end(&self.host.store, &self.record, end);
         self.running = None;
         self.held.clear();
@@ -391,6 +392,7 @@ impl Machine {
 
     /// Everything of [`release`](Self::release) that needs no waiting.
     fn give_back(&mut self) -> Result<(), Error> {
+        self.record.count(&self.host.network.settings().name);
         self.running = None;
         self.held.clear();
         self.services = None;

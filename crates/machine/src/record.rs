@@ -43,7 +43,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use firebuild_core::MachineId;
-use firebuild_network::{Interface, Listener, Namespace, Route};
+use firebuild_network::{EgressReport, Interface, Listener, Namespace, Realm, Route};
 use firebuild_protocol::v1;
 use firebuild_store::{MachineLock, Store};
 use jiff::Timestamp;
@@ -163,6 +163,10 @@ pub struct NetworkInterface {
     /// The ports that it has on the host.
     #[serde(default)]
     pub ports: Vec<Listener>,
+    /// What it may reach, and what was refused until its end; [`Record::count`] has what was refused until
+    /// now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<EgressReport>,
 }
 
 /// What an interface has on the host and in the guest.
@@ -252,6 +256,27 @@ impl Record {
         let ip = interface.static_configuration.ip_configuration.ip;
         // That of a VM without a network leads nowhere.
         Some(ip).filter(|ip| !ip.is_link_local())
+    }
+
+    /// Reads what its egress rules did until now, while its network namespace is there.
+    pub fn count(&mut self, realm: &Realm) {
+        let Some(first) = self.network_interfaces.first() else {
+            return;
+        };
+        if self.network_interfaces.iter().all(|it| it.egress.is_none()) {
+            return;
+        }
+        let namespace = Namespace::at(&first.static_configuration.namespace);
+        let wires = self.network_interfaces.len();
+        // Without it, what was counted last stands.
+        let reports = self.spec.egress.reports(realm, &namespace, wires);
+        for (interface, report) in self
+            .network_interfaces
+            .iter_mut()
+            .zip(reports.into_iter().flatten())
+        {
+            interface.egress = report;
+        }
     }
 
     /// Whether its disk and its record stay when it has ended.
@@ -393,6 +418,7 @@ impl NetworkInterface {
                 },
             },
             ports: interface.listeners.clone(),
+            egress: None,
         }
     }
 }
@@ -429,6 +455,7 @@ mod tests {
                 },
             },
             ports: Vec::new(),
+            egress: None,
         }];
         record
     }

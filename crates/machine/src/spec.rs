@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use firebuild_core::{ByteSize, Digest, MachineName};
+pub use firebuild_network::Egress;
 use firebuild_network::cni::{self, Directories};
 use firebuild_network::{Join, PublishedPort, Request};
 use firebuild_protocol::boot::RootVerity;
@@ -91,6 +92,9 @@ pub struct MachineSpec {
     /// Published ports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PublishedPort>,
+    /// What it may reach.
+    #[serde(default, skip_serializing_if = "Egress::is_open")]
+    pub egress: Egress,
     /// How long the guest has to reach the host; [`CONNECT_TIME`], and under emulation four times
     /// that, if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -180,6 +184,7 @@ impl CniNetwork {
             mac: first.and_then(|join| join.mac),
             dns: Vec::new(),
             ports: request.ports.clone(),
+            egress: request.egress.clone(),
             metadata_address: request.metadata_address,
         }
     }
@@ -242,6 +247,7 @@ impl MachineSpec {
             address: None,
             cni: None,
             ports: Vec::new(),
+            egress: Egress::default(),
             connect_time: None,
             remove: false,
             restart: RestartPolicy::No,
@@ -326,6 +332,12 @@ impl MachineSpec {
     }
 
     fn check_networks(&self) -> Result<(), Error> {
+        if self.cni.is_none() && self.networks.is_empty() && !self.egress.is_open() {
+            return Err(Error::Spec(
+                "a VM without a network reaches nothing that egress rules could be about"
+                    .to_owned(),
+            ));
+        }
         let first = self.networks.first().map(|join| join.address);
         match (self.address, first) {
             (Some(address), None) => Err(Error::Spec(format!(
@@ -416,6 +428,7 @@ pub(crate) mod tests {
         let spec = MachineSpec {
             connect_time: Some(Duration::from_millis(1500)),
             ports: vec!["8080:80".parse().unwrap()],
+            egress: Egress::of(["allow=a.org:443".parse().unwrap()]).unwrap(),
             verity: Some(RootVerity {
                 root_hash: Digest::of(b"root hash"),
                 salt: Digest::of(b"salt"),

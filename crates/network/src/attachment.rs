@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use firebuild_core::MachineId;
 use serde::{Deserialize, Serialize};
 
-use crate::{Join, Listener, Mac, Namespace, NetworkName, PublishedPort, Realm, Subnet};
+use crate::{Egress, Join, Listener, Mac, Namespace, NetworkName, PublishedPort, Realm, Subnet};
 
 /// Where the network keeps its state, and what it calls its parts.
 #[derive(Debug, Clone)]
@@ -87,6 +87,8 @@ pub struct Request {
     pub names: Vec<String>,
     /// Ports of the guest that the host is to have.
     pub ports: Vec<PublishedPort>,
+    /// What it may reach.
+    pub egress: Egress,
     /// Whether the namespace gets [`METADATA_ADDRESS`]. Not for a VMM that answers at that address
     /// itself, as Firecracker does.
     pub metadata_address: bool,

@@ -227,6 +227,7 @@ impl Builtin {
             owner: self.settings.owner.clone(),
             number: leases.free_number(),
             names: request.names.clone(),
+            egress: request.egress.clone(),
             listeners: reserve::listeners(&request.ports, netlink, ipv6)?,
             links,
         };
@@ -369,6 +370,7 @@ impl Builtin {
             vmm: (request.vmm_uid, request.vmm_gid),
             wires: &names.wires(lease),
             mtus: &mtus,
+            egress: &request.egress,
             metadata_address: request.metadata_address,
         };
         let taps = namespace

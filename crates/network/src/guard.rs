@@ -10,7 +10,9 @@
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::{Mac, nft};
+use crate::egress::Egress;
+use crate::egress::chains::{self, Family, Judge};
+use crate::{Error, Mac, nft};
 
 /// The addresses of the services that firebuild offers to the one VM of a namespace.
 const SERVICES: &str = "169.254.169.252/30";
@@ -37,37 +39,73 @@ pub(crate) struct Wire<'a> {
 
 /// Puts the rules for all wires into the calling thread's namespace, which has their devices, as one
 /// table of family `netdev`.
-pub(crate) fn install(table: &str, wires: &[Wire<'_>]) -> Result<(), crate::Error> {
-    nft::run("set the rules of a VM's namespace", &script(table, wires))
+pub(crate) fn install(table: &str, wires: &[Wire<'_>], egress: &Egress) -> Result<(), Error> {
+    let doing = "set the rules of a VM's namespace";
+    let [told, silent] = chains::REFUSALS;
+    let with = |refuse| nft::run(doing, &script(table, wires, (egress, refuse)));
+    match with(told) {
+        // Not every kernel can answer from such a chain.
+        Err(Error::Nft { .. }) if !egress.is_open() => with(silent),
+        done => done,
+    }
 }
 
 /// `netdev` chains see a frame as it comes from the device, before any other part of the kernel,
 /// and `fwd` sends it out of another device as it is: unsegmented, its checksum still to be made.
-fn script(table: &str, wires: &[Wire<'_>]) -> String {
+fn script(table: &str, wires: &[Wire<'_>], (egress, refuse): (&Egress, &str)) -> String {
     let mut script = format!("table netdev {table} {{\n");
-    for wire in wires {
-        from_guest(wire, &mut script);
+    if !egress.is_open() {
+        chains::objects(egress, wires.len(), &mut script);
+    }
+    for (index, wire) in wires.iter().enumerate() {
+        let out = wire.out();
+        // Where nothing leads out there is nothing to judge.
+        let judged = wire.ethernet.is_some() && !egress.is_open();
+        let judge = |family| {
+            judged.then_some(Judge {
+                egress,
+                wire: index,
+                family,
+                out: &out,
+                refuse,
+            })
+        };
+        from_guest(wire, &out, Family::BOTH.map(judge), &mut script);
         if let Some(ethernet) = wire.ethernet {
-            to_guest(wire, ethernet, &mut script);
+            to_guest(wire, ethernet, judged, &mut script);
         }
     }
     script.push_str("}\n");
     script
 }
 
+impl Wire<'_> {
+    /// What becomes of what may leave the guest.
+    fn out(&self) -> String {
+        self.ethernet.map_or_else(
+            || "drop".to_owned(),
+            |device| format!("fwd to \"{device}\""),
+        )
+    }
+}
+
+/// The end of the chain of one kind of packets from the guest, after the chains that it needs.
+fn onward(judge: Option<Judge<'_>>, out: &str, script: &mut String) -> String {
+    match judge {
+        None => out.to_owned(),
+        Some(judge) => {
+            judge.chains(script);
+            judge.entry()
+        }
+    }
+}
+
 // Writing to a string cannot fail.
-fn from_guest(wire: &Wire<'_>, script: &mut String) {
+fn from_guest(wire: &Wire<'_>, out: &str, judges: [Option<Judge<'_>>; 2], script: &mut String) {
     let Wire {
-        tap,
-        ethernet,
-        mac,
-        address,
-        ..
+        tap, mac, address, ..
     } = wire;
-    let out = ethernet.map_or_else(
-        || "drop".to_owned(),
-        |device| format!("fwd to \"{device}\""),
-    );
+    let [judge4, judge6] = judges;
     let (services, arp_services) = if wire.services {
         let of = |field: &str| format!("{field} {SERVICES} accept");
         (of("ip daddr"), of("arp daddr ip"))
@@ -91,9 +129,11 @@ fn from_guest(wire: &Wire<'_>, script: &mut String) {
     );
     let mut ip6 = String::new();
     if let Some(address6) = wire.address6 {
-        ip6_from_guest(wire, address6, &out, script);
+        let onward = onward(judge6, out, script);
+        ip6_from_guest(wire, address6, (out, &onward), script);
         ip6 = format!("ether type ip6 goto ip6_from_{tap}");
     }
+    let onward = onward(judge4, out, script);
     let _ = write!(
         script,
         r#"    chain from_{tap} {{
@@ -105,7 +145,7 @@ fn from_guest(wire: &Wire<'_>, script: &mut String) {
         ip saddr != {address} drop
         {services}
         ip daddr {LINK_LOCAL} drop
-        {out}
+        {onward}
     }}
 "#
     );
@@ -115,7 +155,12 @@ fn from_guest(wire: &Wire<'_>, script: &mut String) {
 /// and speaks of this guest: what is advertised is the guest's address, and the one option that there
 /// may be, a link-layer address, is its hardware address. In bits from the message's start: the target
 /// is at 64, an option's kind and length at 192, its address at 208.
-fn ip6_from_guest(wire: &Wire<'_>, address6: Ipv6Addr, out: &str, script: &mut String) {
+fn ip6_from_guest(
+    wire: &Wire<'_>,
+    address6: Ipv6Addr,
+    (out, onward): (&str, &str),
+    script: &mut String,
+) {
     let Wire { tap, mac, .. } = wire;
     let own = format!("{{ {address6}, {} }}", mac.link_local());
     let (hex, mac) = (
@@ -140,7 +185,7 @@ fn ip6_from_guest(wire: &Wire<'_>, address6: Ipv6Addr, out: &str, script: &mut S
         ip6 saddr != {address6} drop
         ip6 daddr {{ fe80::/10, ff00::/8, ::/64 }} drop
         meta l4proto icmpv6 icmpv6 type {ROUTERS} drop
-        {out}
+        {onward}
     }}
 "#
     );
@@ -159,10 +204,14 @@ fn hex_of(mac: Mac) -> String {
     format!("0x{digits}")
 }
 
-fn to_guest(wire: &Wire<'_>, ethernet: &str, script: &mut String) {
+fn to_guest(wire: &Wire<'_>, ethernet: &str, judged: bool, script: &mut String) {
     let Wire {
         tap, mac, address, ..
     } = wire;
+    let [noting4, noting6] = Family::BOTH.map(|family| match judged {
+        true => chains::noting(family),
+        false => String::new(),
+    });
     let mut ip6 = String::new();
     if let Some(address6) = wire.address6 {
         ip6 = format!("ether type ip6 goto ip6_to_{tap}");
@@ -175,6 +224,7 @@ fn to_guest(wire: &Wire<'_>, ethernet: &str, script: &mut String) {
         ip6 saddr {{ fe80::/10, ff00::/8 }} drop
         ip6 daddr != {address6} drop
         meta l4proto icmpv6 icmpv6 type {ROUTERS} drop
+        {noting6}
         fwd to "{tap}"
     }}
 "#,
@@ -202,6 +252,7 @@ fn to_guest(wire: &Wire<'_>, ethernet: &str, script: &mut String) {
         ether type != ip drop
         ip saddr {LINK_LOCAL} drop
         ip daddr {LINK_LOCAL} drop
+        {noting4}
         fwd to "{tap}"
     }}
 "#

@@ -4,6 +4,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 
+use crate::egress::Egress;
 use crate::guard::{self, Wire};
 use crate::netlink::Netlink;
 use crate::{AGENT_ADDRESS, Error, METADATA_ADDRESS, Realm, sys, sysctl};
@@ -30,6 +31,8 @@ pub(crate) struct Furniture<'a> {
     pub(crate) wires: &'a [Wire<'a>],
     /// The largest packet of each, if it is not the usual one.
     pub(crate) mtus: &'a [Option<u32>],
+    /// What the VM may reach.
+    pub(crate) egress: &'a Egress,
     /// Whether the namespace gets [`METADATA_ADDRESS`].
     pub(crate) metadata_address: bool,
 }
@@ -42,7 +45,7 @@ pub(crate) fn furnish(furniture: &Furniture<'_>) -> Result<Vec<OwnedFd>, Error> 
         taps.push(make_tap(wire.tap, furniture.vmm)?);
     }
     // Rules before the devices are up: no frame ever finds them without.
-    guard::install(furniture.realm.table(), furniture.wires)?;
+    guard::install(furniture.realm.table(), furniture.wires, furniture.egress)?;
     let mut netlink = Netlink::of_thread()?;
     for (wire, mtu) in furniture.wires.iter().zip(furniture.mtus) {
         for device in std::iter::once(wire.tap).chain(wire.ethernet) {

@@ -15,7 +15,7 @@ use fs_err::File;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Listener, Mac, NetworkName, Subnet, Subnet6};
+use crate::{Egress, Error, Listener, Mac, NetworkName, Subnet, Subnet6};
 
 /// What one VM has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,9 @@ pub(crate) struct Lease {
     pub(crate) names: Vec<String>,
     /// The networks that it is in, in the order of its devices.
     pub(crate) links: Vec<Link>,
+    /// What it may reach.
+    #[serde(default, skip_serializing_if = "Egress::is_open")]
+    pub(crate) egress: Egress,
     /// The ports that it has on the host.
     #[serde(default)]
     pub(crate) listeners: Vec<Listener>,

@@ -14,6 +14,7 @@ mod builtin;
 pub mod cni;
 mod conntrack;
 mod dns;
+pub mod egress;
 mod error;
 mod firewall;
 mod guard;
@@ -40,6 +41,7 @@ pub use addressing::{Mac, ParseMacError, ParseSubnet6Error, ParseSubnetError, Su
 pub use attachment::{Attachment, Interface, Ipv6Interface, Request, Route, Settings};
 pub use builtin::Builtin;
 pub use dns::NameServer;
+pub use egress::{Egress, EgressReport, EgressTerm};
 pub use error::{Error, Errors};
 pub use join::{Join, ParseJoinError};
 pub use name::{NetworkName, ParseNetworkNameError, ParseRealmError, Realm};

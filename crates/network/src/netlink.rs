@@ -296,16 +296,28 @@ impl Netlink {
 
     /// The addresses of one device, but for the link-local ones of IPv6.
     pub(crate) fn addresses(&mut self, link: u32) -> io::Result<Vec<IpAddr>> {
-        // Of both kinds.
-        let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-        let answers = self.ask(request, NLM_F_DUMP)?;
-        let own = answers.into_iter().filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewAddress(told) if told.header.index == link => address(&told),
-            _ => None,
-        });
+        let told = self.told_addresses()?.into_iter();
+        let own = told.filter_map(|(of, address)| (of == link).then_some(address));
         let is_usual =
             |address: &IpAddr| !matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
         Ok(own.filter(is_usual).collect())
+    }
+
+    /// The addresses of all devices.
+    pub(crate) fn all_addresses(&mut self) -> io::Result<Vec<IpAddr>> {
+        let told = self.told_addresses()?.into_iter();
+        Ok(told.map(|(_, address)| address).collect())
+    }
+
+    /// All addresses of both kinds, and the devices that they are on.
+    fn told_addresses(&mut self) -> io::Result<Vec<(u32, IpAddr)>> {
+        let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let answers = self.ask(request, NLM_F_DUMP)?;
+        let told = answers.into_iter().filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewAddress(told) => Some((told.header.index, address(&told)?)),
+            _ => None,
+        });
+        Ok(told.collect())
     }
 
     /// Routes one address to a device.

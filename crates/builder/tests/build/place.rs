@@ -177,6 +177,7 @@ impl Place {
                 firecracker: FirecrackerOptions::default(),
                 kernel_arguments: Vec::new(),
                 cni: None,
+                egress: Default::default(),
             },
             cache_from: Vec::new().into(),
             secrets: self.secrets.clone(),

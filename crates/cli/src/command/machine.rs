@@ -11,6 +11,7 @@ use firebuild_machine::{Host, MachineSpec};
 use firebuild_store::{KernelId, Store};
 
 use super::cni::CniArguments;
+use super::egress::EgressArguments;
 use super::firecracker::VmmArguments;
 use super::kernel;
 use crate::arguments::values;
@@ -54,6 +55,8 @@ pub(crate) struct VmArguments {
     vmm: VmmArguments,
     #[command(flatten)]
     cni: CniArguments,
+    #[command(flatten)]
+    egress: EgressArguments,
 }
 
 /// Memory of a VM that a build starts, in MiB: package managers need some.
@@ -88,6 +91,7 @@ impl VmArguments {
             firecracker: self.vmm.options()?,
             kernel_arguments: self.vmm.kernel_arguments()?,
             cni: self.cni()?,
+            egress: self.egress.rules()?,
         })
     }
 
@@ -106,8 +110,9 @@ impl VmArguments {
         self.mem.unwrap_or(RUN_MEMORY)
     }
 
-    /// Notes what is to run a VM, and what is asked of it.
+    /// Notes what is to run a VM, what is asked of it, and what the VM may reach.
     pub(crate) fn apply(&self, spec: &mut MachineSpec) -> anyhow::Result<()> {
+        spec.egress = self.egress.rules()?;
         spec.vmm = self.vmm.kind();
         spec.firecracker = self.vmm.options()?;
         spec.kernel_arguments = self.vmm.kernel_arguments()?;

@@ -8,6 +8,7 @@ mod cni;
 mod completion;
 mod copy;
 mod doctor;
+mod egress;
 mod exec;
 mod firecracker;
 mod image;

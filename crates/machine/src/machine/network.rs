@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use firebuild_network::{Join, Namespace, NetworkName, Request, Route};
+use firebuild_network::{EgressReport, Join, Namespace, NetworkName, Request, Route};
 use firebuild_protocol::HOST_ADDRESS;
 use firebuild_protocol::metadata::{self, Interface, Ipv6, Network};
 use tokio::task::AbortHandle;
@@ -27,6 +27,7 @@ impl Machine {
             // If it is started again.
             before: self.addresses(),
             ports: self.record.spec.ports.clone(),
+            egress: self.record.spec.egress.clone(),
             metadata_address: !vmm.serves_metadata(),
         };
         let cni = self.record.spec.cni.as_ref();
@@ -36,6 +37,12 @@ impl Machine {
         self.record.network_interfaces = facts
             .map(|interface| NetworkInterface::new(namespace, interface))
             .collect();
+        let egress = &self.record.spec.egress;
+        if !egress.is_open() && !request.networks.is_empty() {
+            for interface in &mut self.record.network_interfaces {
+                interface.egress = Some(EgressReport::new(egress));
+            }
+        }
         self.attachment = Some(attachment);
         Ok(())
     }

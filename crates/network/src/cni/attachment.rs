@@ -7,7 +7,7 @@ use std::time::Duration;
 use firebuild_core::MachineId;
 use serde::{Deserialize, Serialize};
 
-use crate::{Mac, PublishedPort, Realm};
+use crate::{Egress, Mac, PublishedPort, Realm};
 
 /// How long a plugin may take, if nothing else is said. A DHCP server may be slow.
 const PLUGIN_TIME: Duration = Duration::from_secs(90);
@@ -89,6 +89,8 @@ pub struct Request {
     pub dns: Vec<IpAddr>,
     /// Ports of the guest that the host is to have.
     pub ports: Vec<PublishedPort>,
+    /// What it may reach. Not by name: the network's own name servers tell nobody what they answer.
+    pub egress: Egress,
     /// Whether the namespace gets the address of the metadata service.
     pub metadata_address: bool,
 }

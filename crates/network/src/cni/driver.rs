@@ -63,7 +63,7 @@ impl Cni {
         let entry = self.entry(request, &[])?;
         let mut netlink = Netlink::of_thread()?;
         let listeners = reserve::listeners(&request.ports, &mut netlink, false)?;
-        Ok(self.ready(&entry, &listeners)?)
+        Ok(self.ready(request, &entry, &listeners)?)
     }
 
     /// Attaches a VM. Takes as long as the network's plugins do. After an error nothing is left, or
@@ -76,7 +76,7 @@ impl Cni {
         let mut netlink = Netlink::of_thread()?;
         let listeners = reserve::listeners(&request.ports, &mut netlink, false)?;
         let mut entry = self.entry(request, &listeners)?;
-        self.ready(&entry, &listeners)?;
+        self.ready(request, &entry, &listeners)?;
         let reserved = listeners.iter().map(reserve::reserve);
         let reserved = reserved.collect::<Result<Vec<_>, _>>()?;
         let number = self.claim(request)?;
@@ -230,8 +230,16 @@ impl Cni {
         })
     }
 
-    fn ready(&self, entry: &Entry, listeners: &[Listener]) -> Result<(), CniError> {
+    fn ready(
+        &self,
+        request: &Request,
+        entry: &Entry,
+        listeners: &[Listener],
+    ) -> Result<(), CniError> {
         let list = &entry.list;
+        if request.egress.has_names() {
+            return Err(CniError::NoNames(list.name.clone()));
+        }
         if !listeners.is_empty() && !list.has_capability(capabilities::PORTS) {
             return Err(CniError::NoPorts(list.name.clone()));
         }
@@ -296,8 +304,7 @@ impl Cni {
             tap = Some(make(&mut outcome)?);
         }
         let name = &self.settings.name;
-        let joined = namespace
-            .run(|| redirect::join(name, &outcome, &sandbox, tap, request.metadata_address));
+        let joined = namespace.run(|| redirect::join(name, &outcome, &sandbox, tap, request));
         let joined = joined.map_err(entering())??;
         match request
             .address

@@ -98,6 +98,11 @@ pub enum CniError {
         "CNI network `{0}` publishes no ports: none of its plugins has the capability `portMappings`"
     )]
     NoPorts(String),
+    /// Rules about names cannot be held in the network.
+    #[error(
+        "CNI network `{0}` has name servers of its own, so no egress rule can be about a name there"
+    )]
+    NoNames(String),
     /// The network gave another address than the one that was asked for.
     #[error("CNI network `{network}` gave address `{given}` in place of `{wanted}`")]
     OtherAddress {
@@ -145,6 +150,9 @@ impl CniError {
             ),
             Self::NoPorts(_) => Some(
                 r#"add {"type": "portmap", "capabilities": {"portMappings": true}} to its plugins"#.into(),
+            ),
+            Self::NoNames(_) => Some(
+                "name addresses in `--egress`, or put the VM into a network of firebuild's own: `--network`".into(),
             ),
             Self::OtherAddress { .. } => Some(
                 "leave the address out, or use an address plugin that can be asked for one: `host-local`, or `static` with the capability `ips`".into(),

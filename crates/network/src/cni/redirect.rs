@@ -14,6 +14,7 @@ use std::os::fd::OwnedFd;
 
 use serde_json::Map;
 
+use super::attachment::Request;
 use super::error::CniError;
 use super::result::{Address, Cidr, Device, Outcome};
 use crate::guard::{self, Wire};
@@ -98,7 +99,7 @@ pub(crate) fn join(
     outcome: &Outcome,
     sandbox: &Sandbox<'_>,
     made: Option<OwnedFd>,
-    metadata_address: bool,
+    request: &Request,
 ) -> Result<Redirected, Error> {
     let facts = facts(outcome, sandbox)?;
     let mut netlink = Netlink::of_thread()?;
@@ -115,7 +116,7 @@ pub(crate) fn join(
         address6: None,
         services: true,
     };
-    guard::install(network.table(), &[wire])?;
+    guard::install(network.table(), &[wire], &request.egress)?;
     nft::run(
         "keep a VM's namespace off its network",
         &silence(network, &facts.device),
@@ -127,7 +128,7 @@ pub(crate) fn join(
     let link = link.ok_or_else(|| doing()(io::ErrorKind::NotFound.into()))?;
     let services = [
         Some(AGENT_ADDRESS),
-        metadata_address.then_some(METADATA_ADDRESS),
+        request.metadata_address.then_some(METADATA_ADDRESS),
     ];
     for address in services.into_iter().flatten() {
         netlink

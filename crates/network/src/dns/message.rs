@@ -53,6 +53,11 @@ pub(crate) fn decide(bytes: &[u8], names: &mut Names, leads_out: bool) -> Decisi
     }
 }
 
+/// The answer of a name that the VM is not to ask for.
+pub(crate) fn refusal(bytes: &[u8]) -> Option<Vec<u8>> {
+    failure(bytes, ResponseCode::Refused)
+}
+
 /// The answer that a failure of every server behind this one is.
 pub(crate) fn failure(bytes: &[u8], code: ResponseCode) -> Option<Vec<u8>> {
     let message = Message::from_vec(bytes).ok()?;
@@ -74,7 +79,7 @@ pub(crate) fn answers(question: &[u8], answer: &[u8]) -> bool {
 }
 
 /// A name in lower case and without the last dot.
-fn text_of(name: &Name) -> String {
+pub(crate) fn text_of(name: &Name) -> String {
     let mut text = name.to_lowercase().to_ascii();
     if text.ends_with('.') {
         text.pop();

@@ -21,9 +21,11 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::egress::opening::{Opening, Said};
 use crate::lease::Lease;
 use crate::{AGENT_ADDRESS, Builtin, Error, resolver};
 use message::Decision;
+pub(crate) use message::text_of;
 use names::Names;
 
 /// How many questions are worked on at a time. Others that come by UDP meanwhile are lost.
@@ -51,6 +53,8 @@ pub struct NameServer {
 #[derive(Debug)]
 struct Server {
     names: Mutex<Names>,
+    /// What it does for the VM's egress rules, if there are any.
+    opening: Option<Arc<Opening>>,
     leads_out: bool,
     /// The servers to ask; the host's own, by its configuration, if there are none.
     servers: Vec<IpAddr>,
@@ -80,7 +84,9 @@ impl Builtin {
         let (udp, tcp) = listening
             .and_then(|made: io::Result<_>| made)
             .map_err(Error::system("listen for a VM's questions about names"))?;
+        let opening = Opening::of(&lease, self.namespace(id), settings.name.table());
         let server = Server {
+            opening: opening.map(Arc::new),
             names: Mutex::new(Names::new(leases, id.clone())),
             leads_out,
             servers: servers.to_vec(),
@@ -100,8 +106,12 @@ impl NameServer {
     pub async fn serve(self) -> io::Result<()> {
         let udp = Arc::new(UdpSocket::from_std(self.udp)?);
         let tcp = TcpListener::from_std(self.tcp)?;
+        let opening = self.server.opening.clone();
         let server = Arc::new(self.server);
         let mut tasks = tokio::task::JoinSet::new();
+        if let Some(opening) = opening {
+            tasks.spawn(async move { opening.keep_counts().await });
+        }
         let connections = Arc::new(Semaphore::new(MOST_CONNECTIONS));
         let mut buffer = vec![0; LONGEST];
         loop {
@@ -159,10 +169,21 @@ impl Server {
             let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
             message::decide(question, &mut names, self.leads_out)
         };
-        match decision {
-            Decision::Answer(answer) => Some(answer),
-            Decision::Nothing => None,
-            Decision::Forward(_) => self.forward(question, by_tcp).await,
+        let opening = self.opening.as_ref();
+        let (answer, said) = match decision {
+            Decision::Nothing => return None,
+            Decision::Answer(answer) => (answer, Said::Here),
+            Decision::Forward(name) if opening.is_some_and(|it| !it.lets_ask(&name)) => {
+                return message::refusal(question);
+            }
+            Decision::Forward(_) => (self.forward(question, by_tcp).await?, Said::Elsewhere),
+        };
+        match opening {
+            // What could not be opened is of no use to the guest, which may ask again.
+            Some(opening) if opening.open(&answer, said).await.is_err() => {
+                message::failure(question, ResponseCode::ServFail)
+            }
+            _ => Some(answer),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::rig::{Guest, Host, Net, OUTSIDE, id, ip, on_host, request};
 const WORLD: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
 
 /// A VM of these names in these networks.
-fn called(number: u8, names: &[&str], networks: &[&str]) -> Request {
+pub(crate) fn called(number: u8, names: &[&str], networks: &[&str]) -> Request {
     Request {
         names: names.iter().map(|&name| name.to_owned()).collect(),
         networks: networks.iter().map(|text| text.parse().unwrap()).collect(),
@@ -25,7 +25,7 @@ fn called(number: u8, names: &[&str], networks: &[&str]) -> Request {
 }
 
 /// Serves names to a VM, from the host, until the test's process ends.
-fn serve(driver: &Builtin, number: u8, servers: &[IpAddr]) {
+pub(crate) fn serve(driver: &Builtin, number: u8, servers: &[IpAddr]) {
     let server = driver.name_server(&id(number), servers).unwrap();
     // The thread is in the host's namespace, as the test's own.
     thread::spawn(move || {
@@ -62,7 +62,7 @@ fn said(question: &[u8]) -> Vec<u8> {
     message.to_vec().unwrap()
 }
 
-fn framed(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+pub(crate) fn framed(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     let mut length = [0; 2];
     stream.read_exact(&mut length)?;
     let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
@@ -70,7 +70,7 @@ fn framed(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     Ok(message)
 }
 
-fn question(name: &str, kind: RecordType) -> Vec<u8> {
+pub(crate) fn question(name: &str, kind: RecordType) -> Vec<u8> {
     let mut message = Message::query();
     message.metadata.recursion_desired = true;
     message.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
@@ -89,7 +89,11 @@ fn heard(answer: &[u8]) -> Result<Vec<String>, ResponseCode> {
     }
 }
 
-fn ask(guest: &Guest, name: &str, kind: RecordType) -> Result<Vec<String>, ResponseCode> {
+pub(crate) fn ask(
+    guest: &Guest,
+    name: &str,
+    kind: RecordType,
+) -> Result<Vec<String>, ResponseCode> {
     guest.net.run(|| {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
         let patience = Some(Duration::from_secs(20));
@@ -102,11 +106,11 @@ fn ask(guest: &Guest, name: &str, kind: RecordType) -> Result<Vec<String>, Respo
     })
 }
 
-fn a(guest: &Guest, name: &str) -> Result<Vec<String>, ResponseCode> {
+pub(crate) fn a(guest: &Guest, name: &str) -> Result<Vec<String>, ResponseCode> {
     ask(guest, name, RecordType::A)
 }
 
-fn ask_tcp(guest: &Guest, name: &str) -> Result<Vec<String>, ResponseCode> {
+pub(crate) fn ask_tcp(guest: &Guest, name: &str) -> Result<Vec<String>, ResponseCode> {
     guest.net.run(|| {
         let mut stream = TcpStream::connect((AGENT_ADDRESS, 53)).unwrap();
         let question = question(name, RecordType::A);
@@ -118,7 +122,7 @@ fn ask_tcp(guest: &Guest, name: &str) -> Result<Vec<String>, ResponseCode> {
     })
 }
 
-fn define(driver: &Builtin, name: &str, internal: bool, ipv6: bool) {
+pub(crate) fn define(driver: &Builtin, name: &str, internal: bool, ipv6: bool) {
     let mut network = Network::named(name.parse().unwrap());
     network.internal = internal;
     driver.create(network, ipv6).unwrap();
@@ -128,7 +132,7 @@ fn address(attachment: &Attachment, index: usize) -> String {
     attachment.interfaces[index].address.to_string()
 }
 
-fn one(text: impl ToString) -> Result<Vec<String>, ResponseCode> {
+pub(crate) fn one(text: impl ToString) -> Result<Vec<String>, ResponseCode> {
     Ok(vec![text.to_string()])
 }
 

@@ -7,17 +7,17 @@ use firebuild_network::{Attachment, Builtin, Mac, Network, Request};
 use crate::frame::{Arp, Port, ethernet};
 use crate::rig::{Guest, Host, Net, ip, on_host, request, said};
 
-const HOST_OUTSIDE: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
-const OUTSIDE: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2);
+pub(crate) const HOST_OUTSIDE: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
+pub(crate) const OUTSIDE: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2);
 const NEIGHBOURS: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 
-fn define(driver: &Builtin, name: &str, internal: bool) {
+pub(crate) fn define(driver: &Builtin, name: &str, internal: bool) {
     let mut network = Network::named(name.parse().unwrap());
     network.internal = internal;
     driver.create(network, true).unwrap();
 }
 
-fn joined(number: u8, network: &str, ports: &[&str]) -> Request {
+pub(crate) fn joined(number: u8, network: &str, ports: &[&str]) -> Request {
     Request {
         networks: vec![network.parse().unwrap()],
         ..request(number, ports)
@@ -25,7 +25,7 @@ fn joined(number: u8, network: &str, ports: &[&str]) -> Request {
 }
 
 /// Gives the host and its outside addresses of IPv6.
-fn outside(host: &Host) {
+pub(crate) fn outside(host: &Host) {
     let nodad = "nodad";
     ip(&format!("address add {HOST_OUTSIDE}/64 dev wan0 {nodad}"));
     host.outside
@@ -33,7 +33,7 @@ fn outside(host: &Host) {
     ip(&format!("route add default via {OUTSIDE} dev wan0"));
 }
 
-fn address(attachment: &Attachment) -> Ipv6Addr {
+pub(crate) fn address(attachment: &Attachment) -> Ipv6Addr {
     attachment.interfaces[0].ipv6.as_ref().unwrap().address
 }
 

@@ -14,6 +14,7 @@ mod addresses;
 mod attachment;
 mod cni;
 mod dns;
+mod egress;
 mod inside;
 mod ipv6;
 mod isolation;

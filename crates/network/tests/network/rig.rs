@@ -210,6 +210,7 @@ pub(crate) fn request(number: u8, ports: &[&str]) -> Request {
         before: BTreeMap::new(),
         names: Vec::new(),
         ports: ports.iter().map(|port| port.parse().unwrap()).collect(),
+        egress: firebuild_network::Egress::default(),
         metadata_address: true,
     }
 }

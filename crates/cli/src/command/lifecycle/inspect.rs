@@ -29,6 +29,11 @@ impl Inspect {
             format: Format::Text | Format::Json,
         } = self;
         let name = vm.or(vmm_id).unwrap_or_default();
-        terminal::print_json(&client::inspect(&host(global)?, &name)?)
+        let host = host(global)?;
+        let mut record = client::inspect(&host, &name)?;
+        if !record.state.is_final() {
+            record.count(&host.network.settings().name);
+        }
+        terminal::print_json(&record)
     }
 }

@@ -62,6 +62,7 @@ fn request(number: u8, ports: &[&str]) -> Request {
         mac: None,
         dns: Vec::new(),
         ports: ports.iter().map(|port| port.parse().unwrap()).collect(),
+        egress: firebuild_network::Egress::default(),
         metadata_address: true,
     }
 }

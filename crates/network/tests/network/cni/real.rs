@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use firebuild_network::cni::CniError;
-use firebuild_network::{AGENT_ADDRESS, Error, METADATA_ADDRESS};
+use firebuild_network::{AGENT_ADDRESS, Egress, Error, METADATA_ADDRESS, Realm};
 use serde_json::json;
 
 use super::{configure, driver, id, ipam, is_of_list, original, request, state, with};
@@ -247,6 +247,44 @@ fn the_namespace_itself_sends_nothing_out_as_the_vm() {
         host.outside.serve_tcp(OUTSIDE, 80);
         let inside = Net::at(attached.namespace.path());
         assert!(inside.cannot_reach(OUTSIDE, 80));
+        driver.teardown(&id(1)).unwrap();
+    });
+}
+
+#[test]
+fn egress_rules_hold_but_for_those_about_names() {
+    on_host(|host| {
+        configure(host, "conf.d/alpine.conflist", &original(host));
+        host.outside.serve_tcp(OUTSIDE, 80);
+        host.outside.serve_tcp(OUTSIDE, 81);
+        let driver = driver(host);
+        let rules = |text: &str| Egress::of([text.parse().unwrap()]).unwrap();
+        let mut wanted = request(1, &[]);
+        wanted.egress = rules("allow=example.org");
+        for refused in [driver.validate(&wanted).err(), driver.setup(&wanted).err()] {
+            let refused = refused.unwrap();
+            let is_about_names = matches!(refused, Error::Cni(CniError::NoNames(_)));
+            assert!(is_about_names, "{refused}");
+            assert!(refused.hint().is_some());
+        }
+        wanted.egress = rules("allow=198.51.100.0/24:80");
+        let attached = driver.setup(&wanted).unwrap();
+        let inside = Net::at(attached.namespace.path());
+        inside.serve_tcp(METADATA_ADDRESS, 80);
+        let guest = Guest::boot(&attached);
+        guest.net.serve_tcp(Ipv4Addr::UNSPECIFIED, 5000);
+        assert!(guest.net.ask_tcp(METADATA_ADDRESS, 80).is_some());
+        assert!(guest.net.ask_tcp(OUTSIDE, 80).is_some());
+        assert!(guest.net.cannot_reach(OUTSIDE, 81));
+        let address = attached.interfaces[0].address;
+        assert!(host.net.ask_tcp(address, 5000).is_some());
+        let realm = Realm::default();
+        let reports = wanted.egress.reports(&realm, &attached.namespace, 1);
+        let report = reports.unwrap().remove(0).unwrap();
+        assert!(
+            report.refused > 0 && report.rules[0].matched > 0,
+            "{report:?}"
+        );
         driver.teardown(&id(1)).unwrap();
     });
 }
