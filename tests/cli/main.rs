@@ -8,6 +8,8 @@
     reason = "a test's helpers may fail it"
 )]
 
+#[path = "../collector.rs"]
+mod collector;
 #[path = "../docker_registry.rs"]
 mod docker_registry;
 #[path = "../../crates/builder/src/fetch/testing.rs"]

@@ -7,6 +7,8 @@
     reason = "a test's helpers may fail it"
 )]
 
+#[path = "../collector.rs"]
+mod collector;
 #[path = "../ready.rs"]
 mod ready;
 #[path = "../session.rs"]
@@ -31,6 +33,7 @@ mod shared;
 mod stages;
 mod storage;
 mod traces;
+mod tracing;
 mod verified;
 mod violence;
 mod volumes;

@@ -220,7 +220,7 @@ impl<'a> BuildVm<'a> {
                         size: blob.size,
                     });
                 }
-                bootstrap::Event::Connected => {}
+                bootstrap::Event::Connected(..) => {}
                 other => return Err(self.unexpected(&other)),
             }
         }
@@ -252,7 +252,7 @@ impl<'a> BuildVm<'a> {
                     command,
                     exit: How::Status(0),
                 } if command == index => return Ok(()),
-                bootstrap::Event::Connected | bootstrap::Event::Output { .. } => {}
+                bootstrap::Event::Connected(..) | bootstrap::Event::Output { .. } => {}
                 other => return Err(self.unexpected(&other)),
             }
         }
@@ -354,7 +354,7 @@ impl<'a> BuildVm<'a> {
                         tail: tail.into(),
                     });
                 }
-                bootstrap::Event::Connected => {}
+                bootstrap::Event::Connected(..) => {}
                 other => return Err(self.unexpected(&other)),
             }
         }
@@ -418,7 +418,12 @@ impl<'a> BuildVm<'a> {
     pub(crate) async fn event(&mut self) -> Result<bootstrap::Event, StepError> {
         tokio::select! {
             biased;
-            Some(event) = self.conversation.events.recv() => Ok(event),
+            Some(event) = self.conversation.events.recv() => {
+                if let bootstrap::Event::Connected(boot, received) = &event {
+                    self.machine.note_boot(boot, *received);
+                }
+                Ok(event)
+            }
             ended = self.machine.ended() => Err(match ended {
                 Ended::Vmm(_) => StepError::Ended(self.machine.console()),
                 Ended::Silent(time) => StepError::Silent(time),

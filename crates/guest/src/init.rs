@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use firebuild_protocol::boot::{BootArguments, DEBUG, RootVerity};
 use firebuild_protocol::metadata::{Metadata, Network};
+use firebuild_protocol::v1::phase::What;
 use rustix::mount::{MountFlags, mount};
 use rustix::time::{ClockId, Timespec, clock_settime};
 
@@ -14,7 +15,9 @@ use crate::error::{Doing as _, GuestError, Result};
 use crate::launch::SUPPLIED;
 use crate::reaper::Reaper;
 use crate::shutdown::Requests;
-use crate::{bootstrap, connect, console, drives, metadata, modules, network, session, shutdown};
+use crate::{
+    bootstrap, connect, console, drives, metadata, modules, network, phases, session, shutdown,
+};
 
 /// Boots the VM, does what it is for, and restarts the machine.
 pub(crate) fn main() {
@@ -25,9 +28,12 @@ pub(crate) fn main() {
 }
 
 fn boot() -> Result<()> {
+    phases::over(What::Kernel);
     let (arguments, root) = mount_kernel()?;
     modules::load()?;
+    phases::over(What::Modules);
     network::reach_host(arguments)?;
+    phases::over(What::Link);
     console::debug(|| "network is up".to_owned());
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -63,6 +69,7 @@ async fn serve(root: Option<RootVerity>) -> Result<()> {
     let reaper = Reaper::start()?;
     let requests = Requests::listen()?;
     let metadata = metadata::read().await?;
+    phases::over(What::Metadata);
     console::debug(|| "metadata is read".to_owned());
     drives::set_order(metadata.drives.clone());
     set_clock(metadata.time)?;
@@ -70,19 +77,24 @@ async fn serve(root: Option<RootVerity>) -> Result<()> {
         .doing(|| "set the host name".to_owned())?;
     network::reach_world(&metadata.network)?;
     supply_files(&metadata)?;
+    phases::over(What::Network);
     let result = match (&metadata.bootstrap, &metadata.session) {
         (Some(credentials), _) => {
             let layers = drives::mount_own(metadata.root_images, true, root.as_ref())?;
+            phases::over(What::Drives);
             console::debug(|| "drives are mounted".to_owned());
             let channel = connect::connect(credentials, Windows::WIDE).await?;
+            phases::over(What::Connect);
             console::debug(|| "connected".to_owned());
             bootstrap::serve(channel, credentials, &metadata, layers, reaper.clone()).await
         }
         (None, Some(credentials)) => {
             let layers = drives::mount_own(metadata.root_images, false, root.as_ref())?;
+            phases::over(What::Drives);
             console::debug(|| "drives are mounted".to_owned());
             allow_low_ports();
             let channel = connect::connect(credentials, Windows::MANY).await?;
+            phases::over(What::Connect);
             console::debug(|| "connected".to_owned());
             session::serve(
                 channel,

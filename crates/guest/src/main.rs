@@ -18,6 +18,7 @@ mod lines;
 mod metadata;
 mod modules;
 mod network;
+mod phases;
 mod reaper;
 mod session;
 mod shutdown;

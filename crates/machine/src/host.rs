@@ -10,6 +10,7 @@ use firebuild_network::{Attachment, Builtin, Request, Settings};
 use firebuild_store::{KernelId, Store};
 
 use crate::boot::{self, Kernel, Needs};
+use crate::phases::Watch;
 use crate::spec::CniNetwork;
 use crate::spec::MachineSpec;
 use crate::vmm::firecracker::FirecrackerOptions;
@@ -31,6 +32,8 @@ pub struct Host {
     pub vmm: Option<Arc<dyn Vmm>>,
     /// Where kernels come from.
     pub kernels: Loader,
+    /// Who is told what takes time.
+    pub watch: Option<Watch>,
 }
 
 /// Finds a kernel and makes its initramfs, for a VM with these needs.
@@ -59,6 +62,7 @@ impl Host {
             run: paths::RUN.into(),
             vmm: None,
             kernels: load,
+            watch: None,
         }
     }
 

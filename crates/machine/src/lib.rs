@@ -13,7 +13,7 @@
 //! * [`supervisor`]: the process that owns a VM which runs a workload. [`client`]: what commands do
 //!   with VMs. [`output`]: what workloads wrote.
 //! * [`health`]: how workloads are. [`conversation`]: what commands have done in a VM beside its workload.
-//! * [`events`]: what happened to VMs.
+//! * [`events`]: what happened to VMs. [`phases`]: what took time.
 //! * [`reconcile`]: cleaning up after owners that died. [`restart`]: who is started again, and when.
 
 mod admission;
@@ -37,6 +37,7 @@ pub mod mount;
 pub mod names;
 pub mod output;
 pub mod paths;
+pub mod phases;
 mod rate;
 pub mod reconcile;
 pub mod record;
@@ -60,6 +61,7 @@ pub use boot::BootError;
 pub use error::{Error, Report};
 pub use host::Host;
 pub use machine::{Ended, Machine};
+pub use phases::{Part, Phase, Watch};
 pub use record::{Exit, Record, State};
 pub use spec::{MachineSpec, Purpose};
 pub use vmm::Vmm;

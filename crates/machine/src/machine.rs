@@ -32,6 +32,7 @@ use crate::error::Report;
 use crate::events::{self, Action};
 use crate::health::HealthStatus;
 use crate::paths::Directories;
+use crate::phases::{Part, Phases};
 use crate::record::{self, Record, State};
 use crate::secret::Contents;
 use crate::spec::MachineSpec;
@@ -67,6 +68,8 @@ pub struct Machine {
     health_written: Option<(Instant, HealthStatus)>,
     /// What is in its secrets.
     secrets: Contents,
+    /// What took time.
+    phases: Phases,
 }
 
 /// Why a VM that ran runs no more.
@@ -110,7 +113,13 @@ impl Machine {
     /// [`Error::Store`]; [`Error::Io`] if the record cannot be understood.
     pub fn adopt(host: &Host, lock: MachineLock) -> Result<Self, Error> {
         let record = record::read(&host.store, lock.id())?;
-        Ok(Self::new(host.clone(), record, lock))
+        let is_new = record.state == State::Created;
+        let created = record.created;
+        let mut machine = Self::new(host.clone(), record, lock);
+        if is_new {
+            machine.phases.over_since("supervisor", created.into());
+        }
+        Ok(machine)
     }
 
     /// Takes a VM that has ended, to begin once more: it is [`State::Starting`] from now on.
@@ -144,6 +153,7 @@ impl Machine {
             held: Vec::new(),
             health_written: None,
             secrets: Contents::default(),
+            phases: Phases::new(),
         }
     }
 
@@ -221,18 +231,23 @@ impl Machine {
             verity: spec.verity.is_some(),
             sharing: spec.mounts.iter().any(|mount| mount.shared().is_some()),
         };
+        self.phases.over("record");
         let boot = (self.host.kernels)(&self.host.store, &spec.kernel, needs)?;
+        self.phases.over("kernel and initramfs");
         let sides = match &self.record.spec.certificates {
             Some(files) => Sides::read(files)?,
             None => Sides::generate(self.id())?,
         };
+        self.phases.over("certificates");
         let disk = disk::open(&self.record)?;
         let roots = disk::open_roots(&self.host.store, &self.record)?;
         self.check_devices(vmm.as_ref(), boot.acpi)?;
         let volumes = volumes::open(&self.host.store, &self.record)?;
         self.held = volumes::duplicates(&volumes)?;
         self.attached.extend(volumes);
+        self.phases.over("drives");
         self.attach(vmm.as_ref())?;
+        self.phases.over("network");
         let document = self.serve(vmm.as_ref(), &sides, service)?;
         let (namespace, interfaces) = self.interfaces()?;
         let ids = self.ids().filter(|ids| ids.are_possible());
@@ -268,7 +283,9 @@ impl Machine {
             let taps = launch.interfaces.iter().map(|it| it.device.clone());
             rate::limit(&launch.namespace, &taps.collect::<Vec<_>>(), rate)?;
         }
+        self.phases.over("services");
         let running = vmm.start(launch).await?;
+        self.phases.over("start VMM");
         self.record.processes.vmm = Some(running.pid());
         self.record.processes.vmm_user = ids.map(|ids| ids.uid);
         self.running = Some(running);
@@ -296,6 +313,7 @@ impl Machine {
                 console: running.console(SHOWN_LINES),
             }),
         }
+        self.phases.booted();
         services.metadata.withdraw_secrets();
         if services.listening.is_none()
             && let Some(vmm) = &self.vmm
@@ -355,18 +373,23 @@ impl Machine {
     pub async fn release(mut self, end: State) -> Result<Record, (Record, Error)> {
         self.end().await;
         self.record.finish(end);
-        match self.give_back() {
+        let given_back = self.give_back();
+        self.phases.released();
+        self.phases.tell(self.host.watch, &self.record, Part::End);
+        match given_back {
             Ok(()) => Ok(self.record.clone()),
             Err(error) => Err((self.record.clone(), error)),
         }
     }
 
     /// Ends the VM if it runs, and waits until its VMM is gone.
-    pub async fn end(&self) {
+    pub async fn end(&mut self) {
+        self.note_ending();
         if let Some(running) = &self.running {
             running.kill();
             running.ended().await;
         }
+        self.phases.ended();
     }
 
     /// Ends the VM if it runs, and gives back everything but its lock, its disk and its directory of
@@ -384,6 +407,9 @@ impl Machine {
         self.attachment = None;
         self.record.processes.vmm = None;
         let cleared = reconcile::clear(&self.host, &self.record);
+        self.phases.released();
+        self.phases.tell(self.host.watch, &self.record, Part::End);
+        self.phases = Phases::new();
         self.record.state = State::Restarting;
         self.note(Action::Restart);
         self.record.restart_count = self.record.restart_count.saturating_add(1);
@@ -432,6 +458,7 @@ impl Drop for Machine {
             self.record.finish(State::Failed { reason });
             // What is left is found by the next command.
             let _ = self.give_back();
+            self.phases.tell(self.host.watch, &self.record, Part::End);
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::pin::Pin;
 use std::sync::Mutex;
+use std::time::Instant;
 
 use firebuild_protocol::v1::machine_server::Machine;
 use firebuild_protocol::v1::{
@@ -35,6 +36,10 @@ const TEXT: usize = 1000;
 /// What a guest says.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Event {
+    /// How it booted, and when it said that.
+    Boot(v1::Boot, Instant),
+    /// What it did until the workload ran, and when it said that.
+    Launch(v1::Boot, Instant),
     /// The workload runs.
     Started,
     /// The workload wrote something.
@@ -184,11 +189,15 @@ async fn listen(
             Ok(None) | Err(_) => break,
         };
         let event = match (start.take(), message) {
-            (Some((start, begun)), Some(from_guest::Message::Hello(_))) => {
+            (Some((start, begun)), Some(from_guest::Message::Hello(hello))) => {
+                let received = Instant::now();
                 if begun.await.is_err() || orders.send(start).await.is_err() {
                     break;
                 }
-                continue;
+                match hello.boot {
+                    Some(boot) => Event::Boot(boot, received),
+                    None => continue,
+                }
             }
             (None, Some(message)) => understand(message),
             _ => Event::Confused("its first message is not `Hello`".to_owned()),
@@ -222,6 +231,7 @@ fn understand(message: from_guest::Message) -> Event {
             };
             Event::Failed(shown(&failed.error), status)
         }
+        from_guest::Message::Boot(boot) => Event::Launch(boot, Instant::now()),
         from_guest::Message::Hello(_) => no("it says `Hello` twice"),
         from_guest::Message::Probed(probed) => Event::Probed(probed),
     }

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use firebuild_core::layer::Limits;
 use firebuild_oci::LayerIndex;
@@ -46,8 +47,8 @@ const LONGEST_REASON: usize = 4096;
 /// What the guest did.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// The agent asked for its first commands.
-    Connected,
+    /// The agent asked for its first commands then, and said how it booted.
+    Connected(v1::Boot, Instant),
     /// The running command wrote lines.
     Output {
         command: u32,
@@ -306,8 +307,10 @@ impl v1::bootstrap_server::Bootstrap for Service {
         &self,
         request: Request<v1::CommandsRequest>,
     ) -> Result<Response<v1::CommandsResponse>, Status> {
-        if request.into_inner().finished == 0 {
-            self.tell(Event::Connected).await?;
+        let request = request.into_inner();
+        if request.finished == 0 {
+            let boot = request.boot.unwrap_or_default();
+            self.tell(Event::Connected(boot, Instant::now())).await?;
         }
         let mut waiting = self.0.commands.lock().await;
         // A closed channel means that no commands will follow.

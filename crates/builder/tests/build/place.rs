@@ -264,6 +264,7 @@ fn host(root: &Path, store: Store, kind: &'static str) -> Host {
         .collect();
     Host {
         network: Builtin::new(settings),
+        watch: None,
         cni: firebuild_network::cni::Directories {
             cache: root.join("cni"),
             ..Default::default()

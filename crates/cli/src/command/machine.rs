@@ -16,7 +16,7 @@ use super::firecracker::VmmArguments;
 use super::kernel;
 use crate::arguments::values;
 use crate::error::hinted;
-use crate::progress;
+use crate::{progress, tracing};
 
 /// The machine that a VM is.
 #[derive(Debug, Args)]
@@ -73,7 +73,10 @@ impl VmArguments {
         bootstrap: &BootstrapArguments,
     ) -> anyhow::Result<VmOptions> {
         Ok(VmOptions {
-            host: Host::new(store.clone()),
+            host: Host {
+                watch: tracing::machine::watch_builds(),
+                ..Host::new(store.clone())
+            },
             kernel: KernelChoice {
                 wanted: self.kernel.clone(),
                 // The other conversion hides what the error is, and with it the hint.

@@ -42,22 +42,23 @@ fn below(stage: &Stage, parent: Option<Context>, began: SystemTime) {
 }
 
 fn machine(vm: &Vm, parent: Option<Context>, began: SystemTime) {
-    let id = || vec![("firebuild.vm.id", Value::String(vm.id.clone()))];
-    let whole = tracing::add(Span {
-        attributes: id(),
+    let phases = tracing::machine::take(&vm.id);
+    let mut whole = Span {
+        attributes: vec![("firebuild.vm.id", Value::String(vm.id.clone()))],
         ..span(
             "build VM".to_owned(),
             parent,
             began,
             (vm.span.start, vm.span.end),
         )
-    });
-    if let Some(ready) = vm.ready {
-        tracing::add(Span {
-            attributes: id(),
-            ..span("boot".to_owned(), whole, began, (vm.span.start, ready))
-        });
+    };
+    // The builder told of it a moment later.
+    for phase in &phases {
+        whole.start = whole.start.min(phase.start);
+        whole.end = whole.end.max(phase.end);
     }
+    let whole = tracing::add(whole);
+    tracing::machine::add_phases(&phases, whole);
 }
 
 fn attributes(step: &Step) -> Vec<(&'static str, Value)> {

@@ -6,10 +6,12 @@
 //! there costs a command no more than [`export::PATIENCE`], and never its success.
 
 mod export;
+pub(crate) mod machine;
 mod otlp;
 mod trace;
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
 use std::time::SystemTime;
 
 use clap::Args;
@@ -41,6 +43,9 @@ pub(crate) struct TracingArguments {
 
 /// The trace of this process, if it is traced.
 static TRACE: OnceLock<Trace> = OnceLock::new();
+
+/// What is being sent while the command goes on.
+static SENDING: Mutex<Option<JoinHandle<()>>> = Mutex::new(None);
 
 impl TracingArguments {
     /// Begins to trace the command of these words, if that is wanted.
@@ -93,13 +98,39 @@ pub(crate) fn handed_over() -> Vec<(&'static str, String)> {
     ]
 }
 
+/// What the command itself is a part of, if it is of anything.
+fn above() -> Option<Context> {
+    TRACE.get().and_then(Trace::parent)
+}
+
+/// Sends what was taken down until now, and does not wait for it: for a process that lives for long.
+fn send_early() {
+    let sending = std::thread::spawn(|| {
+        if let Some(trace) = TRACE.get()
+            && let Some(request) = trace.request_so_far()
+        {
+            send(trace, &request);
+        }
+    });
+    *SENDING.lock().unwrap_or_else(PoisonError::into_inner) = Some(sending);
+}
+
 /// Sends what was taken down. The command has ended, well or with an error.
 pub(crate) fn finish(error: Option<&anyhow::Error>) {
-    let Some(trace) = TRACE.get() else {
-        return;
-    };
-    let request = trace.request(SystemTime::now(), error);
-    if let Err(why) = export::send(trace.collector(), &request) {
+    let Some(trace) = TRACE.get() else { return };
+    let sending = SENDING
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    send(trace, &trace.request(SystemTime::now(), error));
+    if let Some(sending) = sending {
+        // It complains itself.
+        let _ = sending.join();
+    }
+}
+
+fn send(trace: &Trace, request: &otlp::ExportTraceServiceRequest) {
+    if let Err(why) = export::send(trace.collector(), request) {
         terminal::say(format_args!(
             "warning: the spans could not be sent to `{}`: {why:#}",
             trace.collector()

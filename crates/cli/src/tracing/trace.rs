@@ -125,6 +125,11 @@ impl Trace {
         self.own
     }
 
+    /// What the command is a part of.
+    pub(super) fn parent(&self) -> Option<Context> {
+        self.parent
+    }
+
     /// Where spans are sent.
     pub(crate) fn collector(&self) -> &Collector {
         &self.collector
@@ -160,20 +165,30 @@ impl Trace {
         };
         let mut spans = vec![of(&command, self.own, self.parent)];
         spans.append(&mut self.spans.lock().unwrap_or_else(PoisonError::into_inner));
-        ExportTraceServiceRequest {
-            resource_spans: vec![ResourceSpans {
-                resource: Some(Resource {
-                    attributes: resource(),
+        message(spans)
+    }
+
+    /// What a collector is sent while the command goes on, of which it is not told again.
+    pub(super) fn request_so_far(&self) -> Option<ExportTraceServiceRequest> {
+        let mut spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
+        (!spans.is_empty()).then(|| message(std::mem::take(&mut *spans)))
+    }
+}
+
+fn message(spans: Vec<otlp::Span>) -> ExportTraceServiceRequest {
+    ExportTraceServiceRequest {
+        resource_spans: vec![ResourceSpans {
+            resource: Some(Resource {
+                attributes: resource(),
+            }),
+            scope_spans: vec![ScopeSpans {
+                scope: Some(InstrumentationScope {
+                    name: "firebuild".to_owned(),
+                    version: env!("CARGO_PKG_VERSION").to_owned(),
                 }),
-                scope_spans: vec![ScopeSpans {
-                    scope: Some(InstrumentationScope {
-                        name: "firebuild".to_owned(),
-                        version: env!("CARGO_PKG_VERSION").to_owned(),
-                    }),
-                    spans,
-                }],
+                spans,
             }],
-        }
+        }],
     }
 }
 

@@ -29,6 +29,7 @@ use crate::console;
 use crate::drives::DISK;
 use crate::error::{Doing as _, GuestError, Result, call, chain};
 use crate::launch::Root;
+use crate::phases;
 use crate::reaper::Reaper;
 use mounts::Sources;
 use shell::Kept;
@@ -137,7 +138,9 @@ impl Build {
     }
 
     async fn commands(&mut self, finished: u32) -> Result<Vec<Command>> {
-        let answer = self.client.commands(CommandsRequest { finished }).await;
+        let boot = (finished == 0).then(phases::take);
+        let request = CommandsRequest { finished, boot };
+        let answer = self.client.commands(request).await;
         let text = answer.map_err(call("Commands"))?.into_inner().commands;
         serde_json::from_str(&text).map_err(|error| GuestError::Told(error.to_string()))
     }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use firebuild_protocol::MESSAGE_LIMIT;
 use firebuild_protocol::v1::machine_client::MachineClient;
+use firebuild_protocol::v1::phase::What;
 use firebuild_protocol::v1::{
     Exit, Exited, Failed, FromGuest, Hello, Output, Shutdown, Started, ToGuest, exit, from_guest,
     output, to_guest,
@@ -35,6 +36,7 @@ use crate::launch::{
     self, Attachment, Isolation, Launch, Namespaces, Refusal, Root, Running, SUPPLIED, Streams,
     Terminal,
 };
+use crate::phases;
 use crate::reaper::{self, Child, Reaper};
 use crate::shutdown::Requests;
 use crate::volumes;
@@ -85,6 +87,7 @@ pub(crate) async fn serve(
 ) -> Result<()> {
     let mut session = open(channel, reaper).await?;
     let workload = session.receive_start().await?;
+    phases::begin();
     let check = workload.health.clone();
     let access = workload.ssh.clone();
     if access.is_some()
@@ -96,9 +99,11 @@ pub(crate) async fn serve(
         Ok(attachments) => attachments,
         Err(error) => return session.refuse(Refusal::from(error)).await,
     };
+    phases::over(What::Mounts);
     let launch = describe(workload, hostname, layers, attachments);
     console::debug(|| "the host has told what to start".to_owned());
     let started = launch::start(&launch, &session.reaper).await?;
+    phases::over(What::Launch);
     let running = match started.program {
         Ok(running) => running,
         Err(refusal) => return session.refuse(refusal).await,
@@ -140,10 +145,13 @@ enum End {
 
 async fn open(channel: Channel, reaper: Reaper) -> Result<Session> {
     let (to_host, messages) = mpsc::channel(WAITING);
-    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let hello = Hello {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        boot: Some(phases::take()),
+    };
     // There is room for it.
     let _ = to_host
-        .send(message(from_guest::Message::Hello(Hello { version })))
+        .send(message(from_guest::Message::Hello(hello)))
         .await;
     let mut client = MachineClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT);
     let answer = client.session(ReceiverStream::new(messages)).await;
@@ -226,6 +234,7 @@ impl Session {
             Arc::new(Place::new(means, launch, namespaces, pid, input))
         });
         // Last, so that whatever the host wants then can be done.
+        self.send(from_guest::Message::Boot(phases::take())).await?;
         self.send(from_guest::Message::Started(Started { pid }))
             .await?;
         Ok(Workloads {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use firebuild_protocol::v1::Boot;
 use jiff::Timestamp;
 
 use super::Machine;
@@ -10,6 +11,7 @@ use crate::change::Change;
 use crate::events::{self, Action};
 use crate::health::{Health, HealthStatus};
 use crate::limits::Limits;
+use crate::phases::Part;
 use crate::record::State;
 use crate::spec::Purpose;
 use crate::vmm::group;
@@ -23,6 +25,9 @@ impl Machine {
     /// # Errors
     /// [`Error::Store`].
     pub fn mark_running(&mut self) -> Result<(), Error> {
+        if matches!(self.record.spec.purpose, Purpose::Run { .. }) {
+            self.phases.launched();
+        }
         self.record.state = State::Running;
         self.record.started = Some(Timestamp::now());
         self.record.health = match &self.record.spec.purpose {
@@ -56,11 +61,32 @@ impl Machine {
         }
     }
 
+    /// Takes down what the guest says of its boot.
+    pub fn note_boot(&mut self, boot: &Boot, received: Instant) {
+        self.phases.boot(boot, received);
+    }
+
+    /// Takes down what the guest says of its workload's start.
+    pub(crate) fn note_launch(&mut self, boot: &Boot, received: Instant) {
+        self.phases.launch(boot, received);
+    }
+
+    /// Tells what took time until what the VM is for was running.
+    pub(crate) fn tell_start(&mut self) {
+        self.phases.tell(self.host.watch, &self.record, Part::Start);
+    }
+
+    /// Notes that the VM is going to end.
+    pub(crate) fn note_ending(&mut self) {
+        self.phases.ending();
+    }
+
     /// Notes that the VM was asked to end.
     ///
     /// # Errors
     /// [`Error::Store`].
     pub fn mark_stopping(&mut self) -> Result<(), Error> {
+        self.note_ending();
         self.record.state = State::Stopping;
         self.note(Action::Stop);
         self.save()

@@ -46,6 +46,7 @@ pub(super) async fn live(
     match begun {
         Ok((mut life, turn)) => {
             starter.tell(&First::Started).await;
+            machine.tell_start();
             published.position.send_replace(Some(0));
             let attached = tokio::spawn(control::attached(starter.0, published.clone()));
             let end = life.go_on(&mut machine, turn).await;
@@ -75,7 +76,7 @@ pub(super) async fn live(
 }
 
 /// Gives everything back and tells those who wait.
-async fn finish(machine: Machine, end: State, published: &Published) -> Result<(), Error> {
+async fn finish(mut machine: Machine, end: State, published: &Published) -> Result<(), Error> {
     machine.end().await;
     published.last(machine.record().spec.remove).await;
     let (record, result) = match machine.release(end).await {
@@ -139,7 +140,10 @@ impl Life {
             let end = match turn.take() {
                 Some(mut turn) => turn.go_on(machine, self).await,
                 None => match Turn::begin(machine, self, None).await {
-                    Ok(mut turn) => turn.go_on(machine, self).await,
+                    Ok(mut turn) => {
+                        machine.tell_start();
+                        turn.go_on(machine, self).await
+                    }
                     Err(error) => State::Failed {
                         reason: Report::from(&error),
                     },

@@ -85,7 +85,7 @@ impl Turn {
     }
 
     /// Waits until the guest has started the workload.
-    async fn started(&mut self, machine: &Machine, life: &mut Life) -> Result<(), Error> {
+    async fn started(&mut self, machine: &mut Machine, life: &mut Life) -> Result<(), Error> {
         loop {
             let event = tokio::select! {
                 biased;
@@ -96,6 +96,8 @@ impl Turn {
             match event {
                 Some(Event::Started) => return Ok(()),
                 Some(Event::Output(stream, data)) => keep(life, stream, &data),
+                Some(Event::Boot(boot, received)) => machine.note_boot(&boot, received),
+                Some(Event::Launch(boot, received)) => machine.note_launch(&boot, received),
                 other => return Err(not_started(machine, other)),
             }
         }
@@ -141,6 +143,7 @@ impl Turn {
         match event {
             Event::Output(stream, data) => keep(life, stream, &data),
             Event::Exited(exit) => {
+                machine.note_ending();
                 life.published.processes.close();
                 self.exit.get_or_insert(exit);
                 self.line.tell(to_guest::Message::Shutdown(Shutdown {
@@ -150,7 +153,7 @@ impl Turn {
                 self.expect_end(machine, Duration::ZERO);
             }
             // What it was told to do: the workload is its own affair.
-            Event::Started => {}
+            Event::Started | Event::Boot(..) | Event::Launch(..) => {}
             Event::Probed(probed) => machine.note_health(&probed),
             Event::Failed(text, _) => {
                 let text = format!("the guest of VM `{}` reports: {text}", machine.id());
@@ -186,12 +189,14 @@ impl Turn {
                 Answer::Done
             }
             Request::Stop(stop) => {
+                machine.note_ending();
                 life.note_asked(!stop.host_ends);
                 life.published.processes.close();
                 self.stop(machine, *stop).await;
                 Answer::Done
             }
             Request::Kill => {
+                machine.note_ending();
                 life.note_asked(true);
                 self.exit.get_or_insert(Exit::Signal(9));
                 machine.note_signal(9);

@@ -63,7 +63,11 @@ pub(crate) async fn live(line: &str, service: SocketAddr) -> Result<(), guest::F
             .await;
     } else {
         let version = "test".to_owned();
-        say.say(from_guest::Message::Hello(Hello { version })).await;
+        say.say(from_guest::Message::Hello(Hello {
+            version,
+            boot: None,
+        }))
+        .await;
     }
     let orders = client
         .session(ReceiverStream::new(said))

@@ -114,6 +114,7 @@ pub(crate) fn host(root: &Path) -> Host {
         .filter_map(|step| Subnet::new([10, 251, third.wrapping_add(step * 31), 0].into(), 24))
         .collect();
     Host {
+        watch: None,
         network: Builtin::new(settings),
         cni: firebuild_network::cni::Directories {
             cache: root.join("cni"),

@@ -93,7 +93,12 @@ fn without_certificate(
 async fn obey(mut client: Client) -> Result<(), Failure> {
     let mut finished = 0;
     loop {
-        let answer = client.commands(CommandsRequest { finished }).await?;
+        let answer = client
+            .commands(CommandsRequest {
+                finished,
+                boot: None,
+            })
+            .await?;
         let commands: Vec<Command> = serde_json::from_str(&answer.into_inner().commands)?;
         if commands.is_empty() {
             client.success(Empty {}).await?;

@@ -6,6 +6,7 @@ use clap::Args;
 use firebuild_machine::{Host, supervisor};
 
 use crate::command::Global;
+use crate::tracing;
 
 #[derive(Debug, Args)]
 pub(crate) struct Supervise {
@@ -16,7 +17,10 @@ pub(crate) struct Supervise {
 
 impl Supervise {
     pub(crate) fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
-        let host = Host::new(global.store()?);
+        let host = Host {
+            watch: tracing::machine::watch_supervised(),
+            ..Host::new(global.store()?)
+        };
         Ok(supervisor::main(&host, &self.arguments))
     }
 }

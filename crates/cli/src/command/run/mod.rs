@@ -7,7 +7,6 @@ mod limits;
 mod network;
 mod policy;
 mod secrets;
-mod traced;
 mod volumes;
 mod workload;
 
@@ -113,7 +112,6 @@ impl Run {
         let spec = self.spec(&host)?;
         let attached = client::run(&host, spec, lifecycle::supervisor_command(global)?)?;
         drop(lease);
-        traced::started(attached.record());
         if self.detach {
             return self.tell(attached.record()).map(|()| ExitCode::SUCCESS);
         }
