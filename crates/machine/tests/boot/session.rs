@@ -102,7 +102,7 @@ impl Session {
             .await;
     }
 
-    /// The next message that is no output.
+    /// The next message that is no output and tells nothing of the boot.
     async fn next(&mut self) -> from_guest::Message {
         loop {
             let message = self.from_guest.message().await;
@@ -112,6 +112,7 @@ impl Session {
                     output::Stream::Stdout => self.stdout.extend(&output.data),
                     output::Stream::Stderr => self.stderr.extend(&output.data),
                 },
+                from_guest::Message::Boot(_) => {}
                 other => return other,
             }
         }
@@ -140,7 +141,7 @@ impl Session {
                 .unwrap()
             {
                 from_guest::Message::Output(output) => self.stdout.extend(&output.data),
-                from_guest::Message::Started(_) => {}
+                from_guest::Message::Started(_) | from_guest::Message::Boot(_) => {}
                 other => panic!("{other:?}"),
             }
         }
