@@ -84,6 +84,45 @@ fn one_vm_writes_to_a_volume_and_its_end_gives_it_back() {
 }
 
 #[test]
+fn a_vm_that_comes_back_has_its_volumes_and_secrets() {
+    let session = session();
+    let vm = Named::new(&session, "returning");
+    let key = session.write("key", "geheim");
+    let secret = format!("id=key,src={}", key.display());
+    let script = "echo x >> /data/starts; sync; \
+                  echo \"start $(wc -l < /data/starts) $(cat /run/secrets/key) $(ls /own)\"; \
+                  touch /own/kept; test $(wc -l < /data/starts) -ge 3 || exit 3";
+    session.ok(&[
+        "run",
+        "-d",
+        "--name",
+        vm.name,
+        "--restart",
+        "on-failure:1",
+        "-v",
+        "returning:/data",
+        "-v",
+        "/own",
+        "--secret",
+        &secret,
+        BASE,
+        "--",
+        "sh",
+        "-ec",
+        script,
+    ]);
+    assert_eq!(session.ok(&["wait", vm.name]), "3\n");
+    session.ok(&["start", vm.name]);
+    assert_eq!(session.ok(&["wait", vm.name]), "0\n");
+    assert_eq!(
+        session.ok(&["logs", vm.name]),
+        "start 1 geheim \nstart 2 geheim kept\nstart 3 geheim kept\n"
+    );
+    session.ok(&["rm", vm.name]);
+    session.ok(&["volume", "rm", "returning"]);
+}
+
+#[test]
 fn an_images_volumes_have_its_content_and_go_with_the_vm() {
     let session = session();
     let dockerfile = format!(

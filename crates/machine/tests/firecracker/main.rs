@@ -36,6 +36,7 @@ mod server;
 mod stand_in;
 mod sys;
 mod versions;
+mod volumes;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -50,7 +51,7 @@ macro_rules! tests {
     };
 }
 
-const TESTS: [Test; 29] = tests![
+const TESTS: [Test; 32] = tests![
     definition::the_definition_is_enforced,
     jailer::wrong_arguments_are_refused,
     versions::every_version_runs_a_vm,
@@ -63,6 +64,9 @@ const TESTS: [Test; 29] = tests![
     life::control_groups_are_made_and_go,
     life::limits_are_kept_or_refused,
     life::disks_of_another_file_system_are_mounted_and_unmounted,
+    volumes::a_volume_is_its_vms_for_as_long_as_that_runs,
+    volumes::a_volume_is_given_back_by_the_command_after_a_crash,
+    volumes::a_volume_is_read_by_several,
     life::calls_are_logged_without_secrets,
     life::a_program_that_is_a_link_has_the_jail_of_its_real_name,
     pitfalls::pitfall_01_a_base_that_is_too_long_is_told_before_anything_starts,

@@ -18,6 +18,7 @@ mod guest;
 mod host;
 #[path = "../boot/image.rs"]
 mod image;
+mod kept;
 mod owner;
 mod perform;
 mod real;

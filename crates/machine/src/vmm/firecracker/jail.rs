@@ -176,18 +176,19 @@ impl Jail {
         if !self.directory.exists() {
             return Ok(());
         }
+        // As long as what is mounted can be reached by its name here.
+        self.take_back();
         for place in mounts_below(&self.directory)? {
             unmount(place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?;
         }
-        self.take_back();
         match fs_err::remove_dir_all(&self.directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
         }
     }
 
-    /// Makes the store's owner that of what has another name there: the next VM may have the same
-    /// user as this one.
+    /// Makes the store's owner that of what is linked or mounted from there: the next VM may have the
+    /// same user as this one.
     fn take_back(&self) {
         let entries = fs_err::read_dir(self.root())
             .into_iter()
@@ -195,10 +196,10 @@ impl Jail {
             .flatten();
         for entry in entries {
             let ours = entry.file_name().to_string_lossy().starts_with("vm.");
-            let linked = entry
-                .metadata()
-                .is_ok_and(|it| it.is_file() && it.nlink() > 1);
-            if ours && linked {
+            // Of a mount, the directory's entry tells of what is below it: the path leads to the file.
+            let file = fs_err::symlink_metadata(entry.path());
+            let given = file.is_ok_and(|it| it.is_file() && it.uid() != 0);
+            if ours && given {
                 // What cannot be given back is as safe as before: nobody else gets to its name.
                 let _ = std::os::unix::fs::lchown(entry.path(), Some(0), Some(0));
             }
