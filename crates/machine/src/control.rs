@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::change::Change;
 use crate::record::Record;
-use crate::supervisor::processes::{self, Processes};
+use crate::supervisor::processes::{self, Note, Processes};
 use crate::{Error, Report};
 
 /// How many bytes a request may have: a process's arguments and environment are in it.
@@ -123,13 +123,16 @@ pub(crate) struct Published {
 }
 
 impl Published {
-    pub(crate) fn new() -> Self {
-        Self {
+    /// Nothing yet; and what there will be to tell of processes beside the workload.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Note>) {
+        let (processes, notes) = Processes::new();
+        let published = Self {
             output: watch::Sender::new(Some(0)),
             position: watch::Sender::new(None),
             ended: watch::Sender::new(None),
-            processes: Processes::new(),
-        }
+            processes,
+        };
+        (published, notes)
     }
 
     /// Says that there will be no more output. If the output is about to be removed, waits until

@@ -61,13 +61,23 @@ pub enum Action {
     Rename,
     /// It got other limits or another policy.
     Update,
+    /// Something is to be executed in it: `execID`, `command`.
+    ExecCreate,
+    /// That has begun: `execID`.
+    ExecStart,
+    /// That has ended: `execID`, `exitCode`.
+    ExecDie,
+    /// Its workload is healthy or not any more: `health`.
+    HealthStatus,
+    /// The kernel of the host killed its VMM, or something of it, for want of memory.
+    Oom,
     /// Its record is gone.
     Destroy,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 16] = [
         Self::Create,
         Self::Start,
         Self::Kill,
@@ -78,6 +88,11 @@ impl Action {
         Self::Restart,
         Self::Rename,
         Self::Update,
+        Self::ExecCreate,
+        Self::ExecStart,
+        Self::ExecDie,
+        Self::HealthStatus,
+        Self::Oom,
         Self::Destroy,
     ];
 
@@ -95,6 +110,11 @@ impl Action {
             Self::Restart => "restart",
             Self::Rename => "rename",
             Self::Update => "update",
+            Self::ExecCreate => "exec_create",
+            Self::ExecStart => "exec_start",
+            Self::ExecDie => "exec_die",
+            Self::HealthStatus => "health_status",
+            Self::Oom => "oom",
             Self::Destroy => "destroy",
         }
     }

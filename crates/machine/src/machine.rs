@@ -70,6 +70,10 @@ pub struct Machine {
     secrets: Contents,
     /// What took time.
     phases: Phases,
+    /// How often the host's kernel has killed something of it for want of memory.
+    oom_kills: u64,
+    /// Whether its end has been told of already.
+    is_end_told: bool,
 }
 
 /// Why a VM that ran runs no more.
@@ -154,6 +158,8 @@ impl Machine {
             health_written: None,
             secrets: Contents::default(),
             phases: Phases::new(),
+            oom_kills: 0,
+            is_end_told: false,
         }
     }
 
@@ -372,6 +378,8 @@ impl Machine {
     /// What could not be given back, beside the last record: the next command tries again.
     pub async fn release(mut self, end: State) -> Result<Record, (Record, Error)> {
         self.end().await;
+        self.note_oom();
+        self.is_end_told = self.record.state == State::Restarting;
         self.record.finish(end);
         let given_back = self.give_back();
         self.phases.released();
@@ -400,6 +408,7 @@ impl Machine {
     pub async fn rest(&mut self, end: &State) -> Result<(), Error> {
         self.end().await;
         self.record.count(&self.host.network.settings().name);
+        self.note_oom();
         events::note_end(&self.host.store, &self.record, end);
         self.running = None;
         self.held.clear();
@@ -424,7 +433,7 @@ impl Machine {
         self.services = None;
         self.attachment = None;
         match self.lock.take() {
-            Some(lock) => reconcile::bury(&self.host, lock, &mut self.record),
+            Some(lock) => reconcile::bury(&self.host, lock, &mut self.record, self.is_end_told),
             None => Ok(()),
         }
     }

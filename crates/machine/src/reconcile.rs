@@ -67,10 +67,11 @@ pub fn reconcile_one(host: &Host, id: &MachineId) -> Result<bool, Error> {
         Purpose::Build => "build",
         Purpose::Run { .. } => "supervisor",
     };
+    let is_told = record.state == State::Restarting;
     record.finish(State::Failed {
         reason: Report::new(format!("the {owner} of VM `{id}` was killed")),
     });
-    bury(host, lock, &mut record)?;
+    bury(host, lock, &mut record, is_told)?;
     Ok(true)
 }
 
@@ -181,11 +182,16 @@ fn remove_groups(host: &Host, id: &MachineId) -> Result<bool, Error> {
 }
 
 /// Gives back everything that a VM had, then writes its last record or removes it, then lets the
-/// lock go. The record says how it ended.
+/// lock go. The record says how it ended, which is an event unless that `is_told` already.
 ///
 /// # Errors
 /// The first thing that could not be given back. The record is written all the same.
-pub(crate) fn bury(host: &Host, lock: MachineLock, record: &mut Record) -> Result<(), Error> {
+pub(crate) fn bury(
+    host: &Host,
+    lock: MachineLock,
+    record: &mut Record,
+    is_told: bool,
+) -> Result<(), Error> {
     let cni = host.cni(record.spec.cni.as_ref());
     let given_back = [
         kill_inside(host, &cni, &record.id),
@@ -195,7 +201,9 @@ pub(crate) fn bury(host: &Host, lock: MachineLock, record: &mut Record) -> Resul
         remove_files(record),
     ];
     let goes = !record.lasts();
-    events::note_end(&host.store, record, &record.state);
+    if !is_told {
+        events::note_end(&host.store, record, &record.state);
+    }
     let given_back = given_back.into_iter().collect::<Result<(), Error>>();
     if goes && given_back.is_ok() {
         host.store.machines().remove(lock)?;

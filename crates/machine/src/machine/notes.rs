@@ -14,6 +14,7 @@ use crate::limits::Limits;
 use crate::phases::Part;
 use crate::record::State;
 use crate::spec::Purpose;
+use crate::supervisor::processes::{Beside, Note};
 use crate::vmm::group;
 
 /// How often the record is written at most because of the workload's health.
@@ -57,7 +58,7 @@ impl Machine {
         let _ = self.save();
         if before.is_none_or(|(_, told)| told != status) && status != HealthStatus::Starting {
             let more = [("health", status.word())];
-            events::write(&self.host.store, &self.record, "health_status", &more);
+            events::note_with(&self.host.store, &self.record, Action::HealthStatus, &more);
         }
     }
 
@@ -156,6 +157,33 @@ impl Machine {
         let number = number.to_string();
         let more = [("signal", number.as_str())];
         events::note_with(&self.host.store, &self.record, Action::Kill, &more);
+    }
+
+    /// Notes what became of something beside the workload.
+    pub(crate) fn note_beside(&self, note: &Note) {
+        let mut more = vec![("execID", note.id.to_string())];
+        let action = match &note.what {
+            Beside::Ordered(command) => {
+                more.push(("command", command.clone()));
+                Action::ExecCreate
+            }
+            Beside::Begun => Action::ExecStart,
+            Beside::Ended(exit) => {
+                more.push(("exitCode", exit.code().to_string()));
+                Action::ExecDie
+            }
+        };
+        let more: Vec<(&str, &str)> = more.iter().map(|(name, text)| (*name, &**text)).collect();
+        events::note_with(&self.host.store, &self.record, action, &more);
+    }
+
+    /// Notes that the host's kernel killed the VMM for want of memory, if it did since this was asked.
+    pub(super) fn note_oom(&mut self) {
+        let kills = group::oom_kills(self.id());
+        if kills > self.oom_kills {
+            self.note(Action::Oom);
+        }
+        self.oom_kills = kills;
     }
 
     /// Notes that somebody wanted the VM to be down.

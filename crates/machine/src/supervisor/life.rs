@@ -20,6 +20,7 @@ use crate::output::Writer;
 use crate::record::State;
 use crate::restart::Delay;
 use crate::secret::Contents;
+use crate::supervisor::processes::Note;
 use crate::{Error, Host, Machine};
 
 /// How many requests wait.
@@ -34,9 +35,9 @@ pub(super) async fn live(
     let mut machine = Machine::adopt(host, lock)?;
     machine.set_secrets(secrets);
     let is_new = machine.record().started.is_none();
-    let published = Published::new();
+    let (published, notes) = Published::new();
     let mut server = None;
-    let begun = match Life::open(&machine, &published, &mut server) {
+    let begun = match Life::open(&machine, (&published, notes), &mut server) {
         Ok(mut life) => match Turn::begin(&mut machine, &mut life, Some(&starter)).await {
             Ok(turn) => Ok((life, turn)),
             Err(error) => Err(error),
@@ -98,6 +99,8 @@ pub(super) struct Life {
     pub(super) requests: mpsc::Receiver<Asked>,
     pub(super) terminations: Terminations,
     pub(super) published: Published,
+    /// What there is to tell of processes beside the workload.
+    pub(super) notes: mpsc::Receiver<Note>,
     pub(super) output: Writer,
     /// Whether somebody wants an end that stays.
     pub(super) is_unwanted: bool,
@@ -109,7 +112,7 @@ impl Life {
     /// Listens for requests, and keeps output.
     fn open(
         machine: &Machine,
-        published: &Published,
+        (published, notes): (&Published, mpsc::Receiver<Note>),
         server: &mut Option<JoinHandle<()>>,
     ) -> Result<Self, Error> {
         let id = machine.id();
@@ -125,6 +128,7 @@ impl Life {
             requests,
             terminations,
             published: published.clone(),
+            notes,
             output,
             is_unwanted: false,
             was_asked: false,

@@ -10,7 +10,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use firebuild_protocol::task::{Streams, Task};
+use firebuild_protocol::task::{Process, Streams, Task};
 use firebuild_protocol::v1::{
     self, FromTerminal, Opened, TaskSignal, ToGuest, ToTerminal, from_terminal, to_guest,
 };
@@ -28,6 +28,9 @@ use crate::terminal::{self, Broken, End};
 /// How many tasks there can be at once: fewer than the guest may have calls.
 const MOST: usize = 100;
 
+/// How many letters of a command are told.
+const SHOWN: usize = 256;
+
 /// How many messages to the guest wait, for one task.
 const WAITING: usize = 2;
 
@@ -38,12 +41,36 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// may have much to do.
 const OPENING: Duration = Duration::from_secs(60);
 
+/// How many notes wait at most; more are left out.
+const NOTES: usize = 256;
+
+/// Something that is to be told of a process beside the workload.
+#[derive(Debug)]
+pub(crate) struct Note {
+    /// Which it is.
+    pub(crate) id: u32,
+    /// What became of it.
+    pub(crate) what: Beside,
+}
+
+/// What becomes of a process beside the workload.
+#[derive(Debug)]
+pub(crate) enum Beside {
+    /// Somebody wants this to be executed.
+    Ordered(String),
+    /// It has begun.
+    Begun,
+    /// It has ended.
+    Ended(Exit),
+}
+
 /// All tasks of a VM.
 #[derive(Debug, Clone)]
 pub(crate) struct Processes {
     state: Arc<Mutex<State>>,
     /// How to tell the guest something, while its workload runs.
     guest: watch::Sender<Option<mpsc::Sender<ToGuest>>>,
+    notes: mpsc::Sender<Note>,
 }
 
 #[derive(Debug, Default)]
@@ -72,11 +99,23 @@ struct Order {
 }
 
 impl Processes {
-    /// None yet, and nobody to do any.
-    pub(crate) fn new() -> Self {
-        Self {
+    /// None yet, and nobody to do any; and what there will be to tell of them.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Note>) {
+        let (notes, noted) = mpsc::channel(NOTES);
+        let none = Self {
             state: Arc::default(),
             guest: watch::Sender::new(None),
+            notes,
+        };
+        (none, noted)
+    }
+
+    /// Tells of a task, if it is a process.
+    fn note(&self, task: &Task, id: u32, what: impl FnOnce(&Process) -> Beside) {
+        if let Task::Execute(process) = task {
+            let what = what(process);
+            // Nobody waits for what is only told.
+            let _ = self.notes.try_send(Note { id, what });
         }
     }
 
@@ -244,6 +283,9 @@ async fn perform(
         id: order.id,
         task: serde_json::to_string(task)?,
     });
+    processes.note(task, order.id, |process| {
+        Beside::Ordered(process.arguments.join(" ").chars().take(SHOWN).collect())
+    });
     let message = Some(told);
     let begun = async {
         let gone = |_| Finish::NotRunning;
@@ -264,6 +306,7 @@ async fn perform(
         Ok(from_guest) => from_guest,
         Err(finish) => return Ok(Err(finish)),
     };
+    processes.note(task, order.id, |_| Beside::Begun);
     frames::write_told(writer, &Told::Started(order.id)).await?;
     if is_left(task) {
         order.is_bound = false;
@@ -287,6 +330,7 @@ async fn perform(
         Ok(End::Exited(exit)) => match Exit::try_from(exit) {
             Ok(exit) => {
                 order.is_bound = false;
+                processes.note(task, order.id, |_| Beside::Ended(exit));
                 Finish::Exited(exit)
             }
             Err(reason) => Finish::Confused(format!("it reports {reason}")),

@@ -123,6 +123,7 @@ impl Turn {
                 ended = machine.ended() => break ended,
                 Ok(()) = position.changed(), if !has_room => {}
                 Some(asked) = life.requests.recv() => self.serve(machine, life, asked).await,
+                Some(note) = life.notes.recv() => machine.note_beside(&note),
                 _ = life.terminations.recv() => {
                     life.published.processes.close();
                     // The host is about to end, perhaps: nobody wants the VM in particular to be down.
@@ -236,6 +237,9 @@ impl Turn {
     }
 
     fn verdict(&mut self, machine: &Machine, life: &mut Life, ended: Ended) -> State {
+        while let Ok(note) = life.notes.try_recv() {
+            machine.note_beside(&note);
+        }
         // What the guest said last may still be in the queue.
         while let Ok(event) = self.line.events.try_recv() {
             match event {

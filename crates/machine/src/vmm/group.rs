@@ -141,6 +141,23 @@ pub(crate) fn change(id: &MachineId, limits: &Limits) -> Result<(), Error> {
     apply(&Hierarchies::of_host()?, id, limits)
 }
 
+/// How often the kernel has killed something in a VM's group for want of memory, as far as that is known.
+pub(crate) fn oom_kills(id: &MachineId) -> u64 {
+    let found = Hierarchies::of_host().ok();
+    let found = found.and_then(|host| hierarchy(&host, Controller::Memory));
+    let Some((version, root)) = found else {
+        return 0;
+    };
+    let file = match version {
+        CgroupVersion::V1 => "memory.oom_control",
+        CgroupVersion::V2 => "memory.events",
+    };
+    let text = fs_err::read_to_string(root.join(PARENT).join(id.as_str()).join(file));
+    let text = text.unwrap_or_default();
+    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    count.and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
 fn apply(host: &Hierarchies, id: &MachineId, limits: &Limits) -> Result<(), Error> {
     for controller in Controller::ALL {
         let Some((version, root)) = hierarchy(host, controller) else {

@@ -141,11 +141,7 @@ async fn work(
             say.exit(exit::How::Status(code.parse()?)).await;
         }
         ["holds", end] => {
-            let mounts = workload.mounts.iter().map(|mount| mount.target.clone());
-            let secrets = workload.secrets.iter().map(|secret| secret.content.clone());
-            let mounts: Vec<String> = mounts.collect();
-            let secrets = String::from_utf8(secrets.flatten().collect())?;
-            let text = format!("{}: {secrets}\n", mounts.join(" "));
+            let text = given(&workload)?;
             say.print(output::Stream::Stdout, &text).await;
             if let Ok(status) = end.parse() {
                 say.exit(exit::How::Status(status)).await;
@@ -178,6 +174,18 @@ async fn work(
             flooding::flood(what, credentials, service).await?;
             say.print(output::Stream::Stdout, "done\n").await;
         }
+        ["eat", mebibytes] => {
+            // Not before the host has heard of the start.
+            order(&mut orders).await?;
+            let eaten = vec![1_u8; mebibytes.parse::<usize>()? << 20];
+            let sum: usize = eaten
+                .iter()
+                .step_by(4096)
+                .map(|&byte| usize::from(byte))
+                .sum();
+            say.print(output::Stream::Stdout, &format!("ate {sum}\n"))
+                .await;
+        }
         ["reboot"] => {
             // Not before the host has heard of the start.
             order(&mut orders).await?;
@@ -188,6 +196,15 @@ async fn work(
         _ => {}
     }
     obey(client, say, orders).await
+}
+
+/// Where something is mounted, and what is in the secrets.
+fn given(workload: &Workload) -> Result<String, guest::Failure> {
+    let mounts = workload.mounts.iter().map(|mount| mount.target.clone());
+    let mounts: Vec<String> = mounts.collect();
+    let secrets = workload.secrets.iter().map(|secret| secret.content.clone());
+    let secrets = String::from_utf8(secrets.flatten().collect())?;
+    Ok(format!("{}: {secrets}\n", mounts.join(" ")))
 }
 
 /// Lives on until it is told to shut down.

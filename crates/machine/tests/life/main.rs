@@ -25,6 +25,7 @@ mod real;
 mod shared;
 mod supervised;
 mod tasks;
+mod told;
 mod verified;
 
 /// Not a test: what this program does in its other roles.

@@ -22,13 +22,13 @@ fn task(arguments: &[&str]) -> Task {
     })
 }
 
-fn block_on<F: Future>(future: F) -> F::Output {
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread();
     { runtime }.enable_all().build().unwrap().block_on(future)
 }
 
 /// A place with one VM that obeys, and its name.
-fn running() -> (Place, String) {
+pub(crate) fn running() -> (Place, String) {
     let place = Place::new();
     let vm = client::run(&place.host, spec(&["sleep"]), place.supervisor()).unwrap();
     let id = vm.record().id.to_string();
@@ -36,7 +36,7 @@ fn running() -> (Place, String) {
 }
 
 /// Has a task done with this input; what it wrote, and how it ended.
-async fn done(
+pub(crate) async fn done(
     place: &Place,
     id: &str,
     arguments: &[&str],

@@ -50,6 +50,12 @@ pub(crate) struct Hierarchies {
     v2: Option<PathBuf>,
 }
 
+/// Whether there is a controller that VMs are limited by.
+fn is_of_use(controllers: &[String]) -> bool {
+    let used = |name: &String| ["cpu", "memory", "pids", "io", "cpuset"].contains(&name.as_str());
+    controllers.iter().any(used)
+}
+
 impl Hierarchies {
     /// Those of this host.
     pub(crate) fn of_host() -> Result<Self, Error> {
@@ -79,7 +85,8 @@ impl Hierarchies {
     /// The version that the host has its controllers in.
     fn version(&self) -> Option<CgroupVersion> {
         match &self.v2 {
-            Some(root) if !controllers(root).is_empty() || self.v1.is_empty() => {
+            // Beside hierarchies of version 1, what is left over for this one may be of no use to VMs.
+            Some(root) if self.v1.is_empty() || is_of_use(&controllers(root)) => {
                 Some(CgroupVersion::V2)
             }
             _ => (!self.v1.is_empty()).then_some(CgroupVersion::V1),
@@ -347,6 +354,13 @@ mod tests {
                 Some(""),
                 Some(CgroupVersion::V1),
             ),
+            (
+                &["memory", "cpu,cpuacct"],
+                Some("hugetlb misc"),
+                Some(CgroupVersion::V1),
+            ),
+            (&["hugetlb"], Some("cpu memory"), Some(CgroupVersion::V2)),
+            (&[], Some("hugetlb"), Some(CgroupVersion::V2)),
             (&[], Some("cpu memory"), Some(CgroupVersion::V2)),
             (&[], Some(""), Some(CgroupVersion::V2)),
             (&["memory"], None, Some(CgroupVersion::V1)),
