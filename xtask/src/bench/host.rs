@@ -58,11 +58,13 @@ impl Host {
 
     /// firebuild, to be given arguments.
     pub(super) fn command(&self) -> Command {
+        self.command_of(&self.directory)
+    }
+
+    /// The same with another state.
+    pub(super) fn command_of(&self, root: &Path) -> Command {
         let mut command = Command::new(&self.binary);
-        command
-            .arg("--root")
-            .arg(&self.directory)
-            .stdin(Stdio::null());
+        command.arg("--root").arg(root).stdin(Stdio::null());
         command
     }
 

@@ -9,9 +9,12 @@ mod build;
 mod buildah;
 mod convert;
 mod disk;
+mod exec;
 mod host;
+mod life;
 mod program;
 mod report;
+mod start;
 mod statistics;
 mod vm;
 
@@ -67,13 +70,17 @@ type Measurement = (
     fn(&Host) -> anyhow::Result<Vec<Row>>,
 );
 
-const MEASUREMENTS: [Measurement; 9] = [
+const MEASUREMENTS: [Measurement; 13] = [
     (
         "supervisor",
         "a running VM's disk and its supervisor's memory",
         vm::measure,
     ),
     ("boot", "the start of a VM", boot::measure),
+    ("start", "what comes before the VMM's start", start::measure),
+    ("exec", "a process in a running VM", exec::measure),
+    ("ls", "a list of many VMs", life::list),
+    ("stop", "the orderly end of a VM", life::stop),
     ("cached", "a build with everything cached", build::cached),
     (
         "context",

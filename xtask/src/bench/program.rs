@@ -1,6 +1,8 @@
 //! The smallest program that prints a line: what a hand-started QEMU boots as its `init`, and what
 //! the images of the measurement run. No compiler for another target is needed for it.
 
+use std::path::Path;
+
 /// What it prints, without the line's end.
 pub(super) const LINE: &str = "started";
 
@@ -60,6 +62,34 @@ pub(super) fn elf(then: Then) -> Vec<u8> {
 }
 
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
+
+/// A program that writes its parent's number, of four bytes, to the pipe of that name, and then waits
+/// until it is killed.
+pub(super) fn notifier(pipe: &Path) -> Vec<u8> {
+    const CODE: [&[u8]; 7] = [
+        // open(pipe, O_WRONLY); the address is patched below.
+        &[0xb8, 2, 0, 0, 0, 0xbf, 0, 0, 0, 0, 0xbe, 1, 0, 0, 0],
+        &[0x0f, 0x05, 0x89, 0xc7],
+        // getppid(), onto the stack.
+        &[0xb8, 110, 0, 0, 0, 0x0f, 0x05, 0x50],
+        // write(its descriptor, the stack, 4).
+        &[0x48, 0x89, 0xe6, 0xba, 4, 0, 0, 0, 0xb8, 1, 0, 0, 0],
+        &[0x0f, 0x05],
+        // pause(), again and again.
+        &[0xb8, 34, 0, 0, 0, 0x0f, 0x05],
+        &[0xeb, 0xf7],
+    ];
+    const PIPE_AT: usize = 6;
+    let mut code = CODE.concat();
+    let address = BASE + (HEADERS + code.len()) as u64;
+    let address = u32::try_from(address).unwrap_or_default().to_le_bytes();
+    code[PIPE_AT..PIPE_AT + 4].copy_from_slice(&address);
+    code.extend(pipe.as_os_str().as_encoded_bytes());
+    code.push(0);
+    let mut program = headers(code.len() as u64);
+    program.extend(code);
+    program
+}
 
 fn headers(length: u64) -> Vec<u8> {
     let mut bytes = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();

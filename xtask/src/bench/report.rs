@@ -52,6 +52,15 @@ impl Bound {
         }
     }
 
+    /// How often something happened.
+    pub(super) fn times_at_most(limit: f64) -> Self {
+        Self {
+            limit,
+            unit: "",
+            decimals: 0,
+        }
+    }
+
     fn show(&self, value: f64) -> String {
         format!("{value:.*}{}", self.decimals, self.unit)
     }

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use fs_err as fs;
@@ -15,6 +16,12 @@ use crate::shell;
 /// How many VMs are measured.
 const VMS: usize = 5;
 
+/// How long after its start a VM is taken to be idle.
+const SETTLING: Duration = Duration::from_secs(10);
+
+/// How long an idle one is looked at.
+const IDLE: Duration = Duration::from_secs(30);
+
 pub(super) fn measure(host: &Host) -> anyhow::Result<Vec<Row>> {
     // The first one makes the image's root file system.
     Detached::start(host, super::BASE, &["sleep", "600"])?.stop()?;
@@ -23,8 +30,8 @@ pub(super) fn measure(host: &Host) -> anyhow::Result<Vec<Row>> {
         let before = used(&host.directory)?;
         let vm = Detached::start(host, super::BASE, &["sleep", "600"])?;
         let status = vm.supervisor_status()?;
-        memory.push(kibibytes(&status, "VmRSS")? / 1024.0);
-        own.push(kibibytes(&status, "RssAnon")? / 1024.0);
+        memory.push(number(&status, "VmRSS")? / 1024.0);
+        own.push(number(&status, "RssAnon")? / 1024.0);
         disk.push((used(&host.directory)? - before) / f64::from(1 << 20));
         vm.stop()?;
     }
@@ -39,13 +46,32 @@ pub(super) fn measure(host: &Host) -> anyhow::Result<Vec<Row>> {
         Row {
             what: "memory that a supervisor has resident",
             figure: median(&memory),
-            bound: Bound::mebibytes(16.0),
+            bound: Bound::mebibytes(12.0),
             note: format!(
                 "{:.1} MiB of its own, the rest is the program's file",
                 median(&own)
             ),
         },
+        Row {
+            what: "wake-ups of an idle VM's supervisor in 30 s",
+            figure: idle(host)?,
+            bound: Bound::times_at_most(0.0),
+            note: "of all its threads; the VM has a limit of processor time and a restart policy"
+                .to_owned(),
+        },
     ])
+}
+
+/// How often the threads of an idle VM's supervisor came to run in a while.
+fn idle(host: &Host) -> anyhow::Result<f64> {
+    let options = ["--restart", "on-failure", "--cpu-max", "1"];
+    let vm = Detached::start_with(host, &options, super::BASE, &["sleep", "600"])?;
+    std::thread::sleep(SETTLING);
+    let before = vm.supervisor_wake_ups()?;
+    std::thread::sleep(IDLE);
+    let after = vm.supervisor_wake_ups()?;
+    vm.stop()?;
+    Ok(after - before)
 }
 
 /// The disk that a directory takes, in bytes.
@@ -64,14 +90,14 @@ fn used(directory: &Path) -> anyhow::Result<f64> {
     Ok(blocks(directory)? as f64 * 512.0)
 }
 
-fn kibibytes(status: &str, field: &str) -> anyhow::Result<f64> {
+/// A number that a file of `/proc` has for a field, whatever its unit.
+fn number(status: &str, field: &str) -> anyhow::Result<f64> {
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    let value = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    let value = line.and_then(|line| line.split_ascii_whitespace().next());
     Ok(value
         .with_context(|| format!("there is no `{field}`"))?
-        .trim()
         .parse()?)
 }
 
@@ -84,16 +110,32 @@ pub(super) struct Detached<'a> {
 impl<'a> Detached<'a> {
     /// Returns when its workload has started.
     pub(super) fn start(host: &'a Host, image: &str, command: &[&str]) -> anyhow::Result<Self> {
+        Self::start_with(host, &["--rm"], image, command)
+    }
+
+    /// The same with these options of `run`.
+    fn start_with(
+        host: &'a Host,
+        options: &[&str],
+        image: &str,
+        command: &[&str],
+    ) -> anyhow::Result<Self> {
         let mut run = host.command();
-        run.args(["run", "-d", "--rm", "--format", "json", image, "--"])
+        run.args(["run", "-d", "--format", "json"])
+            .args(options)
+            .args([image, "--"])
             .args(command);
         let record = serde_json::from_str(&shell::output(&mut run)?)?;
         Ok(Self { host, record })
     }
 
+    /// Its id.
+    pub(super) fn id(&self) -> anyhow::Result<&str> {
+        self.record["Id"].as_str().context("the VM has no id")
+    }
+
     pub(super) fn stop(self) -> anyhow::Result<()> {
-        let id = self.record["Id"].as_str().context("the VM has no id")?;
-        shell::output(self.host.command().args(["kill", id])).map(drop)
+        shell::output(self.host.command().args(["kill", self.id()?])).map(drop)
     }
 
     /// The words of its VMM's command line.
@@ -110,6 +152,18 @@ impl<'a> Detached<'a> {
 
     fn supervisor_status(&self) -> anyhow::Result<String> {
         Ok(fs::read_to_string(self.process("Owner", "status")?)?)
+    }
+
+    /// How often the kernel has let one of its supervisor's threads run after another task.
+    fn supervisor_wake_ups(&self) -> anyhow::Result<f64> {
+        let mut sum = 0.0;
+        for thread in fs::read_dir(self.process("Owner", "task")?)? {
+            let status = fs::read_to_string(thread?.path().join("status"))?;
+            for kind in ["voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"] {
+                sum += number(&status, kind)?;
+            }
+        }
+        Ok(sum)
     }
 
     fn process(&self, which: &str, file: &str) -> anyhow::Result<String> {
