@@ -61,8 +61,27 @@ fn main() -> Result<(), Box<dyn Error>> {
     let agent = fs_err::read(&finished)?;
     check_static(&agent)
         .map_err(|reason| format!("the agent `{}` {reason}", finished.display()))?;
+    println!("cargo:rustc-env=FIREBUILD_INITRAMFS_KEY={}", key(&agent)?);
     fs_err::write(&output, agent)?;
     Ok(())
+}
+
+/// What changes whenever an initramfs of the same kernel might: with the agent, and with the code that
+/// makes the archive (FNV-1a of 64 bits; nobody else chooses what goes in).
+fn key(agent: &[u8]) -> Result<String, Box<dyn Error>> {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut add = |bytes: &[u8]| {
+        for byte in bytes {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    };
+    add(agent);
+    for source in ["initramfs", "kernel", "modules"] {
+        let path = format!("src/boot/{source}.rs");
+        println!("cargo:rerun-if-changed={path}");
+        add(&fs_err::read(path)?);
+    }
+    Ok(format!("{hash:016x}"))
 }
 
 fn variable(name: &str) -> Result<OsString, String> {

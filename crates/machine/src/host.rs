@@ -14,8 +14,8 @@ use crate::phases::Watch;
 use crate::spec::CniNetwork;
 use crate::spec::MachineSpec;
 use crate::vmm::firecracker::FirecrackerOptions;
-use crate::vmm::{Vmm, VmmKind, detect, qemu};
-use crate::{Error, paths, sys};
+use crate::vmm::{Vmm, VmmKind, detect};
+use crate::{Error, paths};
 
 /// What a host offers to its VMs.
 #[derive(Clone)]
@@ -139,14 +139,9 @@ fn load(store: &Store, id: &KernelId, needs: Needs) -> Result<Boot, Error> {
     let kernel = Kernel::open(&store.kernels().get(id)?)?;
     let vmlinux = fs_err::File::open(kernel.vmlinux());
     let vmlinux = vmlinux.map_err(|source| Error::io(format!("open the kernel `{id}`"), source))?;
-    let initramfs = boot::initramfs(&kernel, boot::agent(), needs)?;
-    // Three megabytes that a supervisor would keep resident for nothing.
-    sys::forget(boot::agent());
-    let initramfs = qemu::in_memory(&initramfs)
-        .map_err(|source| Error::io("pass the initramfs on to the VMM", source))?;
     Ok(Boot {
         kernel: vmlinux.into_parts().0,
-        initramfs,
+        initramfs: boot::kept::open(store, id, &kernel, needs)?,
         acpi: kernel.facts().acpi,
     })
 }

@@ -1,6 +1,9 @@
 //! Kernels: a directory for each, which appears whole.
 
 use std::fmt;
+use std::fs::{File, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -127,6 +130,46 @@ impl<'a> Kernels<'a> {
             (Err(error), _) => return Err(error),
         }
         Ok(path)
+    }
+
+    /// What was made for a kernel and [kept](Self::keep), if it is there.
+    #[must_use]
+    pub fn kept(&self, id: &KernelId, kind: &str, key: &str) -> Option<File> {
+        let path = self.made(id).join(format!("{kind}-{key}"));
+        Some(fs_err::File::open(path).ok()?.into_parts().0)
+    }
+
+    /// Keeps what was made for a kernel, beside it, until the kernel goes. One of its kind that was
+    /// made by another `key` is removed. Who has the file open may read it, whatever user that is.
+    ///
+    /// # Errors
+    /// [`Error::NoKernel`], [`Error::Io`], [`Error::NoSpace`].
+    pub fn keep(&self, id: &KernelId, kind: &str, key: &str, bytes: &[u8]) -> Result<File> {
+        let _lock = self.store.lock("kernels", Mode::Exclusive)?;
+        self.get(id)?;
+        let directory = self.made(id);
+        let doing = || format!("write to `{}`", directory.display());
+        fs_err::create_dir_all(&directory).writing(&directory, doing)?;
+        let temporary = self.store.temporary_file()?;
+        let mut file = temporary.file();
+        file.write_all(bytes)
+            .and_then(|()| file.set_permissions(Permissions::from_mode(0o644)))
+            .writing(&directory, doing)?;
+        let name = format!("{kind}-{key}");
+        let file = temporary.persist(&directory.join(&name))?;
+        for entry in fs_err::read_dir(&directory).doing(doing)? {
+            let entry = entry.doing(doing)?;
+            let other = entry.file_name();
+            let others = other.to_str().and_then(|other| other.rsplit_once('-'));
+            if others.is_some_and(|(other, _)| other == kind) && *other != *name {
+                fs_err::remove_file(entry.path()).doing(doing)?;
+            }
+        }
+        Ok(file)
+    }
+
+    fn made(&self, id: &KernelId) -> PathBuf {
+        self.path(id).join("initramfs")
     }
 
     /// Removes a kernel.

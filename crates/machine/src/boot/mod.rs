@@ -3,7 +3,7 @@
 //! * [`agent`]: `vminit`, which this crate carries inside itself.
 //! * [`kernel`]: importing kernels from files and packages, and what is known of an imported one.
 //! * [`distribution`]: fetching a distribution's kernel with the distribution's tools.
-//! * [`initramfs`]: the archive that the kernel unpacks at boot, made in memory.
+//! * [`initramfs`]: the archive that the kernel unpacks at boot; `kept`: the same, made once.
 //! * [`CommandLine`]: what the kernel and the agent are told; [`tsc_khz`]: what an emulated one needs.
 //!
 //! The initramfs holds the agent and just those modules that this kernel does not have built in
@@ -16,6 +16,7 @@ mod elf;
 mod error;
 mod image;
 mod initramfs;
+pub(crate) mod kept;
 pub mod kernel;
 mod modules;
 mod sys;
