@@ -173,6 +173,11 @@ pub(crate) async fn converse(
     Ok(exit)
 }
 
+/// Ends a process that nobody has come to look at.
+pub(crate) async fn abandon(mut running: Running) {
+    hang_up(&mut running.child).await;
+}
+
 /// Ends a process that nobody looks at any more, as the end of a connection does: it may put its
 /// things in order, but not for long.
 async fn hang_up(child: &mut Child) -> Exit {

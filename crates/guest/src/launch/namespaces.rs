@@ -7,7 +7,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{Mode, OFlags, Stat, fstat, open, stat};
 use rustix::thread::move_into_link_name_space;
 
 use super::handover::{self, Kind};
@@ -47,6 +47,17 @@ impl Namespaces {
             .doing(|| "hand namespaces over".to_owned())
     }
 
+    /// Only those that the calling process is not in itself: who it starts is in the others already.
+    pub(crate) fn beyond_own(mut self) -> Self {
+        let identity = |found: Stat| (found.st_dev, found.st_ino);
+        let own = NAMES.map(|name| stat(Path::new("/proc/self/ns").join(name)).map(identity));
+        self.0.retain(|namespace| {
+            let other = fstat(namespace).map(identity);
+            other.is_err() || !own.contains(&other)
+        });
+        self
+    }
+
     /// Where other processes can open them that see this one.
     pub(crate) fn paths(&self) -> Vec<PathBuf> {
         let own = PathBuf::from(format!("/proc/{}/fd", std::process::id()));
@@ -68,4 +79,29 @@ pub(super) fn enter(paths: &[PathBuf]) -> Result<()> {
             .doing(|| "enter a namespace".to_owned())?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_in_a_namespace_need_not_join_it() {
+        assert!(Namespaces::own().unwrap().beyond_own().0.is_empty());
+        let mut child = std::process::Command::new("unshare")
+            .args(["--uts", "--ipc", "sh", "-c", "echo; read line"])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        // It has executed the shell once that says something.
+        let mut said = [0; 1];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut said).unwrap();
+        let of_child =
+            NAMES.map(|name| opened(Path::new(&format!("/proc/{}/ns/{name}", child.id()))));
+        let all = Namespaces(of_child.into_iter().map(Result::unwrap).collect());
+        assert_eq!(all.beyond_own().0.len(), 2);
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
 }

@@ -59,6 +59,7 @@ impl Place {
         input: Input,
     ) -> Self {
         let is_init = launch.isolation == Isolation::Init;
+        let namespaces = namespaces.beyond_own();
         let launch = Launch {
             joined: namespaces.paths(),
             // What an init sees of processes is all that there is for who comes there.
@@ -108,18 +109,17 @@ impl Place {
     }
 
     async fn perform(&self, told: &v1::Task, running: &Running) -> Result<()> {
-        let ends = self.open(told.id).await?;
         let task = serde_json::from_str(&told.task)
             .map_err(|error| GuestError::Told(format!("a task: {error}")))?;
         match task {
             Task::Execute(process) => {
                 let is_left = process.streams == task::Streams::Detached;
                 let launch = describe(process, &self.launch);
-                self.execute(&launch, is_left, running, ends).await
+                self.execute(told.id, &launch, is_left, running).await
             }
             Task::Pack { path, follow } => {
                 let launch = self.copy(Copying::Pack(path.into(), follow), Streams::Output);
-                self.execute(&launch, false, running, ends).await
+                self.execute(told.id, &launch, false, running).await
             }
             Task::Unpack {
                 path,
@@ -128,14 +128,16 @@ impl Place {
             } => {
                 let copying = Copying::Unpack(path.into(), contents, archive);
                 let launch = self.copy(copying, Streams::Pipes);
-                self.execute(&launch, false, running, ends).await
+                self.execute(told.id, &launch, false, running).await
             }
             Task::Processes => {
+                let ends = self.open(told.id).await?;
                 let text = figures::processes();
                 tell(&text, ends).await;
                 Ok(())
             }
             Task::Usage => {
+                let ends = self.open(told.id).await?;
                 tokio::select! {
                     () = tell_usage(ends) => {}
                     () = running.hung_up.notified() => {}
@@ -143,6 +145,7 @@ impl Place {
                 Ok(())
             }
             Task::Attach => {
+                let ends = self.open(told.id).await?;
                 self.attach(running, ends).await;
                 Ok(())
             }
@@ -169,17 +172,28 @@ impl Place {
         }
     }
 
+    /// Has a process run. It is started while the conversation about it is opened, which takes a way
+    /// to the host and back.
     async fn execute(
         &self,
+        id: u32,
         launch: &Launch,
         is_left: bool,
         running: &Running,
-        ends: Ends,
     ) -> Result<()> {
-        let (to_host, from_host) = ends;
-        let started = match launch::start(launch, &self.reaper).await {
+        let (ends, started) = tokio::join!(self.open(id), launch::start(launch, &self.reaper));
+        let started = match started {
             Ok(started) => started.program,
             Err(error) => Err(Refusal::Agent(chain(&error))),
+        };
+        let ((to_host, from_host), started) = match (ends, started) {
+            (Ok(ends), started) => (ends, started),
+            (Err(error), Ok(program)) => {
+                // Who wanted it is gone.
+                terminal::abandon(program).await;
+                return Err(error);
+            }
+            (Err(error), Err(_)) => return Err(error),
         };
         let program = match started {
             Ok(program) => program,
