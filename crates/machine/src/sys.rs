@@ -222,9 +222,88 @@ pub(crate) fn forget(constant: &'static [u8]) {
     }
 }
 
+/// Gives back what this process has in memory and does not need to have there while nothing happens: free
+/// pieces of its heap, and the pages of its program, which come back when they are used.
+pub(crate) fn rest() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: needed because Rust's allocator is the C library's, and has no such call. It takes its
+    // own locks, and gives back only what nobody has allocated.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+    let maps = fs_err::read_to_string("/proc/self/maps").unwrap_or_default();
+    for (start, end) in program_pages(&maps, rest as *const () as usize) {
+        // SAFETY: needed because no safe call gives pages back. These are mapped from the program's own
+        // file, which stays mapped; nobody can write them, and they lie below what the loader has
+        // changed, so that they are as in the file, and are read from there when they are touched again.
+        let _ = unsafe {
+            rustix::mm::madvise(
+                start as *mut std::ffi::c_void,
+                end - start,
+                rustix::mm::Advice::LinuxDontNeed,
+            )
+        };
+    }
+}
+
+/// What of the program that has the function at `code` nobody can have written: its code, and the
+/// constants below it. What the loader relocates, and protects then, is above.
+fn program_pages(maps: &str, code: usize) -> Vec<(usize, usize)> {
+    // `START-END PERMISSIONS OFFSET DEVICE INODE PATH`, in the order of addresses (`proc_pid_maps(5)`).
+    let entries = maps.lines().filter_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        let (start, end) = words.next()?.split_once('-')?;
+        let address = |text| usize::from_str_radix(text, 16).ok();
+        let (permissions, _offset) = (words.next()?, words.next()?);
+        let file = (words.next()?, words.next()?);
+        Some(((address(start)?, address(end)?), permissions, file))
+    });
+    let entries: Vec<_> = entries.collect();
+    let has_code = |&&((start, end), ..): &&((usize, usize), &str, _)| (start..end).contains(&code);
+    let Some(&((_, last), "r-xp", file)) = entries.iter().find(has_code) else {
+        return Vec::new();
+    };
+    let own = entries.iter().filter(|((_, end), permissions, of)| {
+        *of == file && *end <= last && ["r-xp", "r--p"].contains(permissions)
+    });
+    own.map(|(range, ..)| *range).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_rests_comes_back() {
+        let resident = || {
+            let status = fs_err::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find(|line| line.starts_with("RssFile:"));
+            let size = line.unwrap().split_ascii_whitespace().nth(1).unwrap();
+            size.parse::<u32>().unwrap()
+        };
+        let agent = firebuild_core::Digest::of(crate::boot::agent());
+        let before = resident();
+        rest();
+        assert!(resident() < before);
+        assert_eq!(firebuild_core::Digest::of(crate::boot::agent()), agent);
+    }
+
+    #[test]
+    fn only_what_is_as_in_the_file_is_let_go() {
+        let maps = "1000-2000 r--p 00000000 fe:00 7 /bin/a\n\
+            2000-4000 r-xp 00001000 fe:00 7 /bin/a\n\
+            4000-5000 r--p 00003000 fe:00 7 /bin/a\n\
+            5000-6000 rw-p 00004000 fe:00 7 /bin/a\n\
+            6000-7000 rw-p 00000000 00:00 0 [heap]\n\
+            7000-8000 r-xp 00000000 fe:00 8 /lib/b\n";
+        let let_go = |code| program_pages(maps, code);
+        assert_eq!(let_go(0x2fff), [(0x1000, 0x2000), (0x2000, 0x4000)]);
+        assert_eq!(let_go(0x7000), [(0x7000, 0x8000)]);
+        for nowhere in [0, 0x4000, 0x5800, 0x6000, 0x8000] {
+            assert_eq!(let_go(nowhere), []);
+        }
+        assert_eq!(program_pages("nonsense\n1-2\n", 1), []);
+    }
 
     #[test]
     fn what_is_forgotten_comes_back() {

@@ -21,7 +21,10 @@ use crate::record::State;
 use crate::restart::Delay;
 use crate::secret::Contents;
 use crate::supervisor::processes::Note;
-use crate::{Error, Host, Machine};
+use crate::{Error, Host, Machine, sys};
+
+/// How long after a workload's start a supervisor has seldom anything to do.
+const RESTLESS: Duration = Duration::from_secs(3);
 
 /// How many requests wait.
 const REQUESTS: usize = 16;
@@ -48,9 +51,11 @@ pub(super) async fn live(
         Ok((mut life, turn)) => {
             starter.tell(&First::Started).await;
             machine.tell_start();
+            let resting = tokio::spawn(rest());
             published.position.send_replace(Some(0));
             let attached = tokio::spawn(control::attached(starter.0, published.clone()));
             let end = life.go_on(&mut machine, turn).await;
+            resting.abort();
             if life.was_asked {
                 machine.note_stopped();
             }
@@ -74,6 +79,12 @@ pub(super) async fn live(
             released
         }
     }
+}
+
+/// Once what a start brings along is over, most of the program is not needed for days.
+async fn rest() {
+    tokio::time::sleep(RESTLESS).await;
+    sys::rest();
 }
 
 /// Gives everything back and tells those who wait.

@@ -21,6 +21,10 @@ use crate::{Error, Machine};
 /// How long a guest may take to power off once its workload has ended, without emulation.
 const POWER_OFF: Duration = Duration::from_secs(10);
 
+/// Through how many tasks' hands a message to the guest goes before it is sent. It is under way then
+/// while the disk is waited for.
+const HANDS: usize = 4;
+
 /// How much room there has to be for a message of the guest, with what is kept beside its bytes.
 const ROOM: u64 = 2 * firebuild_protocol::MESSAGE_LIMIT as u64;
 
@@ -220,13 +224,16 @@ impl Turn {
             // One that stands still cannot end by itself.
             let _ = machine.resume().await;
         }
-        // Whatever else it says, the VM is to end.
-        let _ = machine.mark_stopping();
         let grace = stop.grace.unwrap_or(machine.record().spec.stop_time());
         self.line.tell(to_guest::Message::Shutdown(Shutdown {
             signal: stop.signal.unwrap_or(self.stop_signal).into(),
             grace_milliseconds: u32::try_from(grace.as_millis()).unwrap_or(u32::MAX),
         }));
+        for _ in 0..HANDS {
+            tokio::task::yield_now().await;
+        }
+        // Whatever else it says, the VM is to end.
+        let _ = machine.mark_stopping();
         self.expect_end(machine, grace);
     }
 
