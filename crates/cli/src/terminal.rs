@@ -19,9 +19,9 @@ pub(crate) use streams::{
     Wanted, take as take_streams, take_wanted as take_wanted_streams, terminal as facts,
 };
 
-/// Writes facts to standard output.
+/// Writes facts to standard output, all at once: a long list is not written line by line.
 pub(crate) fn print(text: impl fmt::Display) -> anyhow::Result<()> {
-    ignoring_closed_pipe(write!(io::stdout().lock(), "{text}"))
+    print_bytes(text.to_string().as_bytes())
 }
 
 /// Writes bytes to standard output as they are.

@@ -227,7 +227,8 @@ pub struct Damaged {
     pub reason: Report,
 }
 
-/// All VMs, also those whose records cannot be understood.
+/// All VMs, also those whose records cannot be understood, once it is cleaned up after those whose
+/// owners died: each record is read once, and nobody need [`reconcile::reconcile`] before.
 ///
 /// # Errors
 /// [`Error::Store`].
@@ -236,7 +237,7 @@ pub fn survey(host: &Host) -> Result<Survey, Error> {
     let mut survey = Survey::default();
     for identity in machines.identities()? {
         let (id, name) = (identity.id, identity.name);
-        match record::read(&host.store, &id) {
+        match cleaned_up(host, &id) {
             Ok(mut record) => {
                 // The name that counts is the one that nobody else can have.
                 record.spec.name = name;
@@ -255,6 +256,16 @@ pub fn survey(host: &Host) -> Result<Survey, Error> {
     let age = |record: &Record| (record.created, record.id.clone());
     survey.records.sort_by_cached_key(age);
     Ok(survey)
+}
+
+/// A VM's record, after its owner was cleaned up after if it died.
+fn cleaned_up(host: &Host, id: &MachineId) -> Result<Record, Error> {
+    let record = record::read(&host.store, id)?;
+    // What cannot be cleaned up stays for the next time.
+    if !record.state.is_final() && reconcile::reconcile_one(host, id).unwrap_or(false) {
+        return record::read(&host.store, id);
+    }
+    Ok(record)
 }
 
 /// The id of the VM with that name, id, or beginning of an id.

@@ -230,7 +230,7 @@ impl Machine {
         self.record.state = State::Starting;
         self.record.processes.owner = Some(std::process::id());
         self.record.vmm = Some(vmm.facts().clone());
-        self.save()?;
+        self.note_progress()?;
         self.make_runtime()?;
         let spec = &self.record.spec;
         let needs = Needs {
@@ -295,7 +295,7 @@ impl Machine {
         self.record.processes.vmm = Some(running.pid());
         self.record.processes.vmm_user = ids.map(|ids| ids.uid);
         self.running = Some(running);
-        self.save()
+        self.note_progress()
     }
 
     /// Waits until the agent has called, and withdraws the secrets from the metadata.
@@ -434,6 +434,14 @@ impl Machine {
         self.attachment = None;
         match self.lock.take() {
             Some(lock) => reconcile::bury(&self.host, lock, &mut self.record, self.is_end_told),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the record, on a VM's way to where it runs: what is durable is the record of that.
+    fn note_progress(&self) -> Result<(), Error> {
+        match &self.lock {
+            Some(lock) => record::note(&self.host.store, lock, &self.record),
             None => Ok(()),
         }
     }

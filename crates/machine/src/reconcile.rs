@@ -32,11 +32,12 @@ const KILL_TIME: Duration = Duration::from_secs(5);
 /// time, and is no error here: it must not keep anybody from anything else.
 pub fn reconcile(host: &Host) -> Result<Vec<MachineId>, Error> {
     let mut dead = Vec::new();
-    for identity in host.store.machines().identities()? {
-        if let Ok(true) = reconcile_one(host, &identity.id) {
-            dead.push(identity.id);
+    for id in host.store.machines().ids()? {
+        if let Ok(true) = reconcile_one(host, &id) {
+            dead.push(id);
         }
     }
+    dead.sort();
     Ok(dead)
 }
 
@@ -47,19 +48,22 @@ pub fn reconcile(host: &Host) -> Result<Vec<MachineId>, Error> {
 pub fn reconcile_one(host: &Host, id: &MachineId) -> Result<bool, Error> {
     let machines = host.store.machines();
     // Most have ended: those cost one file to read.
-    let before = match record::read(&host.store, id) {
-        // What it says is unknown, so nothing can be written about its end. It can be removed.
+    let before = match record::state(&host.store, id) {
         Err(Error::DamagedRecord { .. }) => return Ok(false),
         other => other?,
     };
-    if before.state.is_final() || machines.is_running(id)? {
+    if before.is_final() || machines.is_running(id)? {
         return Ok(false);
     }
     let Some(lock) = machines.lock(id)? else {
         return Ok(false);
     };
+    let mut record = match record::read(&host.store, id) {
+        // What it says is unknown, so nothing can be written about its end. It can be removed.
+        Err(Error::DamagedRecord { .. }) => return Ok(false),
+        other => other?,
+    };
     // Somebody else may have been quicker.
-    let mut record = record::read(&host.store, id)?;
     if record.state.is_final() {
         return Ok(false);
     }

@@ -316,9 +316,34 @@ pub fn read(store: &Store, id: &MachineId) -> Result<Record, Error> {
     })
 }
 
+/// Where a VM is in its life, by its record; whatever else that says is passed over.
+///
+/// # Errors
+/// Those of [`read`].
+pub(crate) fn state(store: &Store, id: &MachineId) -> Result<State, Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Life {
+        state: State,
+    }
+    let bytes = store.machines().record(id)?;
+    let life: Result<Life, _> = serde_json::from_slice(&bytes);
+    life.map(|life| life.state)
+        .map_err(|source| Error::DamagedRecord {
+            id: id.clone(),
+            source,
+        })
+}
+
 /// Writes a VM's record whole.
 pub(crate) fn write(store: &Store, lock: &MachineLock, record: &Record) -> Result<(), Error> {
     Ok(store.machines().write_record(lock, &encode(record)?)?)
+}
+
+/// Writes a VM's record whole, where the next one says the same and more: see
+/// [`firebuild_store::Machines::note_record`].
+pub(crate) fn note(store: &Store, lock: &MachineLock, record: &Record) -> Result<(), Error> {
+    Ok(store.machines().note_record(lock, &encode(record)?)?)
 }
 
 pub(crate) fn encode(record: &Record) -> Result<Vec<u8>, Error> {

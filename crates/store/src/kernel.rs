@@ -140,7 +140,8 @@ impl<'a> Kernels<'a> {
     }
 
     /// Keeps what was made for a kernel, beside it, until the kernel goes. One of its kind that was
-    /// made by another `key` is removed. Who has the file open may read it, whatever user that is.
+    /// made by another `key` is removed. Who has the file open may read it, whatever user that is; what is
+    /// returned cannot be written by.
     ///
     /// # Errors
     /// [`Error::NoKernel`], [`Error::Io`], [`Error::NoSpace`].
@@ -156,7 +157,8 @@ impl<'a> Kernels<'a> {
             .and_then(|()| file.set_permissions(Permissions::from_mode(0o644)))
             .writing(&directory, doing)?;
         let name = format!("{kind}-{key}");
-        let file = temporary.persist(&directory.join(&name))?;
+        let path = directory.join(&name);
+        temporary.persist(&path)?;
         for entry in fs_err::read_dir(&directory).doing(doing)? {
             let entry = entry.doing(doing)?;
             let other = entry.file_name();
@@ -165,7 +167,8 @@ impl<'a> Kernels<'a> {
                 fs_err::remove_file(entry.path()).doing(doing)?;
             }
         }
-        Ok(file)
+        let file = fs_err::File::open(path).doing(doing)?;
+        Ok(file.into_parts().0)
     }
 
     fn made(&self, id: &KernelId) -> PathBuf {

@@ -4,8 +4,9 @@
 //! only a machine's identity, of which nothing but the name ever changes; the record is its
 //! supervisor's own.
 
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use firebuild_core::{Digest, MachineId, MachineName};
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,12 @@ use serde::{Deserialize, Serialize};
 use crate::Store;
 use crate::error::{Doing, Error, Result};
 use crate::lock::{Lock, Mode};
+
+/// What most records have less than, in bytes.
+const USUAL_SIZE: usize = 4096;
+
+/// What none of a machine's files has, in bytes.
+const LARGEST: u64 = 64 << 20;
 
 /// What a machine is called and what it keeps from being removed. Only its name ever changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,10 +94,12 @@ impl<'a> Machines<'a> {
             }
         }
         self.check_name(identity)?;
+        // Not the whole file system, to which others may be writing: a VM waits for it.
         let write = |name: &str, bytes: &[u8]| {
             let path = staged.path().join(name);
-            fs_err::write(&path, bytes)
-                .writing(staged.path(), || format!("write `{}`", path.display()))
+            let written = fs_err::File::create(&path)
+                .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
+            written.writing(staged.path(), || format!("write `{}`", path.display()))
         };
         let json = serde_json::to_vec(identity).map_err(|source| Error::Damaged {
             path: staged.path().join("identity.json"),
@@ -99,7 +108,7 @@ impl<'a> Machines<'a> {
         write("identity.json", &json)?;
         write("record.json", record)?;
         let lock = Lock::wait(&staged.path().join("lock"), Mode::Exclusive)?;
-        staged.persist(&self.path(&identity.id))?;
+        staged.persist_synced(&self.path(&identity.id))?;
         Ok(MachineLock {
             id: identity.id.clone(),
             lock,
@@ -158,14 +167,8 @@ impl<'a> Machines<'a> {
 
     /// All machines, in no order, with what comes of reading their identities.
     fn each(&self) -> Result<Vec<(MachineId, Result<Identity>)>> {
-        let directory = self.store.path().join("machines");
-        let doing = || format!("read the directory `{}`", directory.display());
         let mut all = Vec::new();
-        for entry in fs_err::read_dir(&directory).doing(doing)? {
-            let name = entry.doing(doing)?.file_name();
-            let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else {
-                continue;
-            };
+        for id in self.ids()? {
             match self.identity(&id) {
                 // Removed in the meantime.
                 Err(Error::NoMachine(_)) => {}
@@ -173,6 +176,24 @@ impl<'a> Machines<'a> {
             }
         }
         Ok(all)
+    }
+
+    /// The ids of all machines, in no order.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn ids(&self) -> Result<Vec<MachineId>> {
+        let directory = self.store.path().join("machines");
+        let doing = || format!("read the directory `{}`", directory.display());
+        let mut ids = Vec::new();
+        for entry in fs_err::read_dir(&directory).doing(doing)? {
+            let name = entry.doing(doing)?.file_name();
+            ids.extend(
+                name.to_str()
+                    .and_then(|name| name.parse::<MachineId>().ok()),
+            );
+        }
+        Ok(ids)
     }
 
     /// The root file systems of machines, as their identities list them; those of machines that have
@@ -258,6 +279,16 @@ impl<'a> Machines<'a> {
         self.read(id, "record.json")
     }
 
+    /// As [`write_record`](Self::write_record), but after the host's sudden end it may be the record
+    /// before that is there: for what the next one says as well.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::NoSpace`].
+    pub fn note_record(&self, lock: &MachineLock, record: &[u8]) -> Result<()> {
+        let path = self.path(&lock.id).join("record.json");
+        self.store.write_whole(&path, record)
+    }
+
     /// Writes a machine's record whole. The lock shows that it is the supervisor who writes.
     ///
     /// # Errors
@@ -320,11 +351,23 @@ impl<'a> Machines<'a> {
 
     fn read(&self, id: &MachineId, name: &str) -> Result<Vec<u8>> {
         let path = self.path(id).join(name);
-        match fs_err::read(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        match content(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
                 Err(Error::NoMachine(id.to_string()))
             }
             other => other.doing(|| format!("read `{}`", path.display())),
         }
+    }
+}
+
+/// A small file's bytes. Commands read those of a thousand machines, so nothing is asked about the file
+/// that reading it does not tell.
+fn content(path: &Path) -> io::Result<Vec<u8>> {
+    let file = fs_err::File::open(path)?;
+    let mut bytes = Vec::with_capacity(USUAL_SIZE);
+    file.take(LARGEST).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 {
+        LARGEST => Err(ErrorKind::FileTooLarge.into()),
+        _ => Ok(bytes),
     }
 }

@@ -99,6 +99,12 @@ impl TemporaryDirectory {
         rename(&mut self.name, target)
     }
 
+    /// Gives it its name, which nothing may have. Its files are durable already; that it is there is so
+    /// with whatever is made durable next.
+    pub(crate) fn persist_synced(mut self, target: &Path) -> Result<()> {
+        name(&mut self.name, target)
+    }
+
     /// As [`TemporaryDirectory::persist`], but in exchange with what has the name, which is
     /// removed.
     pub(crate) fn replace(self, target: &Path) -> Result<()> {
@@ -124,11 +130,16 @@ impl TemporaryDirectory {
     }
 }
 
-fn rename(name: &mut Name, target: &Path) -> Result<()> {
-    fs_err::rename(&name.path, target)
-        .writing(&name.path, || format!("write `{}`", target.display()))?;
-    name.renamed = true;
+fn rename(temporary: &mut Name, target: &Path) -> Result<()> {
+    name(temporary, target)?;
     sync_parent(target)
+}
+
+fn name(temporary: &mut Name, target: &Path) -> Result<()> {
+    fs_err::rename(&temporary.path, target)
+        .writing(&temporary.path, || format!("write `{}`", target.display()))?;
+    temporary.renamed = true;
+    Ok(())
 }
 
 /// Makes a change of a directory's entries durable.
@@ -292,14 +303,21 @@ impl Store {
 
     /// Writes a small file whole, in place of one that has its name.
     pub(crate) fn write_bytes(&self, target: &Path, bytes: &[u8]) -> Result<()> {
+        self.write_whole(target, bytes)?;
+        sync_parent(target)
+    }
+
+    /// The same; but whether it is the new one or the old that has the name after the host's sudden
+    /// end is open. Either is whole.
+    pub(crate) fn write_whole(&self, target: &Path, bytes: &[u8]) -> Result<()> {
         use std::io::Write;
-        let temporary = self.temporary_file()?;
+        let mut temporary = self.temporary_file()?;
         temporary
             .file()
             .write_all(bytes)
             .writing(self.path(), || format!("write `{}`", target.display()))?;
-        temporary.persist(target)?;
-        Ok(())
+        temporary.sync(target)?;
+        name(&mut temporary.name, target)
     }
 
     pub(crate) fn write_json(&self, target: &Path, value: &impl Serialize) -> Result<()> {

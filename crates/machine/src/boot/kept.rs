@@ -114,8 +114,9 @@ mod tests {
         assert!(content(&first) == expected && content(&second) == expected);
         let inode = |file: &File| file.metadata().unwrap().ino();
         assert_eq!(inode(&first), inode(&second));
-        // QEMU is another user, and gets no copy.
+        // QEMU is another user, and gets no copy; nor does it get what others boot into its hands.
         assert_eq!(first.metadata().unwrap().mode() & 0o777, 0o644);
+        assert!(first.write_at(b"x", 0).is_err() && second.write_at(b"x", 0).is_err());
     }
 
     #[test]

@@ -5,11 +5,10 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use clap::Args;
 use firebuild_core::MachineId;
 use firebuild_machine::client::Damaged;
-use firebuild_machine::{Record, Report, State, client};
+use firebuild_machine::{Host, Record, Report, State, client};
 use firebuild_network::Listener;
 use serde::Serialize;
 
-use super::host;
 use crate::command::{Format, Global};
 use crate::terminal::{self, Table};
 
@@ -28,7 +27,7 @@ impl Ls {
         let client::Survey {
             mut records,
             mut damaged,
-        } = client::survey(&host(global)?)?;
+        } = client::survey(&Host::new(global.store()?))?;
         records.retain(|record| self.all || !record.state.is_final());
         damaged.retain(|damaged| self.all || damaged.runs);
         if self.format == Format::Json {
