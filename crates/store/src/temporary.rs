@@ -270,7 +270,11 @@ impl Store {
         for entry in fs_err::read_dir(&directory).doing(doing)? {
             let path = entry.doing(doing)?.path();
             if is_abandoned(&path)? {
-                remove(&path).doing(doing)?;
+                match remove(&path) {
+                    // Its maker has given it its name, after it was opened here.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    removed => removed.doing(doing)?,
+                }
             }
         }
         Ok(())
