@@ -2,12 +2,12 @@
 
 use crate::session;
 
-/// The commands that a help text lists.
+/// The commands that a help text lists: all before its options.
 fn commands(help: &str) -> Vec<String> {
     help.lines()
-        .skip_while(|line| *line != "Commands:")
+        .skip_while(|line| !line.starts_with("Usage: "))
         .skip(1)
-        .take_while(|line| !line.is_empty())
+        .take_while(|line| !line.starts_with("Options") && !line.starts_with("Arguments"))
         .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
         .filter_map(|line| line.split_whitespace().next())
         .map(str::to_owned)
@@ -74,4 +74,8 @@ fn alone_it_teaches() {
         assert!(taught.contains(part), "{taught}");
     }
     assert!(!taught.contains("supervise"), "{taught}");
+    // Nothing is wrong, so nothing says so.
+    assert!(taught.starts_with("Build root file systems"), "{taught}");
+    let group = session.run(&["image"]).failure();
+    assert!(group.starts_with("Manage images"), "{group}");
 }

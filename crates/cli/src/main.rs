@@ -34,7 +34,7 @@ mod tracing;
 use std::process::ExitCode;
 
 use arguments::Refused;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 fn main() -> ExitCode {
     if std::env::var_os(described::COMPLETE).is_some() {
@@ -55,6 +55,23 @@ fn main() -> ExitCode {
     }
 }
 
+/// The help of the command of which a subcommand is missing.
+fn help_of(error: &clap::Error) -> clap::builder::StyledStr {
+    let mut command = arguments::command();
+    command.build();
+    let words = match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(words)) => words.as_str(),
+        _ => "",
+    };
+    for word in words.split(' ').skip(1) {
+        command = match command.find_subcommand(word) {
+            Some(found) => found.clone(),
+            None => break,
+        };
+    }
+    command.render_help()
+}
+
 /// What is said, and how it ends, when the arguments are no command: help, or what is wrong.
 fn unparsed(error: clap::Error) -> ExitCode {
     let is_error = error.use_stderr();
@@ -65,7 +82,10 @@ fn unparsed(error: clap::Error) -> ExitCode {
         let said = said.strip_prefix("error: ").unwrap_or(said).trim_end();
         terminal::event(logging::Line::new(logging::Level::Error, said));
     } else if error.kind() == ErrorKind::MissingSubcommand {
-        terminal::event(arguments::command().render_help());
+        terminal::event(help_of(&error));
+    } else if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // Nothing is wrong with what there is.
+        terminal::event(error.render());
     } else if is_error {
         let said = arguments::refusal::said(error);
         let text = said.strip_prefix("error:").unwrap_or(&said);

@@ -24,7 +24,7 @@ pub(crate) use environment::variable;
 use sources::Scanned;
 pub(crate) use sources::is_list;
 
-use crate::command::Cli;
+use crate::command::{Cli, groups};
 use crate::profile::directory::Profiles;
 use crate::profile::{Given, Profile, ProfileError, write};
 
@@ -53,7 +53,7 @@ impl From<ProfileError> for Refused {
 
 /// The definition of everything that can be typed, with the environment's variables.
 pub(crate) fn command() -> Command {
-    described(write::teach(Cli::command()))
+    groups::grouped(described(write::teach(Cli::command())))
 }
 
 /// Reads a command line, the first of which is the program's name.
@@ -106,7 +106,8 @@ fn resolve(
     scanned: &Scanned,
     profile: Option<&Profile>,
 ) -> Result<ArgMatches, clap::Error> {
-    let mut filled = sources::fill(described(command), scanned, profile);
+    let command = groups::grouped(described(command));
+    let mut filled = sources::fill(command, scanned, profile);
     filled
         .try_get_matches_from_mut(arguments)
         .map_err(|error| sources::located(error, &filled, scanned, profile))

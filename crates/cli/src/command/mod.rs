@@ -11,6 +11,7 @@ mod doctor;
 mod egress;
 mod exec;
 mod firecracker;
+pub(crate) mod groups;
 mod image;
 mod kernel;
 mod lifecycle;
@@ -134,8 +135,9 @@ enum Command {
     Baseos(Box<baseos::Baseos>),
     /// Build an image from a Dockerfile
     Build(Box<build::Build>),
-    /// Build an image from `--dockerfile`, whose own folder is the context, or from `--docker-image`:
-    /// the original tool's word for `build`
+    /// Build an image: the original tool's word for `build`
+    ///
+    /// From `--dockerfile`, whose own folder is the context, or from `--docker-image`.
     Rootfs(Box<build::Rootfs>),
     /// Manage images
     #[command(subcommand)]
@@ -201,7 +203,9 @@ enum Command {
     Kill(lifecycle::Kill),
     /// Remove microVMs that have ended, with their disks
     Rm(lifecycle::Rm),
-    /// Remove all microVMs that have ended, and whatever dead ones and unused images left behind
+    /// Remove all microVMs that have ended, and whatever is left of dead ones
+    ///
+    /// Root file systems that no image needs any more go as well.
     Purge(lifecycle::Purge),
     /// Show where on the host a microVM's ports are
     Port(port::Port),
@@ -220,12 +224,14 @@ enum Command {
     /// The original tool's word for `profile inspect`
     #[command(hide = true)]
     ProfileInspect(profile::Inspect),
-    /// Print what a shell needs to complete commands, flags and the names of VMs, images and kernels
+    /// Print what a shell needs to complete commands, flags and names
+    ///
+    /// Names are those of VMs, images, kernels and profiles.
     Completion(completion::Completion),
     /// Write manual pages
     #[command(hide = true)]
     Man(manual::Manual),
-    /// Print the host's VMs and its store in numbers, as Prometheus reads them, or serve them
+    /// Print or serve numbers about VMs and the store, as Prometheus reads them
     Metrics(metrics::Metrics),
     /// Tell what this host has and lacks for firebuild, and how to mend it
     ///
