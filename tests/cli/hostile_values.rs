@@ -78,7 +78,8 @@ fn kind(place: &Place) -> Option<Kind> {
             _,
             "WEIGHT" | "TIME" | "DURATION" | "SECONDS" | "MIB" | "BYTES" | "UID" | "GID" | "NODE",
         )
-        | (_, "LIMIT" | "FACTOR" | "POLICY" | "SIGNAL" | "PORT" | "ADDRESS" | "ADDRESS:PORT")
+        | (_, "LIMIT" | "FACTOR" | "POLICY" | "RULE" | "SIGNAL" | "PORT" | "ADDRESS")
+        | (_, "ADDRESS:PORT")
         | (_, "CIDR" | "HOST:PORT" | "REGISTRY=MIRROR" | "NAME:ADDRESS" | "KEYS")
         | (_, "NAME=SOFT[:HARD]" | "USER[:GROUP]" | "VERSION" | "VMM" | "LEVEL" | "PROGRESS")
         | (_, "FORMAT" | "WHEN" | "WHAT" | "KIND" | "COMPRESSION" | "BOOL" | "/PATH[:OPTIONS]")

@@ -43,6 +43,7 @@ mod lies;
 mod logging;
 mod metrics;
 mod mistakes;
+mod networks;
 mod original;
 mod printed;
 mod profiles;

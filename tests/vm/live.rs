@@ -99,7 +99,8 @@ fn pass_on(stream: impl Read + Send + 'static, lines: Sender<String>) {
 
 /// A VM of this name, removed with the test however that ends.
 pub(crate) struct Named<'a> {
-    session: &'a Session,
+    /// Whose it is.
+    pub(crate) session: &'a Session,
     /// Its name.
     pub(crate) name: &'static str,
 }

@@ -27,6 +27,7 @@ mod idle;
 mod interrupted;
 mod live;
 mod mounts;
+mod networks;
 mod secrets;
 mod service;
 mod shared;

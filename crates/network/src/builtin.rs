@@ -124,6 +124,15 @@ impl Builtin {
         trouble.into_result()
     }
 
+    /// Has other VMs of its networks know a VM by other names from now on: their name servers look for
+    /// changed leases whenever they are asked. Nothing, if it is not attached.
+    ///
+    /// # Errors
+    /// Its lease cannot be written.
+    pub fn rename(&self, id: &MachineId, names: Vec<String>) -> Result<(), Error> {
+        self.lock()?.rename(id, names)
+    }
+
     /// The VMs of this state root that have an attachment or part of one, and those that have a
     /// part and belong to no state root. VMs that are being set up or taken down are among them:
     /// only who knows which VMs live can tell what was left behind.

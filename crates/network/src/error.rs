@@ -62,6 +62,9 @@ pub enum Error {
     /// A network of that name is defined already.
     #[error("there is a network `{0}` already")]
     NetworkExists(NetworkName),
+    /// The host's kernel has no IPv6 for a network that is to have it.
+    #[error("the network `{0}` cannot have IPv6: this host has none")]
+    NoIpv6(NetworkName),
     /// VMs are in the network that is to go.
     #[error("the network `{network}` is in use by VM `{by}`")]
     NetworkInUse {
@@ -168,6 +171,10 @@ impl Error {
             Self::NetworkExists(name) => {
                 Some(format!("`firebuild network inspect {name}` shows it"))
             }
+            Self::NoIpv6(_) => Some(
+                "leave `--ipv6` out, or boot the host without `ipv6.disable=1` on its kernel's command line (`modprobe ipv6` if that is a module)"
+                    .into(),
+            ),
             Self::NetworkInUse { by, .. } => Some(format!("stop that VM: `firebuild stop {by}`")),
             Self::SubnetTaken { .. } => Some(
                 "make it with other addresses: `firebuild network create --subnet CIDR`".into(),

@@ -258,6 +258,16 @@ impl Leases {
         Ok(())
     }
 
+    /// Writes a lease that is there already anew, with other names.
+    pub(crate) fn rename(&mut self, id: &MachineId, names: Vec<String>) -> Result<(), Error> {
+        let Some(lease) = self.leases.get_mut(id) else {
+            return Ok(());
+        };
+        lease.names = names;
+        let text = serde_json::to_vec_pretty(&lease).map_err(io::Error::from)?;
+        Ok(write_whole(&self.directory, &format!("{id}.json"), &text)?)
+    }
+
     /// Removes a lease, if there is one.
     pub(crate) fn remove(&mut self, id: &MachineId) -> Result<(), Error> {
         match fs_err::remove_file(self.directory.join(format!("{id}.json"))) {

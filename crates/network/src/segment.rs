@@ -6,7 +6,7 @@ use crate::lease::{Leases, Segment};
 use crate::netlink::Netlink;
 use crate::network::Definitions;
 use crate::resolver::Resolver;
-use crate::{Builtin, Error, Network, NetworkName, Settings, Subnet, Subnet6};
+use crate::{Builtin, Error, Network, NetworkName, Settings, Subnet, Subnet6, sysctl};
 
 /// Names that mean something else where a network is named.
 const RESERVED: [&str; 2] = ["none", "host"];
@@ -149,6 +149,9 @@ impl Builtin {
             let defined: Vec<Subnet> = others.iter().filter_map(|other| other.subnet).collect();
             let free = subnets_of(&settings.pools, &defined);
             network.subnet = Some(segments.choose(&free, &mut netlink)?);
+        }
+        if (ipv6 || network.subnet6.is_some()) && !sysctl::has_ipv6() {
+            return Err(Error::NoIpv6(network.name));
         }
         if ipv6 && network.subnet6.is_none() {
             let seed = format!("{}\0{name}", settings.owner.display());

@@ -20,6 +20,11 @@ pub(crate) fn set(name: &str, value: &str) -> Result<(), Error> {
     )))
 }
 
+/// Whether the kernel has IPv6, and it is not switched off for good.
+pub(crate) fn has_ipv6() -> bool {
+    Path::new("/proc/sys/net/ipv6").exists()
+}
+
 /// Has the namespace forward packets of IPv6. It would then no longer believe the routers that it has
 /// its own addresses and routes from, so devices that believe routers are told to go on.
 pub(crate) fn forward_ipv6() -> Result<(), Error> {

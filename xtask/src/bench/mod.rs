@@ -12,6 +12,7 @@ mod disk;
 mod exec;
 mod host;
 mod life;
+mod network;
 mod program;
 mod report;
 mod start;
@@ -70,7 +71,7 @@ type Measurement = (
     fn(&Host) -> anyhow::Result<Vec<Row>>,
 );
 
-const MEASUREMENTS: [Measurement; 13] = [
+const MEASUREMENTS: [Measurement; 14] = [
     (
         "supervisor",
         "a running VM's disk and its supervisor's memory",
@@ -81,6 +82,11 @@ const MEASUREMENTS: [Measurement; 13] = [
     ("exec", "a process in a running VM", exec::measure),
     ("ls", "a list of many VMs", life::list),
     ("stop", "the orderly end of a VM", life::stop),
+    (
+        "network",
+        "what passes between a guest and its host",
+        network::measure,
+    ),
     ("cached", "a build with everything cached", build::cached),
     (
         "context",

@@ -150,6 +150,11 @@ impl<'a> Detached<'a> {
         digest.strip_prefix("sha256:").map(str::to_owned)
     }
 
+    /// A fact of its record, by a JSON pointer.
+    pub(super) fn fact(&self, pointer: &str) -> Option<&Value> {
+        self.record.pointer(pointer)
+    }
+
     fn supervisor_status(&self) -> anyhow::Result<String> {
         Ok(fs::read_to_string(self.process("Owner", "status")?)?)
     }

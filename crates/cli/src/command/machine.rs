@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use firebuild_builder::{KernelChoice, VmOptions};
 use firebuild_core::ByteSize;
-use firebuild_machine::spec::{CertificateFiles, CniNetwork, check_host_name};
+use firebuild_machine::spec::{CertificateFiles, CniNetwork, Egress, check_host_name};
 use firebuild_machine::{Host, MachineSpec};
 use firebuild_store::{KernelId, Store};
 
@@ -113,9 +113,13 @@ impl VmArguments {
         self.mem.unwrap_or(RUN_MEMORY)
     }
 
-    /// Notes what is to run a VM, what is asked of it, and what the VM may reach.
+    /// What a VM may reach.
+    pub(crate) fn egress(&self) -> anyhow::Result<Egress> {
+        self.egress.rules()
+    }
+
+    /// Notes what is to run a VM, and what is asked of it.
     pub(crate) fn apply(&self, spec: &mut MachineSpec) -> anyhow::Result<()> {
-        spec.egress = self.egress.rules()?;
         spec.vmm = self.vmm.kind();
         spec.firecracker = self.vmm.options()?;
         spec.kernel_arguments = self.vmm.kernel_arguments()?;

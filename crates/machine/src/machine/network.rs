@@ -68,7 +68,7 @@ impl Machine {
     }
 
     /// What other VMs of its networks know it by: its name, its hostname, its id, short and whole.
-    fn names(&self) -> Vec<String> {
+    pub(super) fn names(&self) -> Vec<String> {
         let Record { id, spec, .. } = &self.record;
         let mut names: Vec<String> = spec.name.iter().map(ToString::to_string).collect();
         names.extend(spec.hostname.clone());

@@ -136,7 +136,7 @@ impl Machine {
     /// Applies a change that is possible while the VM runs.
     ///
     /// # Errors
-    /// [`Error::Store`].
+    /// [`Error::Store`]; [`Error::Network`] if its neighbours cannot be told a new name.
     pub fn change(&mut self, change: &Change) -> Result<(), Error> {
         let mut spec = self.record.spec.clone();
         spec.limits.change(&change.limits);
@@ -145,6 +145,9 @@ impl Machine {
             group::change(self.id(), &change.limits)?;
         }
         change.apply(&self.host.store, &mut self.record);
+        if change.name.is_some() && self.attachment.is_some() {
+            self.host.network.rename(self.id(), self.names())?;
+        }
         self.save()
     }
 

@@ -180,7 +180,13 @@ fn vms_of_one_network_find_each_other_by_name() {
         let nobody = Ipv4Addr::from(web.interfaces[1].address.to_bits() ^ 0x40).to_string();
         assert_eq!(pointer(&second, &nobody), Err(ResponseCode::NXDomain));
 
-        // Names go with their VMs.
+        // Names change while their VMs run, and go with them.
+        driver.rename(&id(1), vec!["shop".to_owned()]).unwrap();
+        assert_eq!(a(&second, "shop."), one(address(&web, 1)));
+        assert_eq!(a(&second, "web."), Err(ResponseCode::NXDomain));
+        driver.rename(&id(1), vec!["web".to_owned()]).unwrap();
+        assert_eq!(a(&second, "web."), one(address(&web, 1)));
+        driver.rename(&id(9), vec!["nobody".to_owned()]).unwrap();
         drop(first);
         driver.teardown(&id(1)).unwrap();
         assert_eq!(a(&second, "web."), Err(ResponseCode::NXDomain));

@@ -6,6 +6,8 @@ use firebuild_network::{
     AGENT_ADDRESS, Builtin, Error, METADATA_ADDRESS, Network, NetworkName, Request,
 };
 
+use nix::mount::{MsFlags, mount};
+
 use crate::rig::{Guest, HOST_OUTSIDE, Net, OUTSIDE, id, ip, on_host, request, said};
 
 fn named(name: &str) -> Network {
@@ -25,6 +27,28 @@ fn joined(number: u8, networks: &[&str], ports: &[&str]) -> Request {
         networks: joins.collect(),
         ..request(number, ports)
     }
+}
+
+#[test]
+fn a_host_without_ipv6_has_no_network_with_it() {
+    on_host(|host| {
+        // What a kernel without it does not have.
+        let tmpfs = Some("tmpfs");
+        mount(
+            None::<&str>,
+            "/proc/sys/net",
+            tmpfs,
+            MsFlags::empty(),
+            None::<&str>,
+        )
+        .unwrap();
+        let driver = host.driver();
+        let refused = driver.create(named("six"), true).unwrap_err();
+        assert!(matches!(refused, Error::NoIpv6(_)), "{refused}");
+        assert!(refused.hint().is_some());
+        assert_eq!(driver.networks().unwrap().len(), 1);
+        driver.create(named("four"), false).unwrap();
+    });
 }
 
 #[test]

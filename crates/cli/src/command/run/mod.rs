@@ -119,6 +119,8 @@ impl Run {
     }
 
     fn spec(&self, host: &Host) -> anyhow::Result<MachineSpec> {
+        // Before anything is fetched.
+        let egress = self.vm.egress()?;
         let (reference, command) = self.image()?;
         let style = progress::Style::default();
         let provider = self.storage.provider()?;
@@ -159,6 +161,7 @@ impl Run {
             address: self.network.address(),
             cni: self.network.or_cni(self.vm.cni()?)?,
             ports: self.network.ports(config),
+            egress,
             connect_time: self.bootstrap.connect_time(),
             remove: self.rm,
             certificates: self.bootstrap.certificates()?,
