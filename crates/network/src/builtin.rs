@@ -23,6 +23,7 @@ use crate::inside::Furniture;
 use crate::lease::{Lease, Leases, Link, Segment};
 use crate::name::{MOST_LINKS, host_device, machine_mark, marked_machine};
 use crate::netlink::{Cable, Netlink};
+use crate::network::Definitions;
 use crate::resolver::Resolver;
 use crate::segment::Segments;
 use crate::{
@@ -148,7 +149,7 @@ impl Builtin {
         Ok(known.into_iter().collect())
     }
 
-    /// Removes the bridges and the host's rules that no VM uses. [`teardown`](Self::teardown)
+    /// Removes the bridges and the host's rules that no VM uses, and half a definition. [`teardown`](Self::teardown)
     /// does it too; this is for what an interrupted one left.
     ///
     /// # Errors
@@ -160,6 +161,7 @@ impl Builtin {
             let bridges = bridges.unwrap_or_default().into_iter();
             let names = bridges.map(|(name, _)| name).collect();
             self.remove_host_parts(&leases, names, &mut trouble);
+            trouble.note(Definitions::at(&self.settings.networks).tidy());
         }
         trouble.into_result()
     }

@@ -96,7 +96,8 @@ pub(crate) struct Leases {
 }
 
 const LAST: &str = "last-address";
-const BESIDE: &str = "new";
+/// What a file is called until it is whole.
+pub(crate) const BESIDE: &str = "new";
 
 /// The highest number of a VM. A host has not as many.
 const MOST_NUMBER: u16 = 0x7fff;
@@ -280,8 +281,7 @@ impl Leases {
     }
 
     fn read(&mut self) -> Result<(), Error> {
-        // Half a file of somebody who was killed; nobody else is writing now.
-        let _ = fs_err::remove_file(self.directory.join(BESIDE));
+        remove_half(&self.directory)?;
         for entry in fs_err::read_dir(&self.directory)? {
             let path = entry?.path();
             let named = path
@@ -304,6 +304,15 @@ impl Leases {
     fn last(&self) -> BTreeMap<String, Ipv4Addr> {
         let text = fs_err::read(self.directory.join(LAST)).unwrap_or_default();
         serde_json::from_slice(&text).unwrap_or_default()
+    }
+}
+
+/// Removes half a file of somebody who was killed, if there is one. Only for who has the lock: nobody else is
+/// writing then.
+pub(crate) fn remove_half(directory: &Path) -> io::Result<()> {
+    match fs_err::remove_file(directory.join(BESIDE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::lease::write_whole;
+use crate::lease::{remove_half, write_whole};
 use crate::{Error, NetworkName, Subnet, Subnet6};
 
 /// The most networks that one state root defines.
@@ -156,6 +156,11 @@ impl Definitions {
         let text = serde_json::to_vec_pretty(network).map_err(io::Error::from)?;
         let file = format!("{}.json", network.name);
         Ok(write_whole(&self.directory, &file, &text)?)
+    }
+
+    /// Removes half a definition of somebody who was killed, if there is one.
+    pub(crate) fn tidy(&self) -> Result<(), Error> {
+        Ok(remove_half(&self.directory)?)
     }
 
     pub(crate) fn remove(&self, name: &NetworkName) -> Result<(), Error> {

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use firebuild_core::MachineId;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, lease};
+use crate::Error;
+use crate::lease::{self, BESIDE, remove_half};
 
 /// What is known of a VM that has, or is to have, a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,9 +38,11 @@ pub(crate) struct Leases {
 impl Leases {
     /// Waits for the lock.
     pub(crate) fn lock(directory: &Path) -> Result<Self, Error> {
+        let lock = lease::lock(directory)?;
+        remove_half(directory)?;
         Ok(Self {
             directory: directory.to_owned(),
-            _lock: lease::lock(directory)?,
+            _lock: lock,
         })
     }
 
@@ -85,7 +88,7 @@ impl Leases {
     pub(crate) fn insert(&self, lease: &Lease) -> Result<(), Error> {
         let text = serde_json::to_vec(lease).map_err(io::Error::from)?;
         // Only who has the lock writes, and nothing here outlives the host's memory: no sync.
-        let beside = self.directory.join("new");
+        let beside = self.directory.join(BESIDE);
         fs_err::write(&beside, text)?;
         Ok(fs_err::rename(&beside, self.path(&lease.id))?)
     }

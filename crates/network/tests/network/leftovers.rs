@@ -359,3 +359,18 @@ fn whatever_is_killed_is_removed() {
         assert!(left > 0, "no victim was killed half-way");
     });
 }
+
+#[test]
+fn half_a_definition_goes_with_what_nobody_uses() {
+    on_host(|host| {
+        let driver = host.driver();
+        driver.teardown_unused_host_parts().unwrap();
+        let front = firebuild_network::Network::named("front".parse().unwrap());
+        driver.create(front, false).unwrap();
+        let half = host.path("root/networks/new");
+        fs_err::write(&half, "{\"Na").unwrap();
+        driver.teardown_unused_host_parts().unwrap();
+        assert!(!half.exists());
+        assert_eq!(driver.networks().unwrap().len(), 2);
+    });
+}
