@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::bail;
 
+use super::place;
 use crate::shell;
 
 /// Where what commands write goes.
@@ -53,10 +54,15 @@ pub(super) fn until_dead(process: i32) -> anyhow::Result<()> {
 pub(super) fn everything() -> anyhow::Result<BTreeSet<String>> {
     let mut found = Lines::default();
     let ip = |what: &[&str]| shell::quiet(Command::new("ip").args(what));
-    found.add("link", &ip(&["-br", "link"])?);
-    found.add("address", &ip(&["-br", "address"])?);
-    found.add("route", &ip(&["route"])?);
-    found.add("route", &ip(&["-6", "route"])?);
+    found.add("link", &devices(&ip(&["-br", "link"])?, |_| false));
+    let is_given = |word: &str| word.contains('/') && !word.starts_with("fe80:");
+    found.add("address", &devices(&ip(&["-br", "address"])?, is_given));
+    for family in ["-4", "-6"] {
+        let routes = ip(&[family, "route"])?;
+        let given = routes.lines().filter(|line| !line.starts_with("fe80:"));
+        let given = given.collect::<Vec<_>>().join("\n");
+        found.add("route", &given.replace(" linkdown", ""));
+    }
     found.add("route", &ip(&["rule"])?);
     found.add(
         "rule",
@@ -71,7 +77,7 @@ pub(super) fn everything() -> anyhow::Result<BTreeSet<String>> {
     found.add("socket", &sockets()?);
     let listening = Command::new("ss").args(["-Hlntu"]).output()?;
     found.add("port", &String::from_utf8_lossy(&listening.stdout));
-    for place in ["/run", "/tmp", "/srv", "/var/lib"] {
+    for place in place::OWN {
         found.add("file", &tree(Path::new(place), &|_| true).join("\n"));
     }
     let is_directory = |path: &Path| path.is_dir() && !path.is_symlink();
@@ -79,6 +85,19 @@ pub(super) fn everything() -> anyhow::Result<BTreeSet<String>> {
     found.add("cgroup", &groups.join("\n"));
     found.add("process", &processes()?.join("\n"));
     Ok(found.0)
+}
+
+/// A line for each device: its name, and those of the other words that are wanted. Whether a bridge is up, and
+/// which hardware and link-local address it has, depends on whether anything is plugged into it yet, or still.
+fn devices(listed: &str, wanted: impl Fn(&str) -> bool) -> String {
+    let line = |line: &str| {
+        let mut words = line.split_whitespace();
+        let name = words.next().unwrap_or_default().to_owned();
+        words
+            .filter(|word| wanted(word))
+            .fold(name, |line, word| line + " " + word)
+    };
+    listed.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Lines of a kind.
@@ -108,9 +127,18 @@ pub(super) fn difference(
 ) -> Vec<String> {
     let left = after.difference(before);
     let left = left.map(|it| format!("left on the host: {it}"));
-    let gone = before.difference(after).filter(|_| !rebooted);
+    let gone = before
+        .difference(after)
+        .filter(|it| !rebooted && !is_others(it));
     let gone = gone.map(|it| format!("gone from the host: {it}"));
     left.chain(gone).collect()
+}
+
+/// Whether a line is of a mount that was there when this namespace was made: it goes when who made it
+/// removes the directory that it is on.
+fn is_others(line: &str) -> bool {
+    let mount = line.strip_prefix("mount: ");
+    mount.is_some_and(|path| !place::is_own(path) && !path.starts_with("/sys/"))
 }
 
 /// The sockets that have a path or a name.
@@ -156,4 +184,37 @@ pub(super) fn tree(directory: &Path, wanted: &dyn Fn(&Path) -> bool) -> Vec<Stri
     }
     found.sort_unstable();
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_and_what_is_gone_is_told_but_not_what_is_of_others() {
+        let lines = |lines: &[&str]| lines.iter().map(|&line| line.to_owned()).collect();
+        let before = lines(&[
+            "link: lo",
+            "rule: ours",
+            "mount: /data/of-others",
+            "mount: /run/x",
+        ]);
+        let after = lines(&["link: lo", "link: tap"]);
+        let left = "left on the host: link: tap".to_owned();
+        let gone = ["mount: /run/x", "rule: ours"].map(|it| format!("gone from the host: {it}"));
+        assert_eq!(
+            difference(&before, &after, true),
+            std::slice::from_ref(&left)
+        );
+        let [mount, rule] = gone;
+        assert_eq!(difference(&before, &after, false), [left, mount, rule]);
+        assert!(difference(&before, &before, false).is_empty());
+    }
+
+    #[test]
+    fn what_is_there_twice_is_there_twice() {
+        let mut lines = Lines::default();
+        lines.add("process", "sleep 1\nsleep 1\n\n");
+        assert_eq!(lines.0.len(), 2, "{:?}", lines.0);
+    }
 }

@@ -86,6 +86,9 @@ impl WorldArguments {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         let task: Task = serde_json::from_str(&self.task)?;
         let mut world = World::new(&self.base, &self.directory, &self.groups)?;
+        if self.scenario.wants_kvm() {
+            world.pretend_kvm()?;
+        }
         match task {
             Task::Record => self.record(&mut world),
             Task::Die(deaths) => {

@@ -5,6 +5,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Command};
 
+use super::place;
 use crate::shell;
 
 /// What is left: each stays for as long as this lives, and longer.
@@ -49,11 +50,11 @@ impl Litter {
         ]
         .map(str::to_owned)
         .into();
-        for place in ["/run", "/tmp", "/srv", "/var/lib"] {
+        for place in place::OWN {
             fs_err::write(format!("{place}/litter"), "")?;
             names.push(format!("left on the host: file: {place}/litter"));
         }
-        for hierarchy in super::place::hierarchies()? {
+        for hierarchy in place::hierarchies()? {
             let group = hierarchy.join("litter");
             fs_err::create_dir(&group)?;
             names.push(format!("left on the host: cgroup: {}", group.display()));

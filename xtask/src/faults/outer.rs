@@ -31,7 +31,7 @@ pub(crate) struct Faults {
     #[arg(long)]
     victim: Option<Victim>,
     /// How many worlds at once
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 4)]
     jobs: usize,
     /// Tell of each death
     #[arg(long, short)]
@@ -48,6 +48,9 @@ pub(crate) struct Faults {
 
 /// How much of what a death left is shown.
 const SHOWN: usize = 12;
+
+/// After how many deaths it is told how far it is.
+const PROGRESS: usize = 200;
 
 /// How many deaths a world dies at most: it takes a moment to make one.
 const BATCH: usize = 40;
@@ -73,19 +76,33 @@ impl Faults {
     /// # Errors
     /// Something was left, or a world could not be made.
     pub(crate) fn run(&self, root: &Path) -> anyhow::Result<()> {
-        let directory: PathBuf = prepare::prepare(root)?;
+        let scenarios = self.chosen();
+        let wants_kvm = scenarios.iter().any(|scenario| scenario.wants_kvm());
+        let directory: PathBuf = prepare::prepare(root, wants_kvm)?;
         let worlds = Worlds::of(directory.clone())?;
         let done = match self.check {
             true => self.check(&worlds),
-            false => self.everything(&worlds),
+            false => self.everything(&worlds, &scenarios),
         };
         fs_err::remove_dir_all(&directory)?;
         done
     }
 
-    fn everything(&self, worlds: &Worlds) -> anyhow::Result<()> {
+    /// The commands to interrupt. Firecracker's stand-in is built for the whole run only, or when it is
+    /// asked for.
+    fn chosen(&self) -> Vec<Scenario> {
+        if !self.scenarios.is_empty() || self.check {
+            return self.scenarios.clone();
+        }
+        let has_kvm = Path::new("/dev/kvm").exists();
+        let all = Scenario::value_variants().iter().copied();
+        let chosen = all.filter(|it| !it.wants_kvm() || has_kvm && self.sample.is_none());
+        chosen.collect()
+    }
+
+    fn everything(&self, worlds: &Worlds, scenarios: &[Scenario]) -> anyhow::Result<()> {
         let begin = Instant::now();
-        let mut all = self.recorded(worlds)?;
+        let mut all = self.recorded(worlds, scenarios)?;
         self.choose(&mut all);
         let tally = self.die(worlds, &all)?;
         let seconds = begin.elapsed().as_secs_f64();
@@ -97,11 +114,11 @@ impl Faults {
         self.crowd(worlds)
     }
 
-    fn recorded(&self, worlds: &Worlds) -> anyhow::Result<Vec<Interrupted>> {
-        let scenarios = match &self.scenarios[..] {
-            [] => Scenario::value_variants(),
-            only => only,
-        };
+    fn recorded(
+        &self,
+        worlds: &Worlds,
+        scenarios: &[Scenario],
+    ) -> anyhow::Result<Vec<Interrupted>> {
         let recorded = in_lanes(self.jobs, scenarios, |scenario| {
             let points = worlds.record(*scenario)?;
             Ok(Interrupted {
@@ -161,6 +178,7 @@ impl Faults {
             .iter()
             .flat_map(|one| one.deaths.chunks(BATCH).map(move |deaths| (one, deaths)))
             .collect();
+        let begin = Instant::now();
         let tally = Mutex::new(Tally::default());
         in_lanes(self.jobs, &batches, |(one, deaths)| {
             worlds.die(one.scenario, deaths, &mut |died| {
@@ -168,6 +186,7 @@ impl Faults {
                     shell::say(&told(one, &died));
                 }
                 if let Ok(mut tally) = tally.lock() {
+                    tally.tell(begin);
                     tally.died += usize::from(died.killed);
                     tally.missed += usize::from(!died.killed);
                     tally.failed += usize::from(!died.trouble.is_empty());
@@ -210,6 +229,17 @@ impl Faults {
         ensure!(missing.is_empty(), "nobody found {missing:#?}");
         shell::say("what is left is found, where it is left");
         Ok(())
+    }
+}
+
+impl Tally {
+    /// Tells from time to time how far it is.
+    fn tell(&self, begin: Instant) {
+        let done = self.died + self.missed;
+        if done > 0 && done.is_multiple_of(PROGRESS) {
+            let seconds = begin.elapsed().as_secs();
+            shell::say(&format!("{done} deaths so far, in {seconds} s"));
+        }
     }
 }
 

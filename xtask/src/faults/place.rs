@@ -20,7 +20,16 @@ pub(super) const BASE: &str = "/mnt";
 const PREFIX: &str = "faults-world-";
 
 /// Directories of the host's that a world has of its own, empty.
-const OWN: [&str; 4] = ["/run", "/tmp", "/srv", "/var/lib"];
+pub(super) const OWN: [&str; 4] = ["/run", "/tmp", "/srv", "/var/lib"];
+
+/// Where in a world's directory that is which is there again after a reboot.
+fn kept(directory: &str) -> Option<&'static str> {
+    match directory {
+        "/srv" => Some("srv"),
+        "/var/lib" => Some("var"),
+        _ => None,
+    }
+}
 
 /// How long the kernel may take to take the last process out of a group.
 const EMPTYING: Duration = Duration::from_secs(10);
@@ -107,17 +116,47 @@ pub(super) fn hierarchies() -> anyhow::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// What others had mounted, when this namespace was made, where a world has something of its own. It would be
+/// seen among the mounts below that, and go when those others take theirs away.
+fn hidden() -> anyhow::Result<Vec<String>> {
+    let mounts = fs_err::read_to_string("/proc/self/mountinfo")?;
+    let places = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    let mut hidden: Vec<String> = places
+        .filter(|place| is_own(place))
+        .map(str::to_owned)
+        .collect();
+    // What was mounted last is uppermost.
+    hidden.reverse();
+    Ok(hidden)
+}
+
+/// Whether a path is where a world has something of its own.
+pub(super) fn is_own(path: &str) -> bool {
+    OWN.iter().any(|own| Path::new(path).starts_with(own))
+}
+
 /// Makes this process's namespaces a host: `base` is at [`BASE`], the groups called `groups` are all that
-/// there are, and the network leads nowhere.
-pub(super) fn settle(base: &Path, groups: &str) -> anyhow::Result<()> {
+/// there are, the network leads nowhere, and what outlives a reboot is in the directory `name` of `base`.
+pub(super) fn settle(base: &Path, name: &str, groups: &str) -> anyhow::Result<()> {
     ensure!(
         std::process::id() == 1,
         "this has to be the first process of its namespace"
     );
     let run = |words: &[&str]| shell::quiet(Command::new(words[0]).args(&words[1..]));
     run(&["mount", "--bind", &base.to_string_lossy(), BASE])?;
+    for hidden in hidden()? {
+        // Whoever mounted it may have taken it away by now.
+        let _ = run(&["umount", "--lazy", &hidden]);
+    }
     for directory in OWN {
-        run(&["mount", "-t", "tmpfs", "tmpfs", directory])?;
+        match kept(directory) {
+            None => run(&["mount", "-t", "tmpfs", "tmpfs", directory])?,
+            Some(kept) => {
+                let kept = Path::new(BASE).join(name).join(kept);
+                fs_err::create_dir_all(&kept)?;
+                run(&["mount", "--bind", &kept.to_string_lossy(), directory])?
+            }
+        };
     }
     for hierarchy in hierarchies()? {
         let own = hierarchy.join(groups);
@@ -145,5 +184,17 @@ pub(super) fn settle(base: &Path, groups: &str) -> anyhow::Result<()> {
     ] {
         run(words)?;
     }
+    Ok(())
+}
+
+/// Makes the processor say that it can run VMs, for VMMs of which nothing else is asked here. The file is
+/// in `directory`.
+pub(super) fn pretend_kvm(directory: &Path) -> anyhow::Result<()> {
+    const REAL: &str = "/proc/cpuinfo";
+    let said = fs_err::read_to_string(REAL)?.replace("\nflags\t\t:", "\nflags\t\t: vmx");
+    let pretended = directory.join("cpuinfo");
+    fs_err::write(&pretended, said)?;
+    let mut mount = Command::new("mount");
+    shell::quiet(mount.arg("--bind").arg(pretended).arg(REAL))?;
     Ok(())
 }

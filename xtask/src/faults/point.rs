@@ -31,10 +31,14 @@ enum Object {
     Path(usize),
     /// A descriptor at this argument.
     File(usize),
-    /// A descriptor at this argument, if it is that of a path; bytes in pipes tell nobody anything.
+    /// A descriptor at this argument, if it is that of a path or a socket; bytes in pipes tell nobody anything.
     Data(usize),
-    /// A path at the first argument, if the flags at the other say that it is made.
+    /// A path at the first argument, if the flags at the other say that it is made, and it is not there.
     Made(usize, usize),
+    /// A path at this argument, if nothing is there yet.
+    New(usize),
+    /// A path at this argument, if something is there.
+    Old(usize),
     /// A request at the second argument, if it is one that changes something.
     Request,
     /// A path at the first argument, if there is a file: programs are looked for in many places.
@@ -43,15 +47,15 @@ enum Object {
     None,
 }
 
-use Object::{Data, File, Made, None as Nothing, Path, Program, Request};
+use Object::{Data, File, Made, New, None as Nothing, Old, Path, Program, Request};
 
 const CALLS: &[(i64, &str, Object)] = &[
     (libc::SYS_renameat, "renameat", Path(3)),
     (libc::SYS_renameat2, "renameat2", Path(3)),
     (libc::SYS_linkat, "linkat", Path(3)),
     (libc::SYS_symlinkat, "symlinkat", Path(2)),
-    (libc::SYS_unlinkat, "unlinkat", Path(1)),
-    (libc::SYS_mkdirat, "mkdirat", Path(1)),
+    (libc::SYS_unlinkat, "unlinkat", Old(1)),
+    (libc::SYS_mkdirat, "mkdirat", New(1)),
     (libc::SYS_mknodat, "mknodat", Path(1)),
     (libc::SYS_openat, "openat", Made(1, 2)),
     (libc::SYS_truncate, "truncate", Path(0)),
@@ -91,9 +95,9 @@ const OLD_CALLS: &[(i64, &str, Object)] = &[
     (libc::SYS_rename, "rename", Path(1)),
     (libc::SYS_link, "link", Path(1)),
     (libc::SYS_symlink, "symlink", Path(1)),
-    (libc::SYS_unlink, "unlink", Path(0)),
-    (libc::SYS_mkdir, "mkdir", Path(0)),
-    (libc::SYS_rmdir, "rmdir", Path(0)),
+    (libc::SYS_unlink, "unlink", Old(0)),
+    (libc::SYS_mkdir, "mkdir", New(0)),
+    (libc::SYS_rmdir, "rmdir", Old(0)),
     (libc::SYS_open, "open", Made(0, 1)),
     (libc::SYS_chmod, "chmod", Path(0)),
     (libc::SYS_chown, "chown", Path(0)),
@@ -122,7 +126,18 @@ pub(super) fn point(pid: i32, call: &Call) -> Option<Point> {
         Made(path, flags) => {
             let made = u64::from((libc::O_CREAT | libc::O_TMPFILE).unsigned_abs())
                 & !u64::from(libc::O_DIRECTORY.unsigned_abs());
-            (argument(flags) & made != 0).then(|| text(pid, argument(path)))?
+            let emptied = u64::from(libc::O_TRUNC.unsigned_abs());
+            let name = (argument(flags) & made != 0).then(|| text(pid, argument(path)))?;
+            let changes = argument(flags) & emptied != 0 || !is_there(pid, call, path, &name);
+            changes.then_some(name)?
+        }
+        New(path) => {
+            let name = text(pid, argument(path));
+            (!is_there(pid, call, path, &name)).then_some(name)?
+        }
+        Old(path) => {
+            let name = text(pid, argument(path));
+            is_there(pid, call, path, &name).then_some(name)?
         }
         Request => REQUESTS
             .contains(&argument(1))
@@ -136,9 +151,30 @@ pub(super) fn point(pid: i32, call: &Call) -> Option<Point> {
     Some(Point { name, what })
 }
 
-/// Whether what is written to this file is still there when its writer is not.
+/// Whether there is something under a name that a process has at this argument. A call that finds out that
+/// there is, or is not, and changes nothing, is no point.
+fn is_there(pid: i32, call: &Call, index: usize, name: &Option<String>) -> bool {
+    let Some(name) = name else { return false };
+    // The directory that the name is relative to is before it, if it is anywhere.
+    let directory = index.checked_sub(1).and_then(|it| call.arguments.get(it));
+    let number = directory.and_then(|it| i32::try_from(it.cast_signed()).ok());
+    let above = match number {
+        Some(number) if number >= 0 => format!("/proc/{pid}/fd/{number}"),
+        _ => format!("/proc/{pid}/cwd"),
+    };
+    let above = if name.starts_with('/') {
+        format!("/proc/{pid}/root")
+    } else {
+        above
+    };
+    let path = std::path::Path::new(&above).join(name.trim_start_matches('/'));
+    path.symlink_metadata().is_ok()
+}
+
+/// Whether what is written to this file is still there, or heard of, when its writer is no more.
 fn is_kept(path: &str) -> bool {
-    path.starts_with('/') && !path.starts_with("/dev/") && !path.starts_with("/memfd:")
+    path.starts_with("socket:")
+        || path.starts_with('/') && !path.starts_with("/dev/") && !path.starts_with("/memfd:")
 }
 
 /// What a process has open under a number.

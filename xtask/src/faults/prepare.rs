@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use anyhow::Context as _;
+
 use super::place;
 use super::world::IMAGE;
 use crate::shell;
 
-/// Builds what is run, and a store to copy.
-pub(super) fn prepare(root: &Path) -> anyhow::Result<PathBuf> {
+/// Builds what is run, Firecracker's stand-in only if it is wanted, and a store to copy.
+pub(super) fn prepare(root: &Path, wants_firecracker: bool) -> anyhow::Result<PathBuf> {
     shell::cargo(&["build", "--quiet", "--package", "firebuild"])?;
     let guest = [
         "--package",
@@ -37,6 +39,11 @@ pub(super) fn prepare(root: &Path) -> anyhow::Result<PathBuf> {
             "FROM {IMAGE}\nCOPY file /copied\nRUN touch first\nRUN touch second\nCOPY file /last\n"
         ),
     )?;
+    fs_err::create_dir_all(template.join("cni"))?;
+    fs_err::write(template.join("cni/machines.conflist"), NETWORK)?;
+    if wants_firecracker {
+        stand_in(&programs.join("stand-in"))?;
+    }
     fs_err::write(template.join("kernel"), kernel())?;
     fs_err::write(
         template.join("Smallfile"),
@@ -55,10 +62,42 @@ pub(super) fn prepare(root: &Path) -> anyhow::Result<PathBuf> {
     Ok(directory)
 }
 
+/// A network by CNI, of plugins that Debian has.
+const NETWORK: &str = r#"{
+  "name": "machines",
+  "cniVersion": "0.4.0",
+  "plugins": [
+    {
+      "type": "bridge", "bridge": "machines0", "isDefaultGateway": true,
+      "ipam": { "type": "host-local", "subnet": "192.168.127.0/24" }
+    },
+    { "type": "tc-redirect-tap" }
+  ]
+}"#;
+
+/// Puts the programs there that stand in for Firecracker and its jailer in the tests of its driver.
+fn stand_in(directory: &Path) -> anyhow::Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let words =
+        "test --package firebuild-machine --test firecracker --no-run --message-format json";
+    let built = shell::output(Command::new(cargo).args(words.split(' ')))?;
+    let program = built
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|line| line["target"]["name"] == "firecracker")
+        .find_map(|line| line["executable"].as_str().map(PathBuf::from))
+        .context("cargo does not say what it has built")?;
+    fs_err::create_dir_all(directory)?;
+    fs_err::write(directory.join("behaviour.json"), r#"{"minor": 12}"#)?;
+    fs_err::copy(&program, directory.join("firecracker"))?;
+    fs_err::hard_link(directory.join("firecracker"), directory.join("jailer"))?;
+    Ok(())
+}
+
 /// A program with the name of a VMM, that starts a process in place of a VM.
 fn vmm_script() -> String {
     format!(
-        "#!/bin/sh\nwhile [ $# -gt 0 ]; do\n  case $1 in -append) export FIREBUILD_COMMAND_LINE=\"$2\";; esac\n  shift\ndone\necho guest\nexec {}/bin/process_guest\n",
+        "#!/bin/sh\nwhile [ $# -gt 0 ]; do\n  case $1 in -append) export FIREBUILD_COMMAND_LINE=\"$2\";; -chardev) case $2 in socket,id=control,fd=*) export FIREBUILD_CONTROL=${{2##*=}};; esac;; esac\n  shift\ndone\necho guest\nexec {}/bin/process_guest\n",
         place::BASE
     )
 }

@@ -34,6 +34,24 @@ pub(crate) enum Scenario {
     Restart,
     /// `run` in two networks that people defined
     Networks,
+    /// `run` in a network by CNI, of Debian's plugins
+    Cni,
+    /// `rm -f` of a running VM in a network by CNI
+    CniRemove,
+    /// `run` on Firecracker's stand-in, under its jailer
+    Firecracker,
+    /// `rm -f` of a running VM on Firecracker's stand-in
+    FirecrackerRemove,
+    /// `pause` of a running VM
+    Pause,
+    /// `unpause` of a paused VM
+    Unpause,
+    /// `run` of a workload that fails, and is started once more by its restart policy
+    Policy,
+    /// `system boot` with a VM that is to run
+    Boot,
+    /// `system halt` with a VM that runs
+    Halt,
     /// `network create`
     NetworkCreate,
     /// `network rm`
@@ -53,6 +71,41 @@ pub(crate) enum Scenario {
 }
 
 const RUNNING: [&str; 7] = ["run", "-d", "--name", VM, IMAGE, "--", "sleep"];
+const ALWAYS: [&str; 9] = [
+    "run",
+    "-d",
+    "--restart",
+    "always",
+    "--name",
+    VM,
+    IMAGE,
+    "--",
+    "sleep",
+];
+const CNI: [&str; 9] = [
+    "run",
+    "-d",
+    "--cni-network-name",
+    "machines",
+    "--name",
+    VM,
+    IMAGE,
+    "--",
+    "sleep",
+];
+const FIRECRACKER: [&str; 11] = [
+    "run",
+    "-d",
+    "--vmm",
+    "firecracker",
+    "--binary-firecracker",
+    "/mnt/bin/stand-in/firecracker",
+    "--name",
+    VM,
+    IMAGE,
+    "--",
+    "sleep",
+];
 const BUILD: [&str; 5] = ["build", "--no-cache", "-t", "test/built", "context"];
 
 impl Scenario {
@@ -61,7 +114,12 @@ impl Scenario {
         let ended = ["run", "--name", "ended", IMAGE, "--", "say", "hi", "0"];
         let before: &[&[&str]] = match self {
             Self::Stop | Self::Kill | Self::Remove | Self::Exec | Self::Restart => &[&RUNNING],
-            Self::Reconcile => &[&RUNNING],
+            Self::Reconcile | Self::Pause => &[&RUNNING],
+            Self::Unpause => &[&RUNNING, &["pause", VM]],
+            Self::Boot => &[&ALWAYS, &["system", "halt"]],
+            Self::Halt => &[&ALWAYS],
+            Self::CniRemove => &[&CNI],
+            Self::FirecrackerRemove => &[&FIRECRACKER],
             Self::Purge => &[&ended, &RUNNING],
             Self::Start => &[&RUNNING, &["stop", VM]],
             Self::Networks => &[
@@ -94,7 +152,25 @@ impl Scenario {
             Self::RunRm => &["run", "--rm", "--name", VM, IMAGE, "--", "say", "hi", "0"],
             Self::Stop => &["stop", VM],
             Self::Kill => &["kill", VM],
-            Self::Remove => &["rm", "-f", VM],
+            Self::Remove | Self::CniRemove | Self::FirecrackerRemove => &["rm", "-f", VM],
+            Self::Cni => &CNI,
+            Self::Firecracker => &FIRECRACKER,
+            Self::Pause => &["pause", VM],
+            Self::Unpause => &["unpause", VM],
+            Self::Policy => &[
+                "run",
+                "--restart",
+                "on-failure:1",
+                "--name",
+                VM,
+                IMAGE,
+                "--",
+                "say",
+                "no",
+                "1",
+            ],
+            Self::Boot => &["system", "boot"],
+            Self::Halt => &["system", "halt"],
             Self::Purge => &["purge"],
             Self::Reconcile => &["ls"],
             Self::Exec => &["exec", VM, "anything"],
@@ -140,6 +216,7 @@ impl Scenario {
         match self {
             // What processes of the simulated guest end with.
             Self::Exec => 3,
+            Self::Policy => 1,
             _ => 0,
         }
     }
@@ -159,8 +236,22 @@ impl Scenario {
     pub(super) fn follows_supervisor(self) -> bool {
         matches!(
             self,
-            Self::Stop | Self::Kill | Self::Remove | Self::Exec | Self::Restart
+            Self::Stop
+                | Self::Kill
+                | Self::Remove
+                | Self::Exec
+                | Self::Restart
+                | Self::CniRemove
+                | Self::FirecrackerRemove
+                | Self::Pause
+                | Self::Unpause
+                | Self::Halt
         )
+    }
+
+    /// Whether its VMM runs only where VMs can.
+    pub(super) fn wants_kvm(self) -> bool {
+        matches!(self, Self::Firecracker | Self::FirecrackerRemove)
     }
 
     /// Whether it may leave more in the store than there was: what was finished of a build, or an

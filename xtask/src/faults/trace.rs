@@ -152,14 +152,29 @@ impl Trace {
         // Its end is waited for like any other.
         let alarm = Command::new("sleep").arg(seconds.to_string()).spawn()?;
         let alarm = i32::try_from(alarm.id())?;
+        let status = self.first_of(&[wanted, alarm])?;
+        if status.0 == alarm {
+            return Ok(None);
+        }
+        let _ = kill(Pid::from_raw(alarm), Signal::SIGKILL);
+        self.first_of(&[alarm])?;
+        Ok(Some(status.1))
+    }
+
+    /// Lets everything run for a moment.
+    pub(super) fn breathe(&mut self) -> anyhow::Result<()> {
+        let moment = Command::new("sleep").arg("0.01").spawn()?;
+        let moment = i32::try_from(moment.id())?;
+        self.first_of(&[moment]).map(drop)
+    }
+
+    /// Lets everything run until one of these has ended: which, and its status.
+    fn first_of(&mut self, wanted: &[i32]) -> anyhow::Result<(i32, i32)> {
         loop {
-            if let Some(status) = self.ended.remove(&wanted) {
-                self.ended.remove(&alarm);
-                let _ = kill(Pid::from_raw(alarm), Signal::SIGKILL);
-                return Ok(Some(status));
-            }
-            if self.ended.remove(&alarm).is_some() {
-                return Ok(None);
+            for process in wanted {
+                if let Some(status) = self.ended.remove(process) {
+                    return Ok((*process, status));
+                }
             }
             match waitpid(None, Some(WaitPidFlag::__WALL)) {
                 Ok(status) => self.handle(status)?,
@@ -167,12 +182,6 @@ impl Trace {
                 Err(error) => bail!("cannot wait for processes: {error}"),
             }
         }
-    }
-
-    /// Lets everything run for a moment.
-    pub(super) fn breathe(&mut self) -> anyhow::Result<()> {
-        let moment = Command::new("sleep").arg("0.02").spawn()?;
-        self.wait(i32::try_from(moment.id())?, 60).map(drop)
     }
 
     fn handle(&mut self, status: WaitStatus) -> anyhow::Result<()> {
@@ -212,7 +221,8 @@ impl Trace {
             .map(|word| String::from_utf8_lossy(word).into_owned())
             .collect();
         if words.iter().take(2).any(|word| host::is_vmm(word)) {
-            ptrace::detach(pid, None)?;
+            // It may have been killed meanwhile; then its end is heard of.
+            let _ = ptrace::detach(pid, None);
             self.threads.remove(&pid.as_raw());
             self.processes.remove(&pid.as_raw());
             self.vmms.insert(pid.as_raw());

@@ -50,7 +50,7 @@ impl World {
     /// Makes this process's namespaces a host, with the store and all else in the directory `name`
     /// of `base`.
     pub(super) fn new(base: &Path, name: &str, groups: &str) -> anyhow::Result<Self> {
-        place::settle(base, groups)?;
+        place::settle(base, name, groups)?;
         // It is there before and after.
         fs_err::write(host::OUTPUT, "")?;
         Ok(Self {
@@ -67,6 +67,11 @@ impl World {
         self.directory.join("store/v1")
     }
 
+    /// Has a processor that can run VMs, as it says.
+    pub(super) fn pretend_kvm(&self) -> anyhow::Result<()> {
+        place::pretend_kvm(&self.directory)
+    }
+
     fn firebuild(&self, words: &[&str]) -> Command {
         let programs = Path::new(place::BASE).join("bin");
         let paths = std::env::var("PATH").unwrap_or_default();
@@ -77,6 +82,7 @@ impl World {
             .env("PATH", format!("{}:{paths}", programs.display()))
             .env("FIREBUILD_ROOT", self.directory.join("store"))
             .env("FIREBUILD_PULL", "never")
+            .env("FIREBUILD_CNI_CONF_DIR", self.directory.join("cni"))
             .env("TMPDIR", "/tmp")
             .env(
                 "FIREBUILD_PROFILE_CONF_DIR",
@@ -250,7 +256,12 @@ impl World {
     fn clear(&mut self, scenario: Scenario) -> anyhow::Result<()> {
         for record in self.quiet()? {
             let id = record["Id"].as_str().context("no id")?.to_owned();
-            self.ok(&["rm", "-f", &id])?;
+            let (status, said) = self.call(&["rm", "-f", &id])?;
+            // One that goes by itself may be quicker.
+            ensure!(
+                status == Some(0) || said.contains("there is no VM"),
+                "`firebuild rm -f {id}` ended with {status:?}: {said}"
+            );
         }
         for words in scenario.tidy() {
             self.call(words)?;

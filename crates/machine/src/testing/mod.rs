@@ -13,6 +13,14 @@ use crate::boot::Restart;
 use crate::vmm::{Acceleration, Launch, Pending, Running, Vmm, VmmFacts};
 use crate::{Error, sys};
 
+/// Takes over a descriptor that a VMM's stand-in was started with.
+///
+/// # Errors
+/// There is none of that number.
+pub fn inherited(number: std::os::fd::RawFd) -> std::io::Result<std::os::fd::OwnedFd> {
+    sys::inherited(number)
+}
+
 /// A service that has no calls: whatever a guest asks for is "unimplemented".
 #[must_use]
 pub fn no_calls() -> impl GuestService {
