@@ -114,7 +114,7 @@ fn what_cannot_be_is_refused_with_what_to_do() {
 fn egress_rules_that_cannot_be_are_refused_before_anything_is_fetched() {
     let (session, _place) = session();
     let many = vec!["10.0.0.1"; 257].join(",");
-    let many = format!("deny={many}");
+    let many = format!("--egress=deny={many}");
     for (rules, expected) in [
         (
             &["--egress=reject"][..],
