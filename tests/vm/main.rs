@@ -25,6 +25,7 @@ mod examples;
 mod foreground;
 mod idle;
 mod interrupted;
+mod limits;
 mod live;
 mod mounts;
 mod networks;

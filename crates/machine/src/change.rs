@@ -20,7 +20,7 @@ pub struct Change {
     pub restart: Option<RestartPolicy>,
     /// How long its workload may take to end when it was asked to.
     pub stop_time: Option<Duration>,
-    /// What its VMM's control group is limited to, as far as it is said.
+    /// What it may take of its host, as far as it is said.
     pub limits: Limits,
 }
 

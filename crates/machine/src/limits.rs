@@ -40,7 +40,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Changes what `other` limits, as far as that can change while a VM runs: the VMM's control group.
+    /// Changes what `other` limits.
     pub fn change(&mut self, other: &Self) {
         let Self {
             cpu_weight,
@@ -48,14 +48,16 @@ impl Limits {
             memory_max,
             io_weight,
             pids_max,
-            disks: _,
-            network: _,
+            disks,
+            network,
         } = *other;
         self.cpu_weight = cpu_weight.or(self.cpu_weight);
         self.cpu_max = cpu_max.or(self.cpu_max);
         self.memory_max = memory_max.or(self.memory_max);
         self.io_weight = io_weight.or(self.io_weight);
         self.pids_max = pids_max.or(self.pids_max);
+        self.disks.change(&disks);
+        self.network = network.or(self.network);
     }
 }
 
@@ -78,6 +80,20 @@ pub struct DiskRates {
 }
 
 impl DiskRates {
+    /// Changes what `other` limits.
+    fn change(&mut self, other: &Self) {
+        let Self {
+            read_bytes,
+            write_bytes,
+            read_operations,
+            write_operations,
+        } = *other;
+        self.read_bytes = read_bytes.or(self.read_bytes);
+        self.write_bytes = write_bytes.or(self.write_bytes);
+        self.read_operations = read_operations.or(self.read_operations);
+        self.write_operations = write_operations.or(self.write_operations);
+    }
+
     /// Whether nothing is limited.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -33,7 +33,8 @@ pub(crate) fn limit(namespace: &Namespace, taps: &[String], rate: u64) -> Result
 
 /// What a guest sends beyond its rate is dropped before anything else looks at it.
 fn rules(taps: &[String], rate: u64, burst: u64) -> String {
-    let mut text = "table netdev firebuild_rate {\n".to_owned();
+    // In place of what there was before, all at once.
+    let mut text = "add table netdev firebuild_rate\ndelete table netdev firebuild_rate\ntable netdev firebuild_rate {\n".to_owned();
     for tap in taps {
         text.push_str(&format!(
             "  chain from_{tap} {{\n    type filter hook ingress device \"{tap}\" priority -600; policy accept;\n    limit rate over {rate} bytes/second burst {burst} bytes drop\n  }}\n"

@@ -12,6 +12,7 @@ use crate::events::{self, Action};
 use crate::health::{Health, HealthStatus};
 use crate::limits::Limits;
 use crate::phases::Part;
+use crate::rate;
 use crate::record::State;
 use crate::spec::Purpose;
 use crate::supervisor::processes::{Beside, Note};
@@ -136,19 +137,36 @@ impl Machine {
     /// Applies a change that is possible while the VM runs.
     ///
     /// # Errors
-    /// [`Error::Store`]; [`Error::Network`] if its neighbours cannot be told a new name.
-    pub fn change(&mut self, change: &Change) -> Result<(), Error> {
+    /// [`Error::Spec`], [`Error::NotOffered`] for what cannot be; what goes wrong with a limit;
+    /// [`Error::Network`] if its neighbours cannot be told a new name; [`Error::Store`].
+    pub async fn change(&mut self, change: &Change) -> Result<(), Error> {
         let mut spec = self.record.spec.clone();
         spec.limits.change(&change.limits);
         spec.check()?;
-        if change.limits != Limits::default() && self.running.is_some() {
+        if change.limits != Limits::default()
+            && let Some((running, vmm)) = self.running.clone().zip(self.vmm.clone())
+        {
+            vmm.check(&spec)?;
             group::change(self.id(), &change.limits)?;
+            if !change.limits.disks.is_empty() {
+                vmm.set_rates(&running, &spec.limits.disks).await?;
+            }
+            self.limit_network(change.limits.network)?;
         }
         change.apply(&self.host.store, &mut self.record);
         if change.name.is_some() && self.attachment.is_some() {
             self.host.network.rename(self.id(), self.names())?;
         }
         self.save()
+    }
+
+    /// Limits the network of the VM, which runs, to so many bytes a second; leaves it alone if it is none.
+    fn limit_network(&self, rate: Option<u64>) -> Result<(), Error> {
+        let (Some(rate), Some(attachment)) = (rate, &self.attachment) else {
+            return Ok(());
+        };
+        let taps = attachment.interfaces.iter().map(|it| it.tap.clone());
+        rate::limit(&attachment.namespace, &taps.collect::<Vec<_>>(), rate)
     }
 
     pub(super) fn note(&self, action: Action) {

@@ -198,7 +198,7 @@ impl Life {
                     return false;
                 }
                 Request::Change(change) => {
-                    let changed = machine.change(change);
+                    let changed = machine.change(change).await;
                     asked.reply(Answer::of(changed));
                 }
                 _ => asked.refuse("does not run at this moment"),

@@ -210,7 +210,7 @@ impl Turn {
             }
             Request::Pause => Answer::of(machine.pause().await),
             Request::Resume => Answer::of(machine.resume().await),
-            Request::Change(change) => Answer::of(machine.change(change)),
+            Request::Change(change) => Answer::of(machine.change(change).await),
             // Those are served where they arrive.
             Request::Wait | Request::Follow | Request::Task(_) | Request::SignalTask(..) => {
                 Answer::Done

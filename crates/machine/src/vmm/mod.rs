@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::boot::Restart;
-use crate::limits::Limits;
+use crate::limits::{DiskRates, Limits};
 use crate::share::SharedDirectory;
 use crate::spec::MachineSpec;
 pub use process::{Running, VmmExit};
@@ -214,6 +214,15 @@ pub trait Vmm: Send + Sync {
     /// [`Error::NotOffered`], and those of the VMM's interface.
     fn resume<'a>(&'a self, _: &'a Running) -> Pending<'a, ()> {
         Box::pin(std::future::ready(Err(self.offers_no("pausing"))))
+    }
+
+    /// Changes how fast the disks of a running VM are, all together.
+    ///
+    /// # Errors
+    /// [`Error::NotOffered`], and those of the VMM's interface.
+    fn set_rates<'a>(&'a self, _: &'a Running, _: &'a DiskRates) -> Pending<'a, ()> {
+        let what = "changing the rates of disks while a VM runs";
+        Box::pin(std::future::ready(Err(self.offers_no(what))))
     }
 
     /// The error for what this VMM can not do.

@@ -125,14 +125,21 @@ impl Running {
     /// [`Error::Io`].
     pub(super) async fn qmp(&self, command: &str) -> Result<(), Error> {
         let failed = |source| Error::io(format!("have QEMU `{command}` its guest"), source);
-        let qmp = self.qmp.as_ref();
-        let qmp = qmp.ok_or_else(|| failed(io::ErrorKind::NotConnected.into()))?;
-        let done = qmp
-            .lock()
-            .await
-            .execute(command, serde_json::json!({}))
-            .await;
+        let done = self.qmp_with(command, serde_json::json!({})).await;
         done.map(drop).map_err(failed)
+    }
+
+    /// Has QEMU execute a command with arguments.
+    ///
+    /// # Errors
+    /// This is no QEMU; those of [`Qmp::execute`].
+    pub(super) async fn qmp_with(
+        &self,
+        command: &str,
+        arguments: serde_json::Value,
+    ) -> io::Result<serde_json::Value> {
+        let qmp = self.qmp.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        qmp.lock().await.execute(command, arguments).await
     }
 
     /// The process id, for people only.

@@ -13,6 +13,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 
 use rustix::fs::{MemfdFlags, memfd_create};
+use serde_json::{Value, json};
 
 use super::qmp::Qmp;
 use super::{Acceleration, Launch, Pending, Running, Vmm, VmmFacts};
@@ -113,6 +114,56 @@ impl Vmm for Qemu {
     fn resume<'a>(&'a self, running: &'a Running) -> Pending<'a, ()> {
         Box::pin(running.qmp("cont"))
     }
+
+    fn set_rates<'a>(&'a self, running: &'a Running, rates: &'a DiskRates) -> Pending<'a, ()> {
+        Box::pin(async move {
+            let failed = |source| Error::io("change the rates of the VM's disks", source);
+            set_rates(running, rates).await.map_err(failed)
+        })
+    }
+}
+
+/// The group in which drives are limited together whose VM began without a limit.
+const LATER: &str = "later";
+
+/// Changes the group of drives that was made when the VM began, or else puts all drives into one.
+async fn set_rates(running: &Running, rates: &DiskRates) -> io::Result<()> {
+    let rate = |rate: Option<u64>| rate.unwrap_or(0);
+    let objects = running.qmp_with("qom-list", json!({"path": "/objects"}));
+    let objects = objects.await?;
+    let is_limit = |object: &Value| object.get("name").and_then(Value::as_str) == Some("limit");
+    if objects
+        .as_array()
+        .is_some_and(|all| all.iter().any(is_limit))
+    {
+        let limits = json!({
+            "bps-read": rate(rates.read_bytes),
+            "bps-write": rate(rates.write_bytes),
+            "iops-read": rate(rates.read_operations),
+            "iops-write": rate(rates.write_operations),
+        });
+        let change = json!({"path": "/objects/limit", "property": "limits", "value": limits});
+        return running.qmp_with("qom-set", change).await.map(drop);
+    }
+    let drives = running.qmp_with("query-block", json!({})).await?;
+    for drive in drives.as_array().into_iter().flatten() {
+        // QEMU's own name for the device, which only QEMU gets to see again.
+        let Some(device) = drive.get("qdev").and_then(Value::as_str) else {
+            continue;
+        };
+        let limits = json!({
+            "id": device,
+            "group": LATER,
+            "bps": 0,
+            "bps_rd": rate(rates.read_bytes),
+            "bps_wr": rate(rates.write_bytes),
+            "iops": 0,
+            "iops_rd": rate(rates.read_operations),
+            "iops_wr": rate(rates.write_operations),
+        });
+        running.qmp_with("block_set_io_throttle", limits).await?;
+    }
+    Ok(())
 }
 
 /// The arguments by which QEMU takes commands over an open socket.

@@ -357,6 +357,8 @@ fn limits_hold_for_the_vmm_and_go_with_it() {
     client::change(&place.host, &vm.id, change).unwrap();
     let changed = inspect(&place, &vm).spec.limits;
     assert!(changed.cpu_weight.is_some() && changed.pids_max == Some(50));
+    assert_eq!(changed.network, Some(1 << 20));
+    network_rates(&place, &vm);
     // Whoever dies.
     kill_process(inspect(&place, &vm).processes.owner);
     reconcile::reconcile(&place.host).unwrap();
@@ -367,6 +369,47 @@ fn limits_hold_for_the_vmm_and_go_with_it() {
     small.limits.memory_max = Some(firebuild_core::ByteSize::mib(100));
     let error = client::run(&place.host, small, place.supervisor()).unwrap_err();
     assert!(error.to_string().contains("192.0 MiB at least"), "{error}");
+}
+
+/// The rates of a network change while the VM runs, those of disks as far as the VMM can.
+fn network_rates(place: &Place, vm: &Record) {
+    let limits = |network, read_bytes| Change {
+        limits: firebuild_machine::limits::Limits {
+            network,
+            disks: firebuild_machine::limits::DiskRates {
+                read_bytes,
+                ..Default::default()
+            },
+            ..Default::default()
+        },
+        ..Change::default()
+    };
+    let namespace = place.host.network.namespace(&vm.id);
+    let shown = |program: &str, words: &[&str]| {
+        let mut command = std::process::Command::new(program);
+        namespace.enter_on_start(command.args(words), None).unwrap();
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    // Twice: the second takes the place of the first.
+    for (rate, queue, rule) in [
+        (2 << 20, "rate 16777Kbit", "limit rate over 2 mbytes/second"),
+        (
+            1_000_000,
+            "rate 8Mbit",
+            "limit rate over 1000000 bytes/second",
+        ),
+    ] {
+        client::change(&place.host, &vm.id, limits(Some(rate), None)).unwrap();
+        let queues = shown("tc", &["qdisc", "show"]);
+        assert!(queues.contains(queue), "{queues}");
+        let rules = shown("nft", &["list", "table", "netdev", "firebuild_rate"]);
+        assert_eq!(rules.matches("limit rate over").count(), 1, "{rules}");
+        assert!(rules.contains(rule), "{rules}");
+    }
+    let refused = client::change(&place.host, &vm.id, limits(None, Some(1 << 20)));
+    let error = refused.unwrap_err().to_string();
+    assert!(error.contains("the rates of disks"), "{error}");
+    assert_eq!(inspect(place, vm).spec.limits.disks.read_bytes, None);
 }
 
 #[test]

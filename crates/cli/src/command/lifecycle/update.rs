@@ -9,13 +9,13 @@ use firebuild_machine::restart::RestartPolicy;
 
 use super::{each, host, time};
 use crate::command::Global;
-use crate::command::run::GroupArguments;
+use crate::command::run::LimitArguments;
 use crate::error::hinted;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-What is not named stays as it is. Processors, memory and disk of a VM are fixed when
-it is made, and so are the rates of its disks and network.")]
+What is not named stays as it is, and what is named holds at once, in a VM that runs, too.
+Processors, memory and disk of a VM are fixed when it is made.")]
 pub(crate) struct Update {
     /// Start them again when they have ended: no, on-failure[:N], always, unless-stopped
     #[arg(long, value_name = "POLICY")]
@@ -24,7 +24,7 @@ pub(crate) struct Update {
     #[arg(long, value_name = "TIME", value_parser = time)]
     stop_timeout: Option<Duration>,
     #[command(flatten)]
-    limits: GroupArguments,
+    limits: LimitArguments,
     /// The VMs
     #[arg(required = true)]
     vms: Vec<String>,

@@ -7,10 +7,10 @@ use firebuild_machine::limits::{CpuMax, DiskRates, Limits, Weight};
 
 use crate::arguments::values;
 
-/// What the VMM of a VM may take of its host: this can change while it runs.
+/// What the VMM of a VM may take of its host.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
-pub(crate) struct GroupArguments {
+struct GroupArguments {
     /// Its share of the processors when there are not enough: 1 to 10000, where others have 100
     #[arg(long, value_name = "WEIGHT")]
     cpu_weight: Option<Weight>,
@@ -30,7 +30,7 @@ pub(crate) struct GroupArguments {
 
 impl GroupArguments {
     /// The same for a VM.
-    pub(crate) fn limits(&self) -> Limits {
+    fn limits(&self) -> Limits {
         Limits {
             cpu_weight: self.cpu_weight,
             cpu_max: self.cpu_max,
@@ -45,7 +45,7 @@ impl GroupArguments {
 /// What a VM may take of its host.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
-pub(super) struct LimitArguments {
+pub(crate) struct LimitArguments {
     #[command(flatten)]
     group: GroupArguments,
     /// How much its disks together read in a second, such as 10M
@@ -77,8 +77,13 @@ fn rate(text: &str) -> Result<ByteSize, String> {
 impl LimitArguments {
     /// Notes them.
     pub(super) fn apply(&self, spec: &mut MachineSpec) {
+        spec.limits = self.limits();
+    }
+
+    /// The same for a VM.
+    pub(crate) fn limits(&self) -> Limits {
         let bytes = |size: Option<ByteSize>| size.map(|size| size.0);
-        spec.limits = Limits {
+        Limits {
             disks: DiskRates {
                 read_bytes: bytes(self.device_read_bps),
                 write_bytes: bytes(self.device_write_bps),
@@ -87,6 +92,6 @@ impl LimitArguments {
             },
             network: bytes(self.net_rate),
             ..self.group.limits()
-        };
+        }
     }
 }
