@@ -108,8 +108,7 @@ impl Cache {
         };
         let write = || {
             fs_err::create_dir_all(&self.results)?;
-            // A name that no network has, and that is the VM's alone.
-            let beside = self.results.join(format!(".{}.new", entry.machine));
+            let beside = self.half(&entry.machine);
             let mut file = fs_err::File::create(&beside)?;
             file.write_all(&serde_json::to_vec(&stored)?)?;
             file.sync_all()?;
@@ -122,10 +121,27 @@ impl Cache {
     pub(crate) fn remove(&self, entry: &Entry) -> Result<(), CniError> {
         let path = self.path(entry);
         let doing = format!("remove `{}`", path.display());
-        let _ = fs_err::remove_file(self.results.join(format!(".{}.new", entry.machine)));
         match fs_err::remove_file(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other.map_err(|source| CniError::File { doing, source }),
+        }
+    }
+
+    /// Where an entry of a VM's is until it is whole: a name that no network has, and that is the VM's alone.
+    fn half(&self, id: &MachineId) -> PathBuf {
+        self.results.join(format!(".{id}.new"))
+    }
+
+    /// Whether there is half an entry of a VM, whose owner was killed while it wrote.
+    pub(crate) fn has_half(&self, id: &MachineId) -> io::Result<bool> {
+        fs_err::exists(self.half(id))
+    }
+
+    /// Removes half an entry of a VM, if there is one.
+    pub(crate) fn remove_half(&self, id: &MachineId) -> io::Result<()> {
+        match fs_err::remove_file(self.half(id)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
         }
     }
 

@@ -148,6 +148,9 @@ impl Cni {
                 trouble.note::<()>(Err(error.into()));
             }
         }
+        for cache in trouble.note(self.caches(id)).unwrap_or_default() {
+            trouble.note(cache.remove_half(id).map_err(Error::from));
+        }
         trouble.note(self.namespace(id).remove());
         if trouble.is_none() {
             trouble.note(self.lock().and_then(|leases| leases.remove(id)));
@@ -359,14 +362,19 @@ impl Cni {
         }
     }
 
-    /// The entries of a VM: where its lease says that they are, and where they usually are.
-    fn entries(&self, id: &MachineId) -> Result<Vec<Found>, Error> {
+    /// Where entries of a VM are: where its lease says that they are, and where they usually are.
+    fn caches(&self, id: &MachineId) -> Result<Vec<Cache>, Error> {
         let leased = self.lock()?.get(id).map(|lease| lease.cache);
         let usual = &self.settings.directories.cache;
         let leased = leased.filter(|leased| leased != usual);
+        let directories = leased.iter().chain([usual]);
+        Ok(directories.map(|it| Cache::new(it)).collect())
+    }
+
+    /// The entries of a VM.
+    fn entries(&self, id: &MachineId) -> Result<Vec<Found>, Error> {
         let mut entries = Vec::new();
-        for directory in leased.iter().chain([usual]) {
-            let cache = Cache::new(directory);
+        for cache in self.caches(id)? {
             let found = cache.of_machine(id)?.into_iter();
             entries.extend(found.map(|entry| Ok((cache.clone(), entry?))));
         }
@@ -376,7 +384,8 @@ impl Cni {
     /// Whether there is anything of a VM: many VMs have never been in a network by CNI.
     fn has(&self, id: &MachineId) -> Result<bool, Error> {
         let has = self.lock()?.has(id) || fs_err::exists(self.namespace(id).path())?;
-        Ok(has || !self.cache().of_machine(id)?.is_empty())
+        let cache = self.cache();
+        Ok(has || !cache.of_machine(id)?.is_empty() || cache.has_half(id)?)
     }
 
     fn namespace_is_there(&self, entry: &Entry) -> bool {

@@ -196,3 +196,18 @@ fn whatever_is_killed_is_removed() {
         assert!(left > 0, "no victim was killed half-way");
     });
 }
+
+#[test]
+fn half_an_entry_goes_with_its_vm() {
+    on_host(|host| {
+        let driver = used(host);
+        for leased in [true, false] {
+            let attachment = leased.then(|| driver.setup(&request(1, &[])).unwrap());
+            let half = host.path(&format!("cache/results/.{}.new", id(1)));
+            fs_err::write(&half, "{").unwrap();
+            drop(attachment);
+            driver.teardown(&id(1)).unwrap();
+            assert!(!half.exists(), "with a lease: {leased}");
+        }
+    });
+}
