@@ -97,6 +97,20 @@ pub enum Error {
         /// How many that can give it.
         room: usize,
     },
+    /// A VM's kernel would not come up in so little memory.
+    #[error(
+        "VM `{id}` has too little memory: with {memory} MiB its kernel `{kernel}` does not come up, which needs {needed}"
+    )]
+    TooLittleMemory {
+        /// The VM.
+        id: MachineId,
+        /// The memory that it would have, in MiB.
+        memory: u32,
+        /// The kernel.
+        kernel: String,
+        /// What it needs at least, in MiB.
+        needed: u32,
+    },
     /// The kernel cannot be booted.
     #[error(transparent)]
     Boot(#[from] BootError),
@@ -395,6 +409,10 @@ impl Error {
                 "each volume, snapshot, directory of the host and network is a device; anonymous volumes together are one"
                     .to_owned(),
             ),
+            Self::TooLittleMemory { needed, .. } => Some(format!(
+                "give it more: `--mem {}`, or what its workload needs beyond that",
+                needed.next_multiple_of(16)
+            )),
             Self::GuestTimeout { .. } => Some(
                 "a slow host needs more time: see the flag for the initial communication time-out"
                     .to_owned(),

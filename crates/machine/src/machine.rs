@@ -240,6 +240,7 @@ impl Machine {
         self.phases.over("record");
         let boot = (self.host.kernels)(&self.host.store, &spec.kernel, needs)?;
         self.phases.over("kernel and initramfs");
+        self.check_memory(&boot)?;
         let sides = match &self.record.spec.certificates {
             Some(files) => Sides::read(files)?,
             None => Sides::generate(self.id())?,

@@ -5,6 +5,8 @@
 /// A program header that names a dynamic linker.
 #[cfg(test)]
 pub(super) const INTERPRETER: u32 = 3;
+/// A program header of what is loaded.
+const LOAD: u32 = 1;
 /// A program header of notes.
 pub(super) const NOTE: u32 = 4;
 
@@ -39,6 +41,26 @@ impl<'a> Elf<'a> {
                 number(self.bytes, header + 32, 8)?,
             )
         })
+    }
+
+    /// From the lowest byte in memory to the highest, of all that is loaded; none if nothing is. Only the
+    /// headers are looked at.
+    pub(super) fn span(&self) -> Option<u64> {
+        let start = number(self.bytes, 0x20, 8)?;
+        let size = number(self.bytes, 0x36, 2)?;
+        let count = number(self.bytes, 0x38, 2)?;
+        let mut ends: Option<(u64, u64)> = None;
+        for index in 0..count {
+            let header = at(start, size, index)?;
+            if number(self.bytes, header, 4)? != u64::from(LOAD) {
+                continue;
+            }
+            let address = number(self.bytes, header + 24, 8)?;
+            let end = address.saturating_add(number(self.bytes, header + 40, 8)?);
+            let (first, last) = ends.unwrap_or((address, end));
+            ends = Some((first.min(address), last.max(end)));
+        }
+        ends.map(|(first, last)| last - first)
     }
 
     /// The bytes of the section with this name.

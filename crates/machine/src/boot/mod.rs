@@ -4,6 +4,7 @@
 //! * [`kernel`]: importing kernels from files and packages, and what is known of an imported one.
 //! * [`distribution`]: fetching a distribution's kernel with the distribution's tools.
 //! * [`initramfs`]: the archive that the kernel unpacks at boot; `kept`: the same, made once.
+//! * `memory`: how little of it is too little.
 //! * [`CommandLine`]: what the kernel and the agent are told; [`tsc_khz`]: what an emulated one needs.
 //!
 //! The initramfs holds the agent and just those modules that this kernel does not have built in
@@ -18,6 +19,7 @@ mod image;
 mod initramfs;
 pub(crate) mod kept;
 pub mod kernel;
+pub(crate) mod memory;
 mod modules;
 mod sys;
 mod ticks;

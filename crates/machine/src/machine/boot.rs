@@ -6,7 +6,8 @@ use firebuild_protocol::boot::BootArguments;
 
 use super::{Machine, SHOWN_LINES};
 use crate::Error;
-use crate::boot::{CommandLine, tsc_khz};
+use crate::boot::{CommandLine, memory, tsc_khz};
+use crate::host::Boot;
 use crate::spec::CONNECT_TIME;
 use crate::vmm::{Acceleration, Running, Vmm, VmmExit};
 use crate::volumes::Layout;
@@ -30,6 +31,21 @@ impl Machine {
             needed,
             vmm: vmm.facts().name.clone(),
             room,
+        })
+    }
+
+    /// The same of its memory.
+    pub(super) fn check_memory(&self, boot: &Boot) -> Result<(), Error> {
+        let needed = memory::least(&boot.kernel, &boot.initramfs);
+        let spec = &self.record.spec;
+        if spec.memory >= needed {
+            return Ok(());
+        }
+        Err(Error::TooLittleMemory {
+            id: self.id().clone(),
+            memory: spec.memory,
+            kernel: spec.kernel.to_string(),
+            needed,
         })
     }
 
