@@ -116,3 +116,67 @@ fn a_dockerfiles_folder_is_its_context() {
     session.ok(&["rootfs", "--dockerfile", dockerfile, "--tag", "org/app:1"]);
     session.ok(&["image", "inspect", "org/app:1"]);
 }
+
+/// What the original documents, in its form: nothing of it is refused as unknown, and what does nothing
+/// any more is told once.
+#[test]
+fn every_flag_of_the_original_is_known() {
+    let (session, _root) = fresh();
+    let dockerfile = session.write("folder/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    let dockerfile = dockerfile.to_str().unwrap();
+    let everywhere = "--log-level debug --log-color --log-force-color --tracing-log-enable \
+        --tracing-collector-host-port 127.0.0.1:6831";
+    let machine = "--cpu 1 --mem 128 --cpu-template= --vmlinux-id none --ip-address 10.77.0.9 \
+        --ht-enabled --ssh-user root --log-firecracker-http-calls --shutdown-graceful-timeout-seconds 30 \
+        --binary-firecracker /none --binary-jailer /none --chroot-base /srv/jailer --jailer-uid 7 \
+        --jailer-gid 7 --jailer-numa-node 0 --netns /var/lib/netns \
+        --bootstrap-certs-key-size 2048 --bootstrap-certs-validity 5m \
+        --bootstrap-initial-communication-timeout 30s --bootstrap-server-bind-interface eth0";
+    let cni = "--cni-bin-dir /opt/cni/bin --cni-conf-dir /etc/cni/conf.d --cni-cache-dir /var/lib/cni \
+        --cni-network-name none";
+    let command = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let mut command = session.command(&words);
+        Outcome::of(command.env(
+            "FIREBUILD_KERNEL_ARGS",
+            "console=ttyS0 noapic reboot=k pci=off rw",
+        ))
+    };
+    let rootfs = command(&format!(
+        "rootfs --dockerfile {dockerfile} --tag org/app:1.0 --build-arg A=b --docker-image-base debian \
+         --print plan {everywhere} {machine} {cni}"
+    ))
+    .success();
+    for gone in [
+        "--bootstrap-certs-key-size",
+        "--bootstrap-certs-validity",
+        "--bootstrap-server-bind-interface",
+        "--ip-address",
+        "--ssh-user",
+        "--shutdown-graceful-timeout-seconds",
+        "--tracing-log-enable",
+    ] {
+        let told = format!("`{gone}` does nothing");
+        assert_eq!(rootfs.stderr.matches(&told).count(), 1, "{gone}: {rootfs}");
+    }
+    let run = command(&format!(
+        "run --from org/none:1 --daemonize --env A=b --hostname h --name vm20 --port 8080:80/tcp \
+         --identity-file {dockerfile} {everywhere} {machine} {cni}"
+    ));
+    assert!(run.stderr.contains("`org/none:1`"), "{run}");
+    let unknown = command("run --from org/none:1 --no-such-flag");
+    assert!(
+        unknown.stderr.contains("no flag `--no-such-flag`"),
+        "{unknown}"
+    );
+    for line in ["kill --shutdown-timeout 15s --vmm-id none", "purge"] {
+        let given = command(&format!("{line} {everywhere} {cni}"));
+        let told = "`--cni-network-name` does nothing";
+        assert_eq!(given.stderr.matches(told).count(), 1, "{given}");
+        assert!(!given.stderr.contains("unexpected"), "{given}");
+    }
+    let base = command(&format!(
+        "baseos --dockerfile {dockerfile} --filesystem-size-mbs 500 --print plan {everywhere}"
+    ));
+    base.success();
+}

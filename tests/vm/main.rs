@@ -24,6 +24,7 @@ mod debug;
 mod examples;
 mod foreground;
 mod idle;
+mod init;
 mod interrupted;
 mod limits;
 mod live;

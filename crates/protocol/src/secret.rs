@@ -42,3 +42,6 @@ pub struct Ssh {
 
 /// Where the host key is that a VM makes for itself; its public half has `.pub` behind it.
 pub const HOST_KEY: &str = "/etc/ssh/firebuild_host_ed25519_key";
+
+/// The image's own, where its init starts the server; made only if the image has none.
+pub const IMAGES_HOST_KEY: &str = "/etc/ssh/ssh_host_ed25519_key";

@@ -13,6 +13,7 @@
 mod environment;
 pub(crate) mod refusal;
 mod sources;
+mod switches;
 pub(crate) mod values;
 
 use std::ffi::OsString;
@@ -108,9 +109,18 @@ fn resolve(
 ) -> Result<ArgMatches, clap::Error> {
     let command = groups::grouped(described(command));
     let mut filled = sources::fill(command, scanned, profile);
-    filled
-        .try_get_matches_from_mut(arguments)
-        .map_err(|error| sources::located(error, &filled, scanned, profile))
+    let mut both = switches::both_ways(filled.clone());
+    let error = match both.try_get_matches_from_mut(arguments) {
+        Ok(matches) => return Ok(matches),
+        Err(error) => error,
+    };
+    // What is said of flags is said as people are shown them.
+    Err(match filled.try_get_matches_from_mut(arguments) {
+        Err(shown) if shown.kind() == error.kind() => {
+            sources::located(shown, &filled, scanned, profile)
+        }
+        _ => sources::located(error, &both, scanned, profile),
+    })
 }
 
 /// The values that stand for a flag which is on.

@@ -9,7 +9,7 @@ use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::defaults;
+use super::{defaults, switches};
 use crate::profile::schema::{self, MAKERS, Schema};
 use crate::profile::{Given, Profile, ProfileName};
 
@@ -38,8 +38,10 @@ impl Scanned {
             "profile" | "profile_conf_dir" => super::environment::from_environment(arg),
             _ => arg,
         };
-        let lenient = command.clone().mut_args(global).ignore_errors(true);
-        let matches = lenient.try_get_matches_from(arguments)?;
+        let lenient = switches::both_ways(command.clone().mut_args(global));
+        let matches = lenient
+            .ignore_errors(true)
+            .try_get_matches_from(arguments)?;
         let mut scanned = Self {
             path: Vec::new(),
             profile: one(&matches, "profile"),

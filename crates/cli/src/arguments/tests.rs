@@ -69,6 +69,40 @@ fn a_switch_in_a_section_turns_one_at_the_top_off() {
 }
 
 #[test]
+fn a_switch_that_is_on_elsewhere_can_be_said_no_to() {
+    let text = "detach = true\ntracing-enable = true\n";
+    for (line, expected) in [
+        ("firebuild run a", (true, true)),
+        ("firebuild run --detach=false a", (false, true)),
+        ("firebuild run --daemonize=no a", (false, true)),
+        ("firebuild --tracing-enable=off run a", (true, false)),
+        (
+            "firebuild run --tracing-enable=false -d a b --detach=false",
+            (true, false),
+        ),
+        ("firebuild run --detach=true a", (true, true)),
+    ] {
+        let matches = resolved(line, text).unwrap();
+        let (_, run) = matches.subcommand().unwrap();
+        let found = (run.get_flag("detach"), run.get_flag("tracing_enable"));
+        assert_eq!(found, expected, "{line}");
+    }
+    for line in [
+        "firebuild run --detach=maybe a",
+        "firebuild run --mem=false a",
+    ] {
+        assert!(resolved(line, text).is_err(), "{line}");
+    }
+    let error = resolved("firebuild ls --al", text).unwrap_err();
+    assert!(error.to_string().contains("'--all'"), "{error}");
+    // A space does not make it a value.
+    let matches = resolved("firebuild run --rm false", "").unwrap();
+    let (_, run) = matches.subcommand().unwrap();
+    assert_eq!(raw(&matches, "words"), ["false"]);
+    assert!(run.get_flag("rm"));
+}
+
+#[test]
 fn a_global_flag_may_stand_before_or_behind_the_command_or_in_the_profile() {
     let text = "root = '/from/profile'\n";
     for (line, expected) in [

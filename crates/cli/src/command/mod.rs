@@ -11,6 +11,7 @@ mod doctor;
 mod egress;
 mod exec;
 mod firecracker;
+mod gone;
 pub(crate) mod groups;
 mod image;
 mod kernel;

@@ -7,7 +7,7 @@ use std::process::Command;
 use clap::Args;
 use firebuild_machine::spec::SshAccess;
 use firebuild_machine::{Purpose, Record, client};
-use firebuild_protocol::secret::HOST_KEY;
+use firebuild_protocol::secret::{HOST_KEY, IMAGES_HOST_KEY};
 
 use super::{Global, lifecycle};
 use crate::error::hinted;
@@ -16,9 +16,6 @@ use crate::terminal;
 /// Prints the host key's public half, for which it waits.
 const FETCH: &str = "n=0; while [ $n -lt 300 ]; do if [ -s \"$0\" ]; then cat \"$0\"; exit 0; fi; \
     n=$((n+1)); sleep 0.1; done; exit 1";
-
-/// The image's own, where its init has started the server.
-const IMAGES_KEY: &str = "/etc/ssh/ssh_host_ed25519_key";
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -100,7 +97,7 @@ fn known_hosts(global: &Global, record: &Record) -> anyhow::Result<PathBuf> {
 
 fn host_key(record: &Record) -> &'static str {
     match &record.spec.purpose {
-        Purpose::Run { workload, .. } if workload.is_init => IMAGES_KEY,
+        Purpose::Run { workload, .. } if workload.is_init => IMAGES_HOST_KEY,
         _ => HOST_KEY,
     }
 }

@@ -1,4 +1,5 @@
-//! What shells are offered beside words: the names of VMs, images, kernels and profiles.
+//! What shells are offered beside words: the names of VMs, images, kernels, networks, volumes and
+//! profiles.
 //!
 //! Nothing is made where there is no store, and where anything is wrong nothing is offered: a person
 //! is in the middle of typing.
@@ -9,7 +10,8 @@ use clap::builder::ValueParser;
 use clap::{Arg, Command, value_parser};
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use firebuild_core::Reference;
-use firebuild_store::{KernelId, Store};
+use firebuild_network::{Join, NetworkName};
+use firebuild_store::{KernelId, Store, VolumeName};
 
 use crate::arguments;
 use crate::command::{DEFAULT_ROOT, PROFILES};
@@ -25,7 +27,14 @@ pub(crate) fn command() -> Command {
 }
 
 fn taught(command: Command) -> Command {
-    command.mut_args(offered).mut_subcommands(taught)
+    // Names that are made are none that are there.
+    let makes = command.get_name() == "create";
+    command
+        .mut_args(|arg| match makes {
+            true => arg,
+            false => offered(arg),
+        })
+        .mut_subcommands(taught)
 }
 
 fn offered(arg: Arg) -> Arg {
@@ -38,6 +47,9 @@ fn offered(arg: Arg) -> Arg {
         _ if first.starts_with("IMAGE") || of(value_parser!(Reference).into()) => images,
         _ if of(value_parser!(KernelId).into()) => kernels,
         _ if of(value_parser!(ProfileName).into()) => profiles,
+        _ if of(value_parser!(NetworkName).into()) || of(value_parser!(Join).into()) => networks,
+        _ if of(value_parser!(VolumeName).into()) => volumes,
+        _ if first.starts_with("[SOURCE:]") => mounted,
         _ => return arg,
     };
     arg.add(ArgValueCandidates::new(move || {
@@ -76,6 +88,23 @@ fn images() -> Option<Vec<String>> {
 fn kernels() -> Option<Vec<String>> {
     let kernels = store()?.kernels().list().ok()?;
     Some(kernels.iter().map(ToString::to_string).collect())
+}
+
+fn networks() -> Option<Vec<String>> {
+    let settings = firebuild_network::Settings::of_host(store()?.path());
+    let all = firebuild_network::Builtin::new(settings).networks().ok()?;
+    Some(all.iter().map(|network| network.name.to_string()).collect())
+}
+
+fn volumes() -> Option<Vec<String>> {
+    let all = store()?.volumes().list().ok()?;
+    Some(all.iter().map(|volume| volume.name.to_string()).collect())
+}
+
+/// The beginning of what says where a volume goes.
+fn mounted() -> Option<Vec<String>> {
+    let names = volumes()?.into_iter();
+    Some(names.map(|name| format!("{name}:")).collect())
 }
 
 fn profiles() -> Option<Vec<String>> {

@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
-use firebuild_protocol::secret::{HOST_KEY, Ssh};
+use firebuild_protocol::secret::{HOST_KEY, IMAGES_HOST_KEY, Ssh};
 
 use super::tasks::Place;
 use crate::console;
 use crate::error::{Result, chain};
 use crate::launch::{self, Isolation, Launch, Refusal, Streams};
 
-/// Puts the keys in place, makes a host key once, and becomes the server; an init starts it by itself.
+/// Puts the keys in place, makes a host key once, and becomes the server; an init starts that by itself, and
+/// needs the key that the server looks for.
 /// What goes wrong is on the console.
 const SCRIPT: &str = r#"
 exec 2>/dev/console
@@ -22,12 +23,12 @@ umask 077
 if ! [ -d "$home" ]; then mkdir -p "$home"; chown "$owner" "$home"; fi
 mkdir -p "$home/.ssh"
 touch "$home/.ssh/authorized_keys"
-echo "$2" | while read -r key; do
+echo "$3" | while read -r key; do
   grep -qxF "$key" "$home/.ssh/authorized_keys" || echo "$key" >> "$home/.ssh/authorized_keys"
 done
 chown "$owner" "$home/.ssh" "$home/.ssh/authorized_keys"
-if [ "$3" = init ]; then exit 0; fi
 if ! [ -s "$0.pub" ]; then rm -f "$0"; ssh-keygen -q -t ed25519 -N '' -C '' -f "$0"; fi
+if [ "$2" = init ]; then exit 0; fi
 umask 022
 mkdir -p /run/sshd
 exec /usr/sbin/sshd -D -h "$0" -o PasswordAuthentication=no -o PermitRootLogin=prohibit-password
@@ -51,9 +52,12 @@ pub(super) fn check(layers: &[PathBuf]) -> Result<Option<Refusal>> {
 /// Starts it.
 pub(super) async fn start(place: &Place, ssh: &Ssh) {
     let is_init = place.launch.isolation == Isolation::Init;
-    let mode = if is_init { "init" } else { "" };
+    let (mode, host_key) = match is_init {
+        true => ("init", IMAGES_HOST_KEY),
+        false => ("", HOST_KEY),
+    };
     let keys = ssh.keys.join("\n");
-    let arguments = ["sh", "-c", SCRIPT, HOST_KEY, &ssh.user, &keys, mode];
+    let arguments = ["sh", "-c", SCRIPT, host_key, &ssh.user, mode, &keys];
     let launch = Launch {
         arguments: arguments.map(str::to_owned).to_vec(),
         environment: Vec::new(),

@@ -138,6 +138,10 @@ pub(crate) struct ImageBuild {
     #[command(flatten)]
     bootstrap: super::machine::BootstrapArguments,
     #[command(flatten)]
+    gone: super::gone::GoneFlags,
+    #[command(flatten)]
+    gone_build: super::gone::GoneBuildFlags,
+    #[command(flatten)]
     context: ContextArguments,
     #[command(flatten)]
     from_image: FromImage,
@@ -182,6 +186,8 @@ impl ImageBuild {
 
     fn run(mut self, global: &Global) -> anyhow::Result<()> {
         self.debug.check(self.context.reads_input())?;
+        self.gone.warn();
+        self.gone_build.warn();
         self.from_image.check()?;
         if self.print.is_none()
             && !self.check

@@ -9,6 +9,7 @@ use super::{each, host, signal, time};
 use crate::arguments::values;
 use crate::command::Global;
 use crate::command::cni::CniDirectories;
+use crate::command::gone::GoneNetwork;
 
 /// What a workload may take to end before `kill` insists, as the original has it.
 const KILL_TIME: &str = "15s";
@@ -26,6 +27,8 @@ pub(crate) struct Kill {
     vmm_id: Option<String>,
     #[command(flatten)]
     cni: CniDirectories,
+    #[command(flatten)]
+    gone: GoneNetwork,
     /// The VMs
     #[arg(required_unless_present = "vmm_id")]
     vms: Vec<String>,
@@ -33,6 +36,7 @@ pub(crate) struct Kill {
 
 impl Kill {
     pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
+        self.gone.warn();
         let mut host = host(global)?;
         host.cni = self.cni.directories()?;
         let signal = self.signal.as_deref().map(signal).transpose()?;

@@ -7,6 +7,7 @@ use firebuild_machine::{client, reconcile};
 use super::{each, host};
 use crate::command::Global;
 use crate::command::cni::CniDirectories;
+use crate::command::gone::GoneNetwork;
 use crate::terminal;
 
 #[derive(Debug, Args)]
@@ -37,10 +38,13 @@ impl Rm {
 pub(crate) struct Purge {
     #[command(flatten)]
     cni: CniDirectories,
+    #[command(flatten)]
+    gone: GoneNetwork,
 }
 
 impl Purge {
     pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
+        self.gone.warn();
         let mut host = host(global)?;
         host.cni = self.cni.directories()?;
         let purged = reconcile::purge(&host)?;

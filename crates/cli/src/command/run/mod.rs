@@ -23,6 +23,7 @@ use firebuild_protocol::boot::RootVerity;
 use firebuild_store::Store;
 
 use super::exec::check_terminal as attach_check;
+use super::gone::GoneFlags;
 use super::machine::{BootstrapArguments, VmArguments};
 use super::pulling::{PullArguments, Pulling};
 use super::storage::StorageArguments;
@@ -93,6 +94,8 @@ pub(crate) struct Run {
     vm: VmArguments,
     #[command(flatten)]
     bootstrap: BootstrapArguments,
+    #[command(flatten)]
+    gone: GoneFlags,
     /// The image, and what to run in place of its command
     #[arg(
         value_name = "IMAGE [COMMAND]...",
@@ -104,6 +107,7 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
+        self.gone.warn();
         attach_check(self.workload.wanted(), self.detach)?;
         let host = lifecycle::host(global)?;
         // What the VM will run from stays until its record names it.
@@ -190,7 +194,10 @@ impl Run {
     /// The image and the command, from `--from` and the words.
     fn image(&self) -> anyhow::Result<(Reference, &[String])> {
         let (reference, rest) = match (&self.from, self.words.split_first()) {
-            (Some(from), _) => (from.clone(), &self.words[..]),
+            (Some(from), first) => {
+                check_first(first.map(|(first, _)| first.as_str()))?;
+                (from.clone(), &self.words[..])
+            }
             (None, Some((first, rest))) => (first.parse()?, rest),
             (None, None) => {
                 return Err(hinted(
@@ -223,6 +230,19 @@ impl Run {
             record.directories.state.display()
         ));
         terminal::print(format_args!("{}\n", record.id))
+    }
+}
+
+/// What follows `--from IMAGE` and looks like a flag is one that does not exist, unless `--` says that it
+/// is the image's.
+fn check_first(first: Option<&str>) -> anyhow::Result<()> {
+    let flag = first.filter(|first| first.starts_with('-') && *first != "--");
+    match flag {
+        Some(flag) if !std::env::args_os().any(|word| word == "--") => Err(hinted(
+            format!("`run` has no flag `{flag}`"),
+            "what is for the image's own program stands behind `--`",
+        )),
+        _ => Ok(()),
     }
 }
 

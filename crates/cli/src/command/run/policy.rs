@@ -42,6 +42,9 @@ pub(super) struct PolicyArguments {
         help_heading = "Life"
     )]
     stop_timeout: Option<Duration>,
+    /// The same in seconds, as the original tool has it
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(..=86_400), conflicts_with = "stop_timeout", hide = true)]
+    shutdown_graceful_timeout_seconds: Option<u32>,
     /// How large a file of the workload's output gets before the next one begins
     #[arg(
         long,
@@ -85,7 +88,9 @@ impl PolicyArguments {
     /// Notes the rest of it.
     pub(super) fn apply(&self, spec: &mut MachineSpec) {
         spec.restart = self.restart;
-        spec.stop_time = self.stop_timeout;
+        let seconds = self.shutdown_graceful_timeout_seconds;
+        let seconds = seconds.map(|seconds| Duration::from_secs(seconds.into()));
+        spec.stop_time = self.stop_timeout.or(seconds);
         spec.log = LogLimits {
             max_size: self.log_max_size,
             max_files: self.log_max_files,
