@@ -115,6 +115,7 @@ pub fn purge(host: &Host) -> Result<Purged, Error> {
     for id in group::known() {
         note(&id, remove_groups(host, &id), &mut purged.leftovers);
     }
+    host.store.volumes().sweep()?;
     // Whoever took the last VM down may have died before it got to these.
     let shared = host.network.teardown_unused_host_parts();
     let shared = shared.map_err(|source| Error::HostParts { source });

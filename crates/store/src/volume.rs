@@ -272,6 +272,37 @@ impl<'a> Volumes<'a> {
             VolumeUsage::Free => {}
             usage => return Err(self.in_use(name, usage)),
         }
+        self.remove_files(name)
+    }
+
+    /// Removes what is left of volumes that were being made or removed when whoever did it was killed:
+    /// records without a disk.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn sweep(&self) -> Result<()> {
+        let directory = self.store.path().join(DIRECTORY);
+        let doing = || format!("read the volumes in `{}`", directory.display());
+        for entry in fs_err::read_dir(&directory).doing(doing)? {
+            let file = entry.doing(doing)?.file_name();
+            let name = file.to_str().and_then(|name| name.strip_suffix(".json"));
+            let Some(name) = name.and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            if self.disk(&name).exists() {
+                continue;
+            }
+            let _lock = self.lock(&name)?;
+            // Somebody was about to make it.
+            if !self.disk(&name).exists() {
+                self.remove_files(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes all of a volume, whose name is locked.
+    fn remove_files(&self, name: &VolumeName) -> Result<()> {
         // The record after the disk, for what has no disk is no volume. Who waits for the lock finds that
         // its file has lost its name, and makes another.
         let lock = self.store.path().join("locks").join(lock_name(name));

@@ -187,6 +187,9 @@ impl Rm {
 impl Prune {
     fn run(self, store: &Store) -> anyhow::Result<()> {
         let mut freed = 0;
+        if !self.dry_run {
+            store.volumes().sweep()?;
+        }
         for entry in store.volumes().list()? {
             let is_used = entry.usage != VolumeUsage::Free;
             if is_used || !volumes::users(store, &entry.name)?.is_empty() {

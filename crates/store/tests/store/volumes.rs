@@ -84,6 +84,23 @@ fn one_that_cannot_be_made_is_not_there() {
 }
 
 #[test]
+fn half_a_volume_is_swept_and_a_whole_one_stays() {
+    let (_directory, store) = fresh();
+    let volumes = store.volumes();
+    let whole = made(&store, "whole");
+    let half = made(&store, "half");
+    fs_err::remove_file(volumes.get(&half).unwrap().path).unwrap();
+    volumes.sweep().unwrap();
+    let left = crate::names(&store.path().join("volumes"));
+    assert_eq!(left, ["whole.img", "whole.json"]);
+    let locks = crate::names(&store.path().join("locks"));
+    assert!(!locks.iter().any(|name| name.contains("half")), "{locks:?}");
+    assert_eq!(volumes.list().unwrap().len(), 1);
+    assert!(volumes.create(&half, SIZE, make).unwrap());
+    assert_eq!(volumes.get(&whole).unwrap().name, whole);
+}
+
+#[test]
 fn one_writes_or_many_read() {
     let (_root, store) = fresh();
     let volumes = store.volumes();
