@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::server::{Answer, Server};
 use crate::session;
 use crate::session::{Outcome, Session};
 
@@ -126,4 +127,42 @@ fn colours_can_be_forced() {
     assert!(shown.starts_with("\x1b[1;31merror:\x1b[0m "), "{shown:?}");
     let shown = session.run(&["--log-color", "inspect", "ghost"]).failure();
     assert!(!shown.contains('\x1b'), "{shown:?}");
+}
+
+#[test]
+fn who_asks_for_more_is_told_how_it_is_done() {
+    let (session, _root) = session();
+    let server = Server::start(|_| Answer::file(b"text"));
+    let address = server.url("/file");
+    let with_user = address.replace("http://", "http://me:password@");
+    let told = |level: &str| {
+        let text = format!("FROM scratch\nADD {with_user} /{level}\n");
+        let shown = session.build(&text, &["--no-cache", "--log-level", level]);
+        shown.success().stderr
+    };
+    let asked = format!("{}: 200 OK\n", address.split_once("://").unwrap().1);
+    for level in ["debug", "trace"] {
+        let shown = told(level);
+        let line = shown.lines().find(|line| line.starts_with("debug: GET "));
+        let line = line.unwrap_or_else(|| panic!("{shown}"));
+        assert!(format!("{line}\n").ends_with(&asked), "{line}");
+        assert!(!line.contains("password"), "{line}");
+    }
+    assert!(!told("info").contains("GET "));
+    session.write(
+        "context/Dockerfile",
+        format!("FROM scratch\nADD {address} /x\n"),
+    );
+    let shown = session
+        .run(&[
+            "build",
+            "--no-cache",
+            "--log-level=debug",
+            "--log-as-json",
+            "context",
+        ])
+        .success();
+    let about =
+        |line: &Value| line["level"] == "debug" && line["message"].to_string().contains("GET");
+    assert!(lines(&shown).iter().any(about), "{shown}");
 }

@@ -147,6 +147,7 @@ fn start(wanted: &Bootstrap) -> Result<Child, BootstrapError> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
+    log::debug!("start {}", firebuild_core::words(&command));
     command.spawn().map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => BootstrapError::NoTool,
         _ => BootstrapError::Start(error),

@@ -11,6 +11,8 @@ use std::sync::OnceLock;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use crate::terminal;
+
 /// How grave something is, from the gravest on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -23,10 +25,23 @@ pub(crate) enum Level {
     /// And what is done
     #[default]
     Info,
-    /// And why
+    /// And how: programs that are started, registries that are asked, records that are written
     Debug,
-    /// The same
+    /// And what others are told: rules, the configuration of plugins
     Trace,
+}
+
+impl Level {
+    /// The level, as it is written.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
 }
 
 /// The flags about it.
@@ -74,7 +89,47 @@ impl LogArguments {
         };
         // Only one command line is read.
         let _ = SETTINGS.set(settings);
+        let most = match settings.level {
+            Level::Trace => log::LevelFilter::Trace,
+            Level::Debug => log::LevelFilter::Debug,
+            // All of that is said by those who see the whole.
+            Level::Info | Level::Warn | Level::Error => return,
+        };
+        if log::set_logger(&Talk).is_ok() {
+            log::set_max_level(most);
+        }
     }
+
+    /// The level, for another process of firebuild's.
+    pub(crate) fn level(&self) -> Level {
+        self.log_level
+    }
+}
+
+/// Says what firebuild's crates tell of what they do; what is theirs of others, nobody asked for.
+struct Talk;
+
+impl log::Log for Talk {
+    fn enabled(&self, about: &log::Metadata<'_>) -> bool {
+        about.target().starts_with("firebuild")
+    }
+
+    fn log(&self, told: &log::Record<'_>) {
+        if !self.enabled(told.metadata()) {
+            return;
+        }
+        let level = match told.level() {
+            log::Level::Trace => Level::Trace,
+            _ => Level::Debug,
+        };
+        let text = told.args().to_string();
+        match is_json() {
+            true => terminal::say_at(level, &text),
+            false => terminal::say_at(level, &format!("{}: {text}", level.word())),
+        }
+    }
+
+    fn flush(&self) {}
 }
 
 /// How talk looks where the command line cannot be understood: as JSON, if the flag for it is among

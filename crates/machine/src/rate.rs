@@ -45,6 +45,7 @@ fn rules(taps: &[String], rate: u64, burst: u64) -> String {
 }
 
 fn run(namespace: &Namespace, mut command: Command, input: &str) -> io::Result<()> {
+    log::debug!("run {}", firebuild_core::words(&command));
     namespace.enter_on_start(&mut command, None)?;
     let mut child = command
         .stdin(Stdio::piped())

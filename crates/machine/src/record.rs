@@ -337,13 +337,25 @@ pub(crate) fn state(store: &Store, id: &MachineId) -> Result<State, Error> {
 
 /// Writes a VM's record whole.
 pub(crate) fn write(store: &Store, lock: &MachineLock, record: &Record) -> Result<(), Error> {
-    Ok(store.machines().write_record(lock, &encode(record)?)?)
+    store.machines().write_record(lock, &encode(record)?)?;
+    tell(record);
+    Ok(())
 }
 
 /// Writes a VM's record whole, where the next one says the same and more: see
 /// [`firebuild_store::Machines::note_record`].
 pub(crate) fn note(store: &Store, lock: &MachineLock, record: &Record) -> Result<(), Error> {
-    Ok(store.machines().note_record(lock, &encode(record)?)?)
+    store.machines().note_record(lock, &encode(record)?)?;
+    tell(record);
+    Ok(())
+}
+
+fn tell(record: &Record) {
+    log::debug!(
+        "the record of VM `{}` says {}",
+        record.id,
+        record.state.word()
+    );
 }
 
 pub(crate) fn encode(record: &Record) -> Result<Vec<u8>, Error> {

@@ -87,6 +87,7 @@ fn start(program: &Path, directory: &Path, read_only: bool, path: &Path) -> io::
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     sys::serve_directory(&mut command, read_only.then_some(directory), listener)?;
+    log::debug!("start {}", firebuild_core::words(&command));
     let mut child = command.spawn()?;
     drop(command);
     std::thread::Builder::new()

@@ -4,6 +4,7 @@
 
 use std::io::{self, Write as _};
 use std::process::{Command, Output, Stdio};
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -29,6 +30,7 @@ pub(crate) fn run_locked(doing: &'static str, script: &str, leases: &Leases) -> 
 }
 
 fn run_with(doing: &'static str, script: &str, stdout: Stdio) -> Result<(), Error> {
+    let started = Instant::now();
     let mut child = command()
         .args(["-f", "-"])
         .stdin(Stdio::piped())
@@ -43,17 +45,22 @@ fn run_with(doing: &'static str, script: &str, stdout: Stdio) -> Result<(), Erro
     let output = child
         .wait_with_output()
         .map_err(Error::system("wait for nft"))?;
+    log::debug!("nft, to {doing}: {} ms", started.elapsed().as_millis());
+    log::trace!("what nft was told:\n{script}");
     judged(doing, output).map(drop)
 }
 
 /// The objects that `nft -j list …` tells of; none if what was asked for is not there.
 pub(crate) fn list(what: &[&str]) -> Result<Vec<Value>, Error> {
+    let started = Instant::now();
     let output = command()
         .args(["-j", "-a", "list"])
         .args(what)
         .stdin(Stdio::null())
         .output()
         .map_err(Error::NftMissing)?;
+    let (took, what) = (started.elapsed().as_millis(), what.join(" "));
+    log::debug!("nft list {what}: {took} ms");
     let output = match judged("list its rules", output) {
         Err(Error::Nft { said, .. }) if said.contains("No such file or directory") => {
             return Ok(Vec::new());

@@ -100,6 +100,7 @@ impl Fetcher {
             .send()
             .await
             .map_err(|error| FetchError::of(error, &wanted.shown, silence))?;
+        log::debug!("GET {}: {}", wanted.shown, response.status());
         match (response.status(), record) {
             (StatusCode::NOT_MODIFIED, Some(record)) => wanted.unchanged(record),
             (StatusCode::OK, _) => self.take(wanted, response).await,

@@ -57,6 +57,7 @@ impl Qemu {
             .env_clear();
         kept.push(theirs.into());
         sys::confine(&mut command, self.with_device(ids), kept, groups);
+        log::debug!("start {}", firebuild_core::words(&command));
         let running = Running::start(command, &console).await?;
         Ok(running.with_qmp(Qmp::new(ours)))
     }

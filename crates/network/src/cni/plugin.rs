@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -87,8 +87,12 @@ pub(crate) fn ask(
     environment(&mut command, verb, sandbox);
     let input = Value::Object(input(list, plugin, sandbox, more)).to_string();
     let doing = format!("run the CNI plugin `{}`", plugin.kind);
+    let (words, started) = (firebuild_core::words(&command), Instant::now());
+    log::trace!("what `{}` is told: {input}", plugin.kind);
     let ended = process::run(command, input.as_bytes(), sandbox.limit)
         .map_err(|source| CniError::File { doing, source })?;
+    let took = started.elapsed().as_millis();
+    log::debug!("{words}, to {} `{}`: {took} ms", verb.name(), list.name);
     match ended {
         Ended::Exited { status, output, .. } if status.success() => Ok(output),
         Ended::Exited {

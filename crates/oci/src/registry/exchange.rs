@@ -133,6 +133,8 @@ impl Registry {
             let proof = own.then(|| ask.host.known(ask.scope)).flatten();
             let response = self.send(ask, &url, proof.as_ref()).await?;
             let status = response.status();
+            // Where a registry leads, the query may be a secret.
+            log::debug!("{} {}{}: {status}", ask.method, address(&url), url.path());
             if status == StatusCode::UNAUTHORIZED && own && !proved {
                 let (host, scope) = (ask.host, ask.scope);
                 self.authorize(host, scope, ask.what, proof.as_ref(), &response)

@@ -253,6 +253,7 @@ impl<'a> Program<'a> {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+        log::debug!("run {}", firebuild_core::words(command.as_std()));
         command
     }
 }

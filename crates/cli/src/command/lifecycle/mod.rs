@@ -62,6 +62,7 @@ pub(crate) fn supervisor_command(global: &Global) -> anyhow::Result<Command> {
     command
         .arg("--root")
         .arg(std::path::absolute(&global.root)?)
+        .args(["--log-level", global.log.level().word()])
         .arg("supervise")
         .envs(tracing::handed_over());
     Ok(command)

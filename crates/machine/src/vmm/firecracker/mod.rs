@@ -177,6 +177,7 @@ impl Firecracker {
         let mut command = Command::new(&self.jailer);
         command.args(jailer.arguments()).env_clear();
         // The jailer changes the user itself, and closes what it inherits.
+        log::debug!("start {}", firebuild_core::words(&command));
         sys::confine(&mut command, None, Vec::new(), groups);
         command
     }
