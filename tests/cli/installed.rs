@@ -1,6 +1,19 @@
 //! The unit that starts VMs with the host.
 
+use std::path::Path;
+use std::process::Command;
+
 use crate::session;
+
+/// What systemd says of a unit.
+fn complaints(unit: &Path) -> String {
+    let output = Command::new("systemd-analyze")
+        .args(["verify", "--man=no"])
+        .arg(unit)
+        .output()
+        .unwrap();
+    String::from_utf8(output.stderr).unwrap()
+}
 
 #[test]
 fn a_unit_is_shown_written_and_removed() {
@@ -24,6 +37,9 @@ fn a_unit_is_shown_written_and_removed() {
     }
     let unit = units.join("firebuild.service");
     assert_eq!(fs_err::read_to_string(&unit).unwrap(), shown);
+    assert_eq!(complaints(&unit), "");
+    let wrong = session.write("wrong/firebuild.service", shown.replace("Wants=", "Wnats="));
+    assert!(complaints(&wrong).contains("Wnats"));
     session.ok(&["system", "uninstall", "--unit-dir", directory, "--yes"]);
     assert!(!unit.exists());
     session.ok(&["system", "uninstall", "--unit-dir", directory, "--yes"]);

@@ -13,7 +13,7 @@ pub(crate) const DEMO: [&str; 4] = [
 ];
 
 /// What the tests judge by.
-pub(crate) const TEST: [&str; 23] = [
+pub(crate) const TEST: [&str; 24] = [
     "buildah",
     "bzip2",
     "chromium",
@@ -32,6 +32,7 @@ pub(crate) const TEST: [&str; 23] = [
     "python3",
     "python3-prometheus-client",
     "skopeo",
+    "systemd",
     "time",
     "umoci",
     "xz-utils",

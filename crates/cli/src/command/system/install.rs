@@ -158,13 +158,15 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
 /// The unit's text.
 fn unit(program: &Path, root: &Path) -> anyhow::Result<String> {
     let (program, root) = (word(program)?, word(root)?);
+    // Variables are known in command lines only.
+    let mount = root.replace("$$", "$");
     Ok(format!(
         "{MARK}
 [Unit]
 Description=MicroVMs that start with the host
 Wants=network-online.target
 After=network-online.target local-fs.target
-RequiresMountsFor={root}
+RequiresMountsFor={mount}
 
 [Service]
 Type=oneshot
