@@ -151,6 +151,53 @@ fn a_service_in_a_network_by_cni() {
 }
 
 #[test]
+fn plugins_check_a_vm_that_runs() {
+    let session = session();
+    let network = Network::new(&session);
+    let vm = Named::new(&session, "cni-checked");
+    let start = ["run", "-d", "--name", vm.name].map(str::to_owned).to_vec();
+    let run = [BASE, "--", "sleep", "1000"].map(str::to_owned).to_vec();
+    let mut arguments = network.arguments("7000");
+    // Debian's portmap looks for ports' rules of IPv6, whether there is any or not.
+    arguments.truncate(arguments.len() - 2);
+    let arguments = [start, arguments, run].concat();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    session.ok(&arguments);
+    let record = vm.inspect();
+    let interface = &record["NetworkInterfaces"][0]["StaticConfiguration"];
+    let address = interface["IPConfiguration"]["IP"].as_str().unwrap();
+    let check = ["network", "check", vm.name];
+    assert_eq!(session.ok(&check), format!("{}\n", vm.name));
+    let lease = session.path("ipam/machines").join(address);
+    let aside = session.path("aside");
+    fs_err::rename(&lease, &aside).unwrap();
+    let said = session.run(&check).failure();
+    assert!(
+        said.contains("host-local") || said.contains("bridge"),
+        "{said}"
+    );
+    fs_err::rename(&aside, &lease).unwrap();
+    session.ok(&check);
+    // What is attached is nobody's leftover.
+    let path = |name: &str| session.path(name).display().to_string();
+    let directories = [path("conf.d"), path("cache")];
+    let collect = [
+        "network",
+        "gc",
+        "machines",
+        "--cni-conf-dir",
+        &directories[0],
+        "--cni-cache-dir",
+        &directories[1],
+    ];
+    session.ok(&collect);
+    session.ok(&check);
+    session.ok(&["stop", vm.name]);
+    let said = session.run(&check).failure();
+    assert!(said.contains("does not run"), "{said}");
+}
+
+#[test]
 fn a_supervisor_that_is_killed_leaves_nothing_of_a_network_by_cni() {
     let session = session();
     let network = Network::new(&session);

@@ -268,6 +268,24 @@ fn cleaned_up(host: &Host, id: &MachineId) -> Result<Record, Error> {
     Ok(record)
 }
 
+/// Has CNI's plugins check that the network of a VM that runs is as they made it.
+///
+/// # Errors
+/// [`Error::NotRunning`]; [`Error::Spec`] if its network is not theirs; [`Error::Network`] with what a
+/// plugin finds amiss; those of [`inspect`].
+pub fn check_network(host: &Host, id: &MachineId) -> Result<(), Error> {
+    let record = record::read(&host.store, id)?;
+    if record.state.is_final() || !host.store.machines().is_running(id)? {
+        return Err(Error::NotRunning(id.clone()));
+    }
+    let Some(network) = &record.spec.cni else {
+        let text =
+            format!("VM `{id}` is in no network by CNI: there is nothing that plugins could check");
+        return Err(Error::Spec(text));
+    };
+    Ok(host.cni(Some(network)).check(id)?)
+}
+
 /// The id of the VM with that name, id, or beginning of an id.
 ///
 /// # Errors

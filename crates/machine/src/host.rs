@@ -1,6 +1,7 @@
 //! What a host offers to its VMs: store, network, VMM, kernels.
 
 use std::fs::File;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -75,14 +76,16 @@ impl Host {
     }
 
     /// Attaches a VM to the network by CNI that it is to be in, or else to networks of the host's own.
+    /// The name servers that it was given are for plugins that take some.
     pub(crate) fn attach(
         &self,
         request: &Request,
         to: Option<&CniNetwork>,
+        servers: &[IpAddr],
     ) -> Result<Attachment, firebuild_network::Error> {
         match to {
             None => self.network.setup(request),
-            Some(network) => self.cni(to).setup(&network.request(request)),
+            Some(network) => self.cni(to).setup(&network.request(request, servers)),
         }
     }
 

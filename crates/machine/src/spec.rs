@@ -1,6 +1,6 @@
 //! What a VM is to be: fixed when it is made, and part of its record.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -172,8 +172,8 @@ pub struct CniNetwork {
 }
 
 impl CniNetwork {
-    /// What a VM asks of it.
-    pub(crate) fn request(&self, request: &Request) -> cni::Request {
+    /// What a VM asks of it, with the name servers that the VM was given.
+    pub(crate) fn request(&self, request: &Request, servers: &[IpAddr]) -> cni::Request {
         let first = request.networks.first();
         cni::Request {
             id: request.id.clone(),
@@ -182,7 +182,7 @@ impl CniNetwork {
             vmm_gid: request.vmm_gid,
             address: first.and_then(|join| join.address),
             mac: first.and_then(|join| join.mac),
-            dns: Vec::new(),
+            dns: servers.to_vec(),
             ports: request.ports.clone(),
             egress: request.egress.clone(),
             metadata_address: request.metadata_address,

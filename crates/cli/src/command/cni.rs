@@ -31,7 +31,7 @@ pub(crate) struct CniDirectories {
 }
 
 /// A network's name, as the specification has it.
-fn network_name(text: &str) -> Result<String, String> {
+pub(crate) fn network_name(text: &str) -> Result<String, String> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
     let begins = text.starts_with(|letter: char| letter.is_ascii_alphanumeric());
     if begins && text.len() <= 255 && text.bytes().all(fits) {

@@ -3,10 +3,12 @@
 use std::net::Ipv4Addr;
 
 use clap::{Args, Subcommand};
-use firebuild_machine::Host;
+use firebuild_machine::{Host, client};
 use firebuild_network::{Member, Network as Definition, NetworkName, Subnet, Subnet6};
 use serde::Serialize;
 
+use super::cni::{self, CniDirectories};
+use super::lifecycle::each;
 use super::{Format, Global};
 use crate::arguments::values;
 use crate::terminal::{self, Table};
@@ -24,6 +26,16 @@ pub(crate) enum Network {
     Inspect(Inspect),
     /// Remove networks that no VM is in
     Rm(Rm),
+    /// Have CNI's plugins check that VMs' networks are as they made them
+    ///
+    /// Says nothing but the VM's name if all is well; what a plugin finds amiss is an error.
+    Check(Check),
+    /// Have CNI's plugins remove what they have for VMs and containers that are gone
+    ///
+    /// Plugins can since version 1.1.0 of CNI, which the network's list has to name; others are not asked.
+    /// Everything that this host's cache of CNI does not know counts as gone. Where other programs
+    /// attach containers to the same network and keep no results there, they would lose theirs.
+    Gc(Gc),
 }
 
 impl Network {
@@ -33,6 +45,8 @@ impl Network {
             Self::Ls(command) => command.run(global),
             Self::Inspect(command) => command.run(global),
             Self::Rm(command) => command.run(global),
+            Self::Check(command) => command.run(global),
+            Self::Gc(command) => command.run(global),
         }
     }
 }
@@ -73,6 +87,41 @@ impl Create {
         };
         let made = host(global)?.network.create(definition, self.ipv6)?;
         terminal::print(format_args!("{}\n", made.name))
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The VMs
+    #[arg(required = true, value_name = "VM")]
+    vms: Vec<String>,
+}
+
+impl Check {
+    fn run(self, global: &Global) -> anyhow::Result<()> {
+        let host = host(global)?;
+        each(&self.vms, |vm| {
+            client::check_network(&host, &client::find(&host, vm)?)?;
+            Ok(None)
+        })
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Gc {
+    /// The network by CNI
+    #[arg(value_name = "NAME", value_parser = cni::network_name)]
+    network: String,
+    #[command(flatten)]
+    directories: CniDirectories,
+}
+
+impl Gc {
+    fn run(self, global: &Global) -> anyhow::Result<()> {
+        let mut host = host(global)?;
+        host.cni = self.directories.directories()?;
+        host.cni(None).collect(&self.network)?;
+        Ok(())
     }
 }
 

@@ -31,7 +31,8 @@ impl Machine {
             metadata_address: !vmm.serves_metadata(),
         };
         let cni = self.record.spec.cni.as_ref();
-        let attachment = self.host.attach(&request, cni)?;
+        let servers = &self.record.spec.names.servers;
+        let attachment = self.host.attach(&request, cni, servers)?;
         let facts = attachment.interfaces.iter();
         let namespace = &attachment.namespace;
         self.record.network_interfaces = facts

@@ -352,7 +352,7 @@ impl Cni {
             subnet: facts.subnet,
             gateway: ways.gateway,
             routes: ways.others,
-            ipv6: None,
+            ipv6: facts.ipv6,
             mtu: Some(facts.mtu),
             dns,
             search,

@@ -17,10 +17,12 @@ use serde_json::Map;
 use super::attachment::Request;
 use super::error::CniError;
 use super::result::{Address, Cidr, Device, Outcome};
+use super::ways;
 use crate::guard::{self, Wire};
 use crate::netlink::{Link, Netlink};
 use crate::{
-    AGENT_ADDRESS, Error, METADATA_ADDRESS, Mac, Realm, Subnet, nft, sys, sysctl, tap_name,
+    AGENT_ADDRESS, Error, Ipv6Interface, METADATA_ADDRESS, Mac, Realm, Subnet, nft, sys, sysctl,
+    tap_name,
 };
 
 /// Whose tap it is.
@@ -49,6 +51,8 @@ pub(crate) struct Facts {
     pub(crate) mac: Mac,
     pub(crate) address: Ipv4Addr,
     pub(crate) subnet: Subnet,
+    /// What it has of IPv6, which is the first of the result.
+    pub(crate) ipv6: Option<Ipv6Interface>,
     /// The largest packet that the device takes, in bytes.
     pub(crate) mtu: u32,
 }
@@ -113,7 +117,7 @@ pub(crate) fn join(
         ethernet: Some(&facts.device),
         mac: facts.mac,
         address: facts.address,
-        address6: None,
+        address6: facts.ipv6.as_ref().map(|ipv6| ipv6.address),
         services: true,
     };
     guard::install(network.table(), &[wire], &request.egress)?;
@@ -178,6 +182,7 @@ fn facts(outcome: &Outcome, sandbox: &Sandbox<'_>) -> Result<Facts, Error> {
         "its plugins made no network device for a VM",
     )?;
     let of_vm = outcome.ips.iter().filter(|ip| ip.interface == Some(own));
+    let address6 = of_vm.clone().find_map(|ip| ways::v6(outcome, ip));
     let address = of_vm.map(|ip| ip.address).find_map(|cidr| match cidr {
         Cidr {
             address: IpAddr::V4(address),
@@ -199,6 +204,7 @@ fn facts(outcome: &Outcome, sandbox: &Sandbox<'_>) -> Result<Facts, Error> {
         })?,
         address,
         subnet,
+        ipv6: address6,
         mtu: link.mtu,
     })
 }

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::result::Outcome;
-use crate::{Route, Subnet};
+use super::result::{Address, Outcome};
+use crate::{Ipv6Interface, Route, Subnet};
 
 /// The ways out of a guest.
 pub(super) struct Ways {
@@ -51,6 +51,32 @@ impl Ways {
     }
 }
 
+/// What a VM has of IPv6 by one of its addresses, if that is of IPv6: its router is the one of the default
+/// route, or else the one beside the address.
+pub(super) fn v6(outcome: &Outcome, of: &Address) -> Option<Ipv6Interface> {
+    let six = |address| match address {
+        IpAddr::V6(address) => Some(address),
+        IpAddr::V4(_) => None,
+    };
+    let beside = of.gateway.and_then(six);
+    let ways = outcome.routes.iter();
+    let mut ways = ways
+        .filter(|route| six(route.dst.address).is_some())
+        .peekable();
+    // As with IPv4: no route at all means the router beside the address.
+    let gateway = match ways.peek() {
+        None => beside,
+        Some(_) => ways
+            .find(|route| route.dst.prefix == 0)
+            .and_then(|route| route.gw.and_then(six).or(beside)),
+    };
+    Some(Ipv6Interface {
+        address: six(of.address.address)?,
+        prefix: of.address.prefix,
+        gateway,
+    })
+}
+
 fn v4(address: IpAddr) -> Option<Ipv4Addr> {
     match address {
         IpAddr::V4(address) => Some(address),
@@ -77,6 +103,33 @@ mod tests {
             None => to.to_string(),
         });
         (ways.gateway.map(|by| by.to_string()), others.collect())
+    }
+
+    #[test]
+    fn the_router_of_ipv6() {
+        let four = json!({"dst": "0.0.0.0/0", "gw": "10.0.0.1"});
+        for (routes, gateway) in [
+            (json!([]), Some("fd00::1")),
+            (json!([four]), Some("fd00::1")),
+            (json!([four, {"dst": "::/0"}]), Some("fd00::1")),
+            (json!([{"dst": "::/0", "gw": "fe80::9"}]), Some("fe80::9")),
+            (json!([{"dst": "fd01::/64"}]), None),
+        ] {
+            let ips = json!([
+                {"address": "10.0.0.2/24", "gateway": "10.0.0.1"},
+                {"address": "fd00::2/64", "gateway": "fd00::1"},
+            ]);
+            let value = json!({"cniVersion": "1.0.0", "ips": ips, "routes": routes});
+            let outcome = Outcome::read(value, super::super::version::Version::UNNAMED).unwrap();
+            assert_eq!(v6(&outcome, &outcome.ips[0]), None);
+            let six = v6(&outcome, &outcome.ips[1]).unwrap();
+            assert_eq!(
+                (six.address.to_string(), six.prefix),
+                ("fd00::2".to_owned(), 64)
+            );
+            let shown = six.gateway.map(|gateway| gateway.to_string());
+            assert_eq!(shown.as_deref(), gateway, "{routes}");
+        }
     }
 
     #[test]

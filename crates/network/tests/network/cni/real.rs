@@ -1,14 +1,15 @@
 //! Debian's plugins, with packets that go through what they made.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use firebuild_network::cni::CniError;
-use firebuild_network::{AGENT_ADDRESS, Egress, Error, METADATA_ADDRESS, Realm};
+use firebuild_network::{AGENT_ADDRESS, Attachment, Egress, Error, METADATA_ADDRESS, Realm};
 use serde_json::json;
 
 use super::{configure, driver, id, ipam, is_of_list, original, request, state, with};
 use crate::frame::{Arp, Port, ethernet, ipv4};
-use crate::rig::{Guest, HOST_OUTSIDE, Net, OUTSIDE, on_host, said};
+use crate::ipv6;
+use crate::rig::{Guest, HOST_OUTSIDE, Net, OUTSIDE, ip, on_host, said};
 
 #[test]
 fn the_list_of_the_originals_documentation_works_as_it_stands() {
@@ -148,6 +149,47 @@ fn vms_of_one_network_reach_each_other() {
         second.net.serve_tcp(Ipv4Addr::UNSPECIFIED, 80);
         let answer = first.net.ask_tcp(two.interfaces[0].address, 80);
         assert_eq!(answer, Some(one.interfaces[0].address.to_string()));
+        drop((first, second));
+        for number in [1, 2] {
+            driver.teardown(&id(number)).unwrap();
+        }
+    });
+}
+
+#[test]
+fn what_a_list_gives_of_ipv6_the_guest_has() {
+    on_host(|host| {
+        ipv6::outside(host);
+        let mut list = original(host);
+        let ranges = json!([[{"subnet": "192.168.127.0/24"}], [{"subnet": "fd00:77::/64"}]]);
+        let ipam = json!({
+            "type": "host-local", "ranges": ranges, "dataDir": host.path("ipam"),
+        });
+        list["plugins"][0]["ipam"] = ipam;
+        configure(host, "conf.d/alpine.conflist", &list);
+        fs_err::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
+        let driver = driver(host);
+        let one = driver.setup(&request(1, &[])).unwrap();
+        let two = driver.setup(&request(2, &[])).unwrap();
+        let of = |attachment: &Attachment| attachment.interfaces[0].ipv6.clone().unwrap();
+        let (six, other) = (of(&one), of(&two));
+        assert_eq!(six.prefix, 64);
+        assert_eq!(six.gateway, Some("fd00:77::1".parse().unwrap()));
+        let (first, second) = (Guest::boot(&one), Guest::boot(&two));
+        host.outside.serve_tcp(ipv6::OUTSIDE, 80);
+        second.net.serve_tcp(Ipv6Addr::UNSPECIFIED, 80);
+        // Masqueraded, as the list says.
+        let seen = first.net.ask_tcp(ipv6::OUTSIDE, 80);
+        assert_eq!(seen, Some(ipv6::HOST_OUTSIDE.to_string()));
+        let seen = first.net.ask_tcp(other.address, 80);
+        assert_eq!(seen, Some(six.address.to_string()));
+        driver.check(&id(1)).unwrap();
+        // As another it is not heard.
+        first.net.run(|| {
+            ip("-6 address flush dev eth0 scope global");
+            ip("address add fd00:77::99/64 dev eth0 nodad");
+        });
+        assert!(first.net.cannot_reach(other.address, 80));
         drop((first, second));
         for number in [1, 2] {
             driver.teardown(&id(number)).unwrap();

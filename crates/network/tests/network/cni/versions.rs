@@ -91,6 +91,42 @@ fn a_plugin_is_asked_as_the_specification_says() {
 }
 
 #[test]
+fn what_a_vm_wants_comes_by_capabilities_or_else_by_arguments() {
+    on_host(|host| {
+        recorder(host, "recorder");
+        let mut wanted = request(1, &["8080:80"]);
+        wanted.address = Some("10.88.0.77".parse().unwrap());
+        wanted.mac = Some("02:00:00:00:00:07".parse().unwrap());
+        wanted.dns = vec![OUTSIDE.into()];
+        let common = "IgnoreUnknown=1;TC_REDIRECT_TAP_UID=0;TC_REDIRECT_TAP_GID=0";
+        for all in [true, false] {
+            let mut list = original(host);
+            let capabilities =
+                json!({"portMappings": true, "ips": all, "mac": all, "dns": all, "bandwidth": all});
+            list["plugins"] = json!([{"type": "recorder", "capabilities": capabilities}]);
+            configure(host, "conf.d/alpine.conflist", &list);
+            let before = recorded(host).len();
+            // The recorder makes no device, so that there is nothing to attach to.
+            driver(host).setup(&wanted).unwrap_err();
+            let asked = &recorded(host)[before];
+            let mut expected = json!({
+                "portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}],
+            });
+            let mut arguments = common.to_owned();
+            if all {
+                expected["ips"] = json!(["10.88.0.77"]);
+                expected["mac"] = json!("02:00:00:00:00:07");
+                expected["dns"] = json!({"servers": [OUTSIDE]});
+            } else {
+                arguments.push_str(";IP=10.88.0.77;MAC=02:00:00:00:00:07");
+            }
+            assert_eq!(asked["runtimeConfig"], expected);
+            assert_eq!(asked["env"]["CNI_ARGS"], arguments);
+        }
+    });
+}
+
+#[test]
 fn old_and_new_versions_get_results_in_their_own_form() {
     on_host(|host| {
         recorder(host, "recorder");
