@@ -10,7 +10,7 @@ use firebuild_machine::Host;
 use firebuild_machine::conversation::{self, Ending};
 use firebuild_machine::record::Exit;
 use firebuild_machine::terminal::{Input, LARGEST_PIECE, Shown};
-use firebuild_protocol::files::{self, Destination};
+use firebuild_protocol::files::{self, Condenser, Destination, Expander};
 use firebuild_protocol::task::Task;
 use tokio::sync::mpsc;
 
@@ -114,7 +114,7 @@ fn bring(host: &Host, vm: &str, task: &Task, to: Side<'_>, contents: bool) -> an
     let (output, shown) = mpsc::channel(WAITING);
     let (_typed, input) = mpsc::channel(1);
     let said = Complaints::default();
-    let mut reader = Shows::new(shown, said.clone());
+    let mut reader = Expander::new(Shows::new(shown, said.clone()));
     let destination = match to {
         Side::Host(path) => Some(Destination {
             path: PathBuf::from(path),
@@ -157,12 +157,12 @@ fn send(host: &Host, vm: &str, task: &Task, from: Side<'_>, follow: bool) -> any
     let said = Complaints::default();
     let mut reader = Shows::new(shown, said.clone());
     let reading = std::thread::spawn(move || {
-        let mut writer = Types(typed);
+        let mut writer = Condenser::new(Types(typed));
         match source {
             Some(source) => drop(files::pack(&source, follow, &mut writer)?),
             None => drop(io::copy(&mut io::stdin().lock(), &mut writer)?),
         }
-        writer.end()
+        writer.finish()?.end()
     });
     let listening = std::thread::spawn(move || io::copy(&mut reader, &mut io::sink()));
     let ended = converse(host, vm, task, input, output);

@@ -4,7 +4,7 @@
 use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream;
 
-use firebuild_protocol::files::{self, Destination};
+use firebuild_protocol::files::{self, Condenser, Destination, Expander};
 
 use super::{Copying, Order, inside};
 
@@ -24,7 +24,11 @@ pub(super) fn perform(copying: &Copying, order: &Order, mut socket: UnixStream) 
     // As an exec would.
     drop(socket);
     let copied = match copying {
-        Copying::Pack(path, follow) => files::pack(path, *follow, io::stdout().lock()).map(drop),
+        Copying::Pack(path, follow) => {
+            let condenser = Condenser::new(io::stdout().lock());
+            let packed = files::pack(path, *follow, condenser);
+            packed.and_then(|condenser| condenser.finish().map(drop))
+        }
         Copying::Unpack(path, contents, archive) => {
             let destination = Destination {
                 path: path.clone(),
@@ -32,7 +36,7 @@ pub(super) fn perform(copying: &Copying, order: &Order, mut socket: UnixStream) 
                 archive: *archive,
                 trusted: true,
             };
-            files::unpack(io::stdin().lock(), &destination)
+            files::unpack(Expander::new(io::stdin().lock()), &destination)
         }
     };
     if let Err(error) = copied {
