@@ -25,6 +25,17 @@ pub(crate) fn described(command: Command) -> Command {
         .mut_subcommands(described)
 }
 
+/// The same for the command of a path and those above it, which are all that is read.
+pub(super) fn described_along(command: Command, path: &[String]) -> Command {
+    let command = command.mut_args(from_environment);
+    match path {
+        [name, below @ ..] if command.find_subcommand(name).is_some() => {
+            command.mut_subcommand(name, |found| described_along(found, below))
+        }
+        _ => command,
+    }
+}
+
 /// The same flag with its variable: the one that is set, or else the one to tell people about. A
 /// variable that is set to nothing counts as not set.
 pub(super) fn from_environment(arg: Arg) -> Arg {

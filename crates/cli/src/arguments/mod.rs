@@ -107,14 +107,15 @@ fn resolve(
     scanned: &Scanned,
     profile: Option<&Profile>,
 ) -> Result<ArgMatches, clap::Error> {
-    let command = groups::grouped(described(command));
-    let mut filled = sources::fill(command, scanned, profile);
-    let mut both = switches::both_ways(filled.clone());
+    let along = environment::described_along(command.clone(), &scanned.path);
+    let mut both = switches::both_ways(sources::fill(along, scanned, profile));
     let error = match both.try_get_matches_from_mut(arguments) {
         Ok(matches) => return Ok(matches),
         Err(error) => error,
     };
     // What is said of flags is said as people are shown them.
+    let command = groups::grouped(described(command));
+    let mut filled = sources::fill(command, scanned, profile);
     Err(match filled.try_get_matches_from_mut(arguments) {
         Err(shown) if shown.kind() == error.kind() => {
             sources::located(shown, &filled, scanned, profile)
