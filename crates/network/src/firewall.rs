@@ -3,22 +3,32 @@
 //! has to be accepted by every table that sees it.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use serde_json::Value;
 
 use crate::{Error, Realm, nft};
 
-/// The rules that are missing for these bridges, as an nft script.
+/// All chains, to be listed.
+pub(crate) const CHAINS: &str = "chains";
+
+/// The rules that are missing for these bridges, as an nft script. `host` has been told of [`CHAINS`].
 pub(crate) fn opening<'a>(
     realm: &Realm,
     bridges: impl Iterator<Item = &'a str> + Clone,
+    host: &[Value],
 ) -> Result<String, Error> {
+    let chains = forward_chains(realm, host).filter(|forward| forward.drops);
+    let chains: Vec<Chain> = chains
+        .map(|forward| forward.for_users.unwrap_or(forward.chain))
+        .collect();
+    let rules = marked_rules(&chains, realm)?;
     let mut script = String::new();
-    for chain in firewalls()? {
-        let rules = marked_rules(&chain, realm)?;
+    for chain in &chains {
         for bridge in bridges.clone() {
             let mark = realm.mark_of(bridge);
-            if !rules.iter().any(|(_, present)| *present == mark) {
+            let is_it = |rule: &Marked| rule.chain == *chain && rule.mark == mark;
+            if !rules.iter().any(is_it) {
                 script.push_str(&chain.accept(bridge, &mark));
             }
         }
@@ -30,23 +40,15 @@ pub(crate) fn opening<'a>(
 /// script.
 pub(crate) fn closing(realm: &Realm, kept: &BTreeSet<&str>) -> Result<String, Error> {
     let kept: BTreeSet<String> = kept.iter().map(|bridge| realm.mark_of(bridge)).collect();
-    let mut script = String::new();
-    for chain in forward_chains()?.into_iter().flat_map(Forward::into_all) {
-        for (handle, mark) in marked_rules(&chain, realm)? {
-            if kept.contains(&mark) {
-                continue;
-            }
-            let Chain {
-                family,
-                table,
-                name,
-            } = &chain;
-            script.push_str(&format!(
-                "delete rule {family} {table} {name} handle {handle}\n"
-            ));
-        }
-    }
-    Ok(script)
+    let host = nft::list(CHAINS)?;
+    let chains: Vec<Chain> = forward_chains(realm, &host)
+        .flat_map(Forward::into_all)
+        .collect();
+    let rules = marked_rules(&chains, realm)?.into_iter();
+    Ok(rules
+        .filter(|rule| !kept.contains(&rule.mark))
+        .map(|Marked { chain, handle, .. }| format!("delete rule {chain} handle {handle}\n"))
+        .collect())
 }
 
 /// A chain of anybody's.
@@ -57,14 +59,31 @@ struct Chain {
     name: String,
 }
 
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.family, self.table, self.name)
+    }
+}
+
 impl Chain {
+    /// One of which nft tells, with the field that has its name; none whose name would mean something
+    /// else in a script.
+    fn told(value: &Value, name: &str) -> Option<Self> {
+        let part = |field: &str| {
+            let text = value[field].as_str()?;
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
+            text.bytes().all(plain).then(|| text.to_owned())
+        };
+        Some(Self {
+            family: part("family")
+                .filter(|family| matches!(family.as_str(), "ip" | "ip6" | "inet"))?,
+            table: part("table")?,
+            name: part(name)?,
+        })
+    }
+
     fn accept(&self, bridge: &str, mark: &str) -> String {
-        let Self {
-            family,
-            table,
-            name,
-        } = self;
-        let insert = format!("insert rule {family} {table} {name}");
+        let insert = format!("insert rule {self}");
         format!(
             "{insert} iifname \"{bridge}\" accept comment \"{mark}\"\n{insert} oifname \"{bridge}\" accept comment \"{mark}\"\n"
         )
@@ -86,62 +105,63 @@ impl Forward {
     }
 }
 
-/// The chains in which the bridge's traffic has to be accepted, lest it be dropped.
-fn firewalls() -> Result<Vec<Chain>, Error> {
-    let chains = forward_chains()?
-        .into_iter()
-        .filter(|forward| forward.drops);
-    Ok(chains
-        .map(|forward| forward.for_users.unwrap_or(forward.chain))
-        .collect())
-}
-
-fn forward_chains() -> Result<Vec<Forward>, Error> {
-    let objects = nft::list(&["chains"])?;
-    let chains: Vec<&Value> = objects.iter().filter_map(|o| o.get("chain")).collect();
-    let named = |value: &Value| {
-        let part = |field: &str| {
-            let text = value[field].as_str()?;
-            let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
-            text.bytes().all(plain).then(|| text.to_owned())
-        };
-        Some(Chain {
-            family: part("family")
-                .filter(|family| matches!(family.as_str(), "ip" | "ip6" | "inet"))?,
-            table: part("table")?,
-            name: part("name")?,
+/// The chains of all tables but the realm's own that see what is forwarded.
+fn forward_chains<'a>(realm: &Realm, host: &'a [Value]) -> impl Iterator<Item = Forward> + 'a {
+    let own = realm.table().to_owned();
+    let chains = || host.iter().filter_map(|object| object.get("chain"));
+    let for_users = move |chain: &Chain| {
+        let mut all = chains().filter_map(|other| Chain::told(other, "name"));
+        all.find(|other| {
+            other.name == "DOCKER-USER"
+                && (&other.family, &other.table) == (&chain.family, &chain.table)
         })
     };
-    let forwards = chains.iter().filter(|chain| chain["hook"] == "forward");
-    Ok(forwards
-        .filter_map(|value| {
-            let chain = named(value)?;
-            let for_users = chains
-                .iter()
-                .filter_map(|other| named(other))
-                .find(|other| {
-                    other.name == "DOCKER-USER"
-                        && (&other.family, &other.table) == (&chain.family, &chain.table)
-                });
+    chains()
+        .filter(|chain| chain["hook"] == "forward")
+        .filter_map(move |value| {
+            let chain = Chain::told(value, "name").filter(|chain| chain.table != own)?;
             Some(Forward {
                 // firewalld's chain ends with a rule that rejects, whatever its policy is.
                 drops: value["policy"] == "drop" || chain.table == "firewalld",
+                for_users: for_users(&chain),
                 chain,
-                for_users,
             })
         })
-        .collect())
 }
 
-/// The rules of a chain that serve a realm: handles and marks.
-fn marked_rules(chain: &Chain, realm: &Realm) -> Result<Vec<(u64, String)>, Error> {
-    let objects = nft::list(&["chain", &chain.family, &chain.table, &chain.name])?;
-    Ok(objects
+/// A rule of firebuild's in a chain of anybody's.
+struct Marked {
+    chain: Chain,
+    handle: u64,
+    mark: String,
+}
+
+/// The rules in these chains that serve a realm.
+fn marked_rules(chains: &[Chain], realm: &Realm) -> Result<Vec<Marked>, Error> {
+    if chains.is_empty() {
+        return Ok(Vec::new());
+    }
+    let lists: Vec<String> = chains
         .iter()
-        .filter_map(|object| object.get("rule"))
+        .map(|chain| format!("chain {chain}"))
+        .collect();
+    let objects = match nft::list_all(&lists)? {
+        Some(objects) => objects,
+        // One of them has gone meanwhile.
+        None => {
+            let each: Result<Vec<_>, Error> = lists.iter().map(|list| nft::list(list)).collect();
+            each?.concat()
+        }
+    };
+    let rules = objects.iter().filter_map(|object| object.get("rule"));
+    Ok(rules
         .filter_map(|rule| {
             let mark = rule["comment"].as_str().filter(|mark| realm.marks(mark))?;
-            Some((rule["handle"].as_u64()?, mark.to_owned()))
+            Some(Marked {
+                chain: Chain::told(rule, "chain")?,
+                handle: rule["handle"].as_u64()?,
+                mark: mark.to_owned(),
+            })
         })
         .collect())
 }

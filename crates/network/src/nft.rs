@@ -2,6 +2,7 @@
 //!
 //! One script is one transaction: the kernel takes all of it or nothing.
 
+use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::process::{Command, Output, Stdio};
 use std::time::Instant;
@@ -51,30 +52,42 @@ fn run_with(doing: &'static str, script: &str, stdout: Stdio) -> Result<(), Erro
 }
 
 /// The objects that `nft -j list …` tells of; none if what was asked for is not there.
-pub(crate) fn list(what: &[&str]) -> Result<Vec<Value>, Error> {
+pub(crate) fn list(what: &str) -> Result<Vec<Value>, Error> {
+    Ok(list_all(&[what])?.unwrap_or_default())
+}
+
+/// The objects of several lists, one list's after the other's; nothing if something that was asked for
+/// is not there.
+///
+/// To start the program takes several times what its work does, so whoever needs two lists asks for
+/// them at once.
+pub(crate) fn list_all(lists: &[impl Display]) -> Result<Option<Vec<Value>>, Error> {
+    const DOING: &str = "list its rules";
     let started = Instant::now();
+    let commands: String = lists.iter().map(|what| format!("list {what};")).collect();
     let output = command()
-        .args(["-j", "-a", "list"])
-        .args(what)
+        .args(["-j", "-a", &commands])
         .stdin(Stdio::null())
         .output()
         .map_err(Error::NftMissing)?;
-    let (took, what) = (started.elapsed().as_millis(), what.join(" "));
-    log::debug!("nft list {what}: {took} ms");
-    let output = match judged("list its rules", output) {
+    log::debug!("nft {commands} {} ms", started.elapsed().as_millis());
+    let output = match judged(DOING, output) {
         Err(Error::Nft { said, .. }) if said.contains("No such file or directory") => {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         other => other?,
     };
-    let mut told: Value = serde_json::from_slice(&output.stdout).map_err(|error| Error::Nft {
-        doing: "list its rules",
-        said: error.to_string(),
-    })?;
-    match told.get_mut("nftables").map(Value::take) {
-        Some(Value::Array(objects)) => Ok(objects),
-        _ => Ok(Vec::new()),
+    let mut objects = Vec::new();
+    for told in serde_json::Deserializer::from_slice(&output.stdout).into_iter() {
+        let mut told: Value = told.map_err(|error| Error::Nft {
+            doing: DOING,
+            said: error.to_string(),
+        })?;
+        if let Some(Value::Array(of_one)) = told.get_mut("nftables").map(Value::take) {
+            objects.extend(of_one);
+        }
     }
+    Ok(Some(objects))
 }
 
 fn command() -> Command {

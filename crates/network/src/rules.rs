@@ -36,7 +36,8 @@ pub(crate) fn missing(realm: &Realm, leases: &[&Lease]) -> Result<String, Error>
         .collect();
     let rules = Rules::new(realm, &segments);
     let mut script = String::new();
-    let mut present = Present::read(realm)?;
+    let host = looked_at(realm, leases.len() > 1)?;
+    let mut present = Present::of(&host);
     if !present.has(&rules) {
         if present.exists {
             let _ = writeln!(script, "delete table inet {table}");
@@ -60,8 +61,25 @@ pub(crate) fn missing(realm: &Realm, leases: &[&Lease]) -> Result<String, Error>
         let _ = writeln!(script, "add element inet {table} {map} {{ {element} }}");
     }
     let bridges = segments.iter().map(|segment| segment.bridge.as_str());
-    script.push_str(&firewall::opening(realm, bridges)?);
+    script.push_str(&firewall::opening(realm, bridges, &host)?);
     Ok(script)
+}
+
+/// What the host has of the realm's table and of anybody's chains.
+fn looked_at(realm: &Realm, has_others: bool) -> Result<Vec<Value>, Error> {
+    let table = format!("table inet {}", realm.table());
+    // To ask for a table that is not there is to be told nothing of the rest either. Where there are
+    // other VMs, it should be there.
+    if has_others && let Some(told) = nft::list_all(&[table.as_str(), firewall::CHAINS])? {
+        return Ok(told);
+    }
+    let mut host = nft::list(firewall::CHAINS)?;
+    let chains = host.iter().filter_map(|object| object.get("chain"));
+    let mut tables = chains.map(|chain| (&chain["family"], &chain["table"]));
+    if tables.any(|(family, table)| family == "inet" && table == realm.table()) {
+        host.extend(nft::list(&table)?);
+    }
+    Ok(host)
 }
 
 /// Makes the host forget networks that no VM is in any more, while there are others.
@@ -358,8 +376,16 @@ struct Present {
 
 impl Present {
     fn read(name: &Realm) -> Result<Self, Error> {
+        Ok(Self::of(&nft::list(&format!(
+            "table inet {}",
+            name.table()
+        ))?))
+    }
+
+    /// What nft tells, of no other table in full.
+    fn of(objects: &[Value]) -> Self {
         let mut present = Self::default();
-        for object in nft::list(&["table", "inet", name.table()])? {
+        for object in objects {
             if object.get("table").is_some() {
                 present.exists = true;
             } else if let Some(rule) = object.get("rule") {
@@ -371,7 +397,7 @@ impl Present {
                     .extend(pairs.map(|pair| element(&map["name"], pair)));
             }
         }
-        Ok(present)
+        present
     }
 
     fn has(&self, rules: &Rules) -> bool {

@@ -87,7 +87,7 @@ impl Egress {
         }
         let doing = Error::system("read the counters of a VM's egress rules");
         let listed = namespace
-            .run(|| nft::list(&["counters", "table", "netdev", realm.table()]))
+            .run(|| nft::list(&format!("counters table netdev {}", realm.table())))
             .map_err(doing)??;
         let counts: Counts = listed.iter().filter_map(count).collect();
         let report = |wire| Some(EgressReport::of(self, wire, &counts));
