@@ -35,6 +35,7 @@ use std::process::ExitCode;
 
 use arguments::Refused;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use command::{SUPERVISE, Supervise};
 
 fn main() -> ExitCode {
     if std::env::var_os(described::COMPLETE).is_some() {
@@ -44,6 +45,9 @@ fn main() -> ExitCode {
             .complete();
     }
     let arguments: Vec<_> = std::env::args_os().collect();
+    if arguments.get(1).is_some_and(|word| word == SUPERVISE) {
+        return Supervise::main(arguments.into_iter().skip(1)).unwrap_or_else(unparsed);
+    }
     let refused = match arguments::read(arguments.clone()) {
         Ok(cli) => return cli.run(),
         Err(refused) => refused,

@@ -4,13 +4,16 @@
 //! Nothing here knows any flag: the definitions of all commands are asked, so a flag that is added
 //! anywhere has a variable of the environment and a place in profiles. This is how it is done:
 //!
-//! 1. The command line is read alone and leniently, to see which command it is, which flags were
-//!    typed, and which profile is meant.
-//! 2. The definition of that command is changed: variables and the profile's values that a typed flag
+//! 1. The command line is read for its first word that is no flag; all definitions but that command's
+//!    are left away, since to go on with all of them costs more than what small commands do.
+//! 2. It is read alone and leniently, to see which command it is, which flags were typed, and which
+//!    profile is meant.
+//! 3. The definition of that command is changed: variables and the profile's values that a typed flag
 //!    excludes are left out, the other values of the profile become defaults.
-//! 3. The command line is read again, strictly.
+//! 4. The command line is read again, strictly.
 
 mod environment;
+mod outermost;
 pub(crate) mod refusal;
 mod sources;
 mod switches;
@@ -18,7 +21,7 @@ pub(crate) mod values;
 
 use std::ffi::OsString;
 
-use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
+use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser};
 
 use environment::described;
 pub(crate) use environment::variable;
@@ -62,7 +65,7 @@ pub(crate) fn command() -> Command {
 /// # Errors
 /// Where it is no command with valid flags, or the profile is not a valid one.
 pub(crate) fn read(arguments: Vec<OsString>) -> Result<Cli, Refused> {
-    let command = Cli::command();
+    let command = outermost::alone(Cli::command(), &arguments);
     let Ok(scanned) = Scanned::read(&command, &arguments) else {
         // Help, or the version.
         let mut matches = self::command().try_get_matches_from(arguments)?;
@@ -77,6 +80,17 @@ pub(crate) fn read(arguments: Vec<OsString>) -> Result<Cli, Refused> {
     let mut cli = Cli::from_arg_matches_mut(&mut matches)?;
     cli.words = scanned.path;
     Ok(cli)
+}
+
+/// Reads a command line that is no subcommand's: flags and the environment alone.
+///
+/// # Errors
+/// Where it is not as the definition has it.
+pub(crate) fn read_alone<C: Parser>(
+    arguments: impl Iterator<Item = OsString>,
+) -> Result<C, clap::Error> {
+    let mut matches = described(C::command()).try_get_matches_from(arguments)?;
+    C::from_arg_matches_mut(&mut matches)
 }
 
 /// The profile that the command is to have.
@@ -107,15 +121,14 @@ fn resolve(
     scanned: &Scanned,
     profile: Option<&Profile>,
 ) -> Result<ArgMatches, clap::Error> {
-    let along = environment::described_along(command.clone(), &scanned.path);
+    let along = environment::described_along(command, &scanned.path);
     let mut both = switches::both_ways(sources::fill(along, scanned, profile));
     let error = match both.try_get_matches_from_mut(arguments) {
         Ok(matches) => return Ok(matches),
         Err(error) => error,
     };
-    // What is said of flags is said as people are shown them.
-    let command = groups::grouped(described(command));
-    let mut filled = sources::fill(command, scanned, profile);
+    // What is said of flags is said as people are shown them, and of all commands.
+    let mut filled = sources::fill(self::command(), scanned, profile);
     Err(match filled.try_get_matches_from_mut(arguments) {
         Err(shown) if shown.kind() == error.kind() => {
             sources::located(shown, &filled, scanned, profile)

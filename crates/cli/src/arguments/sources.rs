@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _};
 
 use super::{defaults, switches};
+use crate::command::Cli;
 use crate::profile::schema::{self, MAKERS, Schema};
 use crate::profile::{Given, Profile, ProfileName};
 
@@ -46,7 +47,7 @@ impl Scanned {
             path: Vec::new(),
             profile: one(&matches, "profile"),
             directory: one(&matches, "profile_conf_dir").unwrap_or_default(),
-            schema: Schema::of(command.clone()),
+            schema: Schema::of(Cli::command),
             typed: BTreeSet::new(),
         };
         let (mut command, mut matches) = (command, &matches);
@@ -216,9 +217,8 @@ fn is_for_another(scanned: &Scanned, arg: &Arg, value: &OsString) -> bool {
         }
     };
     let others = || {
-        scanned
-            .schema
-            .flags(&[], arg.get_long().unwrap_or_default())
+        let schema = scanned.schema();
+        schema.flags(&[], arg.get_long().unwrap_or_default())
     };
     !fits(arg) && others().into_iter().any(fits)
 }

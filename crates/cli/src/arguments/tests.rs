@@ -12,7 +12,7 @@ fn words(text: &str) -> Vec<OsString> {
 
 fn profile(text: &str) -> Profile {
     let name: ProfileName = "p".parse().unwrap();
-    Profile::parse(&name, text, &Schema::of(Cli::command())).unwrap()
+    Profile::parse(&name, text, &Schema::of(Cli::command)).unwrap()
 }
 
 fn resolved(line: &str, text: &str) -> Result<ArgMatches, clap::Error> {
@@ -218,7 +218,7 @@ fn value_for(flag: &Arg) -> Option<String> {
 
 #[test]
 fn every_flag_of_every_command_may_stand_in_a_profile() {
-    let schema = Schema::of(Cli::command());
+    let schema = Schema::of(Cli::command);
     let mut unknown = Vec::new();
     for (path, flags) in schema.commands() {
         for flag in flags {
@@ -263,4 +263,32 @@ fn every_flag_of_every_command_may_stand_in_a_profile() {
 #[test]
 fn the_definitions_are_sound() {
     super::command().debug_assert();
+}
+
+#[test]
+fn the_other_commands_are_left_away_and_only_then() {
+    let flags_of_build = |line: &str| {
+        let command = outermost::alone(Cli::command(), &words(line));
+        let build = command.find_subcommand("build").unwrap();
+        build.get_arguments().count()
+    };
+    let all = flags_of_build("firebuild");
+    assert!(all > 10);
+    for line in [
+        "firebuild run a",
+        "firebuild --root build run build",
+        "firebuild --log-as-json=false ps",
+    ] {
+        assert_eq!(flags_of_build(line), 0, "{line}");
+    }
+    for line in [
+        "firebuild build .",
+        "firebuild --root ls build",
+        "firebuild help run",
+        "firebuild --help",
+        "firebuild no-such-command",
+        "firebuild --no-such-flag ls",
+    ] {
+        assert_eq!(flags_of_build(line), all, "{line}");
+    }
 }

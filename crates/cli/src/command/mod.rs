@@ -39,6 +39,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use firebuild_store::Store;
 
 pub(crate) use build::BuildEnd;
+pub(crate) use lifecycle::{SUPERVISE, Supervise};
 
 use crate::error;
 use crate::logging::LogArguments;
@@ -241,9 +242,6 @@ enum Command {
     /// See what the store takes, check it, and make it smaller
     #[command(subcommand)]
     System(system::System),
-    /// What each microVM's own process does (internal)
-    #[command(hide = true)]
-    Supervise(lifecycle::Supervise),
 }
 
 impl Cli {
@@ -255,7 +253,6 @@ impl Cli {
             Command::Run(run) => run.run(&self.global),
             Command::Exec(exec) => exec.run(&self.global),
             Command::Attach(attach) => attach.run(&self.global),
-            Command::Supervise(supervise) => supervise.run(&self.global),
             other => other.run(&self.global).map(|()| ExitCode::SUCCESS),
         };
         tracing::finish(result.as_ref().err());
@@ -308,7 +305,7 @@ impl Command {
             Self::ProfileCreate(command) => command.run(global),
             Self::ProfileLs(command) => command.run(global),
             Self::ProfileInspect(command) => command.run(global),
-            Self::Run(_) | Self::Exec(_) | Self::Attach(_) | Self::Supervise(_) => Ok(()),
+            Self::Run(_) | Self::Exec(_) | Self::Attach(_) => Ok(()),
         }
     }
 }

@@ -75,7 +75,7 @@ impl Create {
             Some(file) => fs_err::read_to_string(file)?,
             None => String::new(),
         };
-        let schema = Schema::of(Cli::command());
+        let schema = Schema::of(Cli::command);
         // A file's comments stay, as long as nothing is added to it.
         let text = if self.settings.is_empty() && self.kept.is_empty() {
             begun
@@ -114,7 +114,7 @@ struct Listed<'a> {
 impl Ls {
     pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
         let profiles = Profiles::at(global.profiles());
-        let schema = Schema::of(Cli::command());
+        let schema = Schema::of(Cli::command);
         let names = profiles.list()?;
         let paths: Vec<_> = names.iter().map(|name| profiles.path(name)).collect();
         let listed: Vec<Listed<'_>> = names

@@ -1,5 +1,6 @@
 //! The flags of all commands, as far as they may stand in a profile.
 
+use std::cell::LazyCell;
 use std::collections::BTreeSet;
 
 use clap::builder::Resettable;
@@ -15,15 +16,20 @@ const OF_PROFILES: [&str; 2] = ["profile", "profile-conf-dir"];
 pub(crate) const MAKERS: [&str; 4] = ["profile", "profile-create", "profile-ls", "profile-inspect"];
 
 /// The commands and their flags.
+///
+/// Most command lines need none of it, and the definitions of all commands take longer to make than
+/// a small command to do.
 #[derive(Debug)]
 pub(crate) struct Schema {
-    root: Command,
+    root: LazyCell<Command>,
 }
 
 impl Schema {
-    /// The schema of a command with all its subcommands.
-    pub(crate) fn of(root: Command) -> Self {
-        Self { root }
+    /// The schema of a command with all its subcommands, made when it is first asked.
+    pub(crate) fn of(root: fn() -> Command) -> Self {
+        Self {
+            root: LazyCell::new(root),
+        }
     }
 
     /// The real name of a subcommand that may have a section.
@@ -67,7 +73,7 @@ impl Schema {
 
     fn command(&self, path: &[String]) -> Option<&Command> {
         let mut names = path.iter();
-        names.try_fold(&self.root, |command, name| command.find_subcommand(name))
+        names.try_fold(&*self.root, |command, name| command.find_subcommand(name))
     }
 
     fn each<'a>(&'a self, path: &[String], visit: &mut impl FnMut(&'a Arg)) {

@@ -5,7 +5,7 @@ use crate::command::Cli;
 
 fn parse(text: &str) -> Result<Profile, ProfileError> {
     let name: ProfileName = "p".parse().unwrap();
-    Profile::parse(&name, text, &Schema::of(Cli::command()))
+    Profile::parse(&name, text, &Schema::of(Cli::command))
 }
 
 #[test]

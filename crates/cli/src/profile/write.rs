@@ -17,7 +17,7 @@ const CREATE: [&str; 2] = ["create", "profile-create"];
 
 /// Gives the commands that make profiles all flags of all other commands.
 pub(crate) fn teach(root: Command) -> Command {
-    let schema = Schema::of(root.clone());
+    let schema = Schema::of(Cli::command);
     let flags = schema.commands().into_iter().flat_map(|(_, flags)| flags);
     let flags: Vec<&Arg> = flags.filter(|flag| flag.get_long().is_some()).collect();
     let mut names: BTreeSet<&str> = flags.iter().filter_map(|flag| flag.get_long()).collect();

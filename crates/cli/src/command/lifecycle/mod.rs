@@ -39,7 +39,7 @@ pub(crate) use remove::{Purge, Rm};
 pub(crate) use rename::Rename;
 pub(crate) use start::{Restart, Start, at_a_time};
 pub(crate) use stop::Stop;
-pub(crate) use supervise::Supervise;
+pub(crate) use supervise::{Supervise, WORD as SUPERVISE};
 pub(crate) use update::Update;
 pub(crate) use wait::Wait;
 
@@ -60,10 +60,9 @@ pub(crate) fn host(global: &Global) -> anyhow::Result<Host> {
 pub(crate) fn supervisor_command(global: &Global) -> anyhow::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command
-        .arg("--root")
+        .args([supervise::WORD, "--root"])
         .arg(std::path::absolute(&global.root)?)
-        .args(["--log-level", global.log.level().word()])
-        .arg("supervise")
+        .args(["--log-level", global.log.level().word(), "--"])
         .envs(tracing::handed_over());
     Ok(command)
 }
