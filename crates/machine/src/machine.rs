@@ -27,7 +27,7 @@ use firebuild_store::{Identity, MachineLock};
 
 use self::services::Services;
 use crate::agent::{Contact, GuestService, Sides};
-use crate::boot::Needs;
+use crate::boot::{Needs, TscMeasurement};
 use crate::error::Report;
 use crate::events::{self, Action};
 use crate::health::HealthStatus;
@@ -223,6 +223,7 @@ impl Machine {
     /// # Errors
     /// The first that goes wrong; [`release`](Self::release) takes back what was done.
     pub async fn start<S: GuestService>(&mut self, service: S) -> Result<(), Error> {
+        let tsc = TscMeasurement::begin();
         let vmm = self.host.vmm_for(&self.record.spec)?;
         vmm.check(&self.record.spec)?;
         self.vmm = Some(Arc::clone(&vmm));
@@ -265,7 +266,7 @@ impl Machine {
             id: self.id().clone(),
             cpus: self.record.spec.cpus,
             memory: self.record.spec.memory,
-            command_line: self.command_line(vmm.as_ref())?,
+            command_line: self.command_line(vmm.as_ref(), tsc)?,
             kernel: boot.kernel,
             initramfs: boot.initramfs,
             acpi: boot.acpi,

@@ -22,7 +22,7 @@ pub struct CommandLine {
     /// How the VM ends.
     pub restart: Restart,
     /// The rate of the time stamp counter, for a guest that is emulated and could not find it out
-    /// ([`tsc_khz`](super::tsc_khz)); none where the hypervisor tells it.
+    /// ([`TscMeasurement`](super::TscMeasurement)); none where the hypervisor tells it.
     pub tsc_khz: Option<u32>,
     /// Whether kernel and agent tell on the console what they do. It makes the boot slower.
     pub debug: bool,

@@ -5,7 +5,7 @@
 //! * [`distribution`]: fetching a distribution's kernel with the distribution's tools.
 //! * [`initramfs`]: the archive that the kernel unpacks at boot; `kept`: the same, made once.
 //! * `memory`: how little of it is too little.
-//! * [`CommandLine`]: what the kernel and the agent are told; [`tsc_khz`]: what an emulated one needs.
+//! * [`CommandLine`]: what the kernel and the agent are told; [`TscMeasurement`]: what an emulated one needs.
 //!
 //! The initramfs holds the agent and just those modules that this kernel does not have built in
 //! and that a VM needs; nothing is looked for at boot, and nothing is loaded in vain.
@@ -28,7 +28,7 @@ pub use command_line::{CommandLine, Restart};
 pub use error::BootError;
 pub use initramfs::initramfs;
 pub use kernel::{Kernel, KernelFacts, Needs};
-pub use ticks::tsc_khz;
+pub use ticks::TscMeasurement;
 
 /// The agent: a static ELF program that is `/init` of every initramfs.
 #[must_use]

@@ -6,7 +6,7 @@ use firebuild_protocol::boot::BootArguments;
 
 use super::{Machine, SHOWN_LINES};
 use crate::Error;
-use crate::boot::{CommandLine, memory, tsc_khz};
+use crate::boot::{CommandLine, TscMeasurement, memory};
 use crate::host::Boot;
 use crate::spec::CONNECT_TIME;
 use crate::vmm::{Acceleration, Running, Vmm, VmmExit};
@@ -49,7 +49,7 @@ impl Machine {
         })
     }
 
-    pub(super) fn command_line(&self, vmm: &dyn Vmm) -> Result<String, Error> {
+    pub(super) fn command_line(&self, vmm: &dyn Vmm, tsc: TscMeasurement) -> Result<String, Error> {
         let attachment = self.attachment.as_ref();
         let interfaces = attachment.map_or(&[][..], |attachment| &attachment.interfaces);
         let first = interfaces.first();
@@ -63,7 +63,7 @@ impl Machine {
         let mut line = CommandLine {
             arguments,
             restart: vmm.restart(),
-            tsc_khz: emulated.then(tsc_khz),
+            tsc_khz: emulated.then(|| tsc.khz()),
             debug: false,
         }
         .to_string();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use firebuild_machine::agent::{Agent, GuestService, Options, Sides};
 use firebuild_machine::boot::{
-    CommandLine, Kernel, Needs, Restart, agent, distribution, initramfs, tsc_khz,
+    CommandLine, Kernel, Needs, Restart, TscMeasurement, agent, distribution, initramfs,
 };
 use firebuild_protocol::boot::BootArguments;
 use firebuild_protocol::metadata::{Credentials, Metadata, Network};
@@ -239,7 +239,7 @@ fn qemu(kernel: &Kernel, image: &Path, directory: &Path) -> tokio::process::Chil
             mac: None,
         },
         restart: Restart::TripleFault,
-        tsc_khz: Some(tsc_khz()),
+        tsc_khz: Some(TscMeasurement::begin().khz()),
         debug: std::env::var_os("FIREBUILD_TEST_DEBUG").is_some(),
     };
     let console = fs_err::File::create(at("console")).unwrap();
