@@ -8,6 +8,7 @@ use firebuild_protocol::v1::Exit;
 use firebuild_protocol::v1::exit::How;
 use rustix::process::{Pid, WaitOptions, kill_process, kill_process_group, wait};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Notify, oneshot};
 
 use crate::error::{Doing as _, Result};
@@ -111,6 +112,11 @@ impl Child {
         self.pid
     }
 
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        !matches!(self.exit.try_recv(), Err(TryRecvError::Empty))
+    }
+
     /// How it ended. If that can no longer be known, as if it had been killed.
     pub(crate) async fn exit(self) -> Exit {
         self.exit.await.unwrap_or(Exit {
@@ -196,6 +202,12 @@ mod tests {
             let exit = reaper.adopt(process.id()).exit().await;
             assert_eq!(exit.how, Some(expected), "{script}");
         }
+        let process = Command::new("sleep").arg("100").spawn().unwrap();
+        let mut child = reaper.adopt(process.id());
+        assert!(!child.has_ended());
+        send(child.pid(), 9);
+        assert_eq!(child.exited().await.how, Some(How::Signal(9)));
+        assert!(child.has_ended());
         reaper.all_ended().await;
     }
 }

@@ -25,16 +25,14 @@ const IDLE: Duration = Duration::from_secs(30);
 pub(super) fn measure(host: &Host) -> anyhow::Result<Vec<Row>> {
     // The first one makes the image's root file system.
     Detached::start(host, super::BASE, &["sleep", "600"])?.stop()?;
-    let (mut disk, mut memory, mut own) = (Vec::new(), Vec::new(), Vec::new());
+    let mut disk = Vec::new();
     for _ in 0..VMS {
         let before = used(&host.directory)?;
         let vm = Detached::start(host, super::BASE, &["sleep", "600"])?;
-        let status = vm.supervisor_status()?;
-        memory.push(number(&status, "VmRSS")? / 1024.0);
-        own.push(number(&status, "RssAnon")? / 1024.0);
         disk.push((used(&host.directory)? - before) / f64::from(1 << 20));
         vm.stop()?;
     }
+    let idle = Idle::measure(host)?;
     Ok(vec![
         Row {
             what: "disk that one more VM of an image takes",
@@ -44,17 +42,17 @@ pub(super) fn measure(host: &Host) -> anyhow::Result<Vec<Row>> {
                 .to_owned(),
         },
         Row {
-            what: "memory that a supervisor has resident",
-            figure: median(&memory),
+            what: "memory that an idle VM's supervisor has resident",
+            figure: idle.resident,
             bound: Bound::mebibytes(12.0),
             note: format!(
-                "{:.1} MiB of its own, the rest is the program's file",
-                median(&own)
+                "{:.1} MiB of its own, the rest is the program's file; {:.1} MiB when its VM has just started",
+                idle.own, idle.at_first
             ),
         },
         Row {
             what: "wake-ups of an idle VM's supervisor in 30 s",
-            figure: idle(host)?,
+            figure: idle.wake_ups,
             bound: Bound::times_at_most(0.0),
             note: "of all its threads; the VM has a limit of processor time and a restart policy"
                 .to_owned(),
@@ -62,16 +60,38 @@ pub(super) fn measure(host: &Host) -> anyhow::Result<Vec<Row>> {
     ])
 }
 
-/// How often the threads of an idle VM's supervisor came to run in a while.
-fn idle(host: &Host) -> anyhow::Result<f64> {
-    let options = ["--restart", "on-failure", "--cpu-max", "1"];
-    let vm = Detached::start_with(host, &options, super::BASE, &["sleep", "600"])?;
-    std::thread::sleep(SETTLING);
-    let before = vm.supervisor_wake_ups()?;
-    std::thread::sleep(IDLE);
-    let after = vm.supervisor_wake_ups()?;
-    vm.stop()?;
-    Ok(after - before)
+/// What an idle VM's supervisor is like. Memory is in MiB.
+struct Idle {
+    /// How much was resident right after the start.
+    at_first: f64,
+    /// How much is resident.
+    resident: f64,
+    /// What is not shared with other processes of the same program.
+    own: f64,
+    /// How often its threads came to run in a while.
+    wake_ups: f64,
+}
+
+impl Idle {
+    fn measure(host: &Host) -> anyhow::Result<Self> {
+        let options = ["--restart", "on-failure", "--cpu-max", "1"];
+        let vm = Detached::start_with(host, &options, super::BASE, &["sleep", "600"])?;
+        let mebibytes =
+            |field| Ok::<_, anyhow::Error>(number(&vm.supervisor_status()?, field)? / 1024.0);
+        let at_first = mebibytes("VmRSS")?;
+        std::thread::sleep(SETTLING);
+        let before = vm.supervisor_wake_ups()?;
+        std::thread::sleep(IDLE);
+        let wake_ups = vm.supervisor_wake_ups()? - before;
+        let idle = Self {
+            at_first,
+            resident: mebibytes("VmRSS")?,
+            own: mebibytes("RssAnon")?,
+            wake_ups,
+        };
+        vm.stop()?;
+        Ok(idle)
+    }
 }
 
 /// The disk that a directory takes, in bytes.

@@ -186,49 +186,97 @@ pub(crate) struct Started {
 /// # Errors
 /// Those of the agent's own; a program that could not be started is no error.
 pub(crate) async fn start(launch: &Launch, reaper: &Reaper) -> Result<Started> {
-    let order = Order {
-        launch: launch.clone(),
-        group: match launch.isolation {
-            _ if launch.is_confined() => cgroup::of_steps(),
-            Isolation::Init if launch.joined.is_empty() => cgroup::of_init(),
-            _ => None,
-        },
-    };
-    let text = serde_json::to_vec(&order).map_err(|error| GuestError::Told(error.to_string()))?;
-    let (own, theirs) = UnixStream::pair().doing(|| "make a socket pair".to_owned())?;
-    let (stdout, stdout_end) = output()?;
-    let (stderr, stderr_end) = output()?;
-    let mut command = Command::new("/proc/self/exe");
-    command
-        .arg(ARGUMENT)
-        .env_clear()
-        .stdin(OwnedFd::from(theirs))
-        .stdout(stdout_end)
-        .stderr(stderr_end);
-    let child = spawn(command, launch, reaper)?;
-    let Received {
-        namespaces,
-        other_end,
-        report,
-    } = converse(own, &text)
-        .await
-        .doing(|| "start a process".to_owned())?;
-    let program = if report.is_empty() {
-        Ok(Running {
+    Waiting::start(launch, reaper)?.become_program(launch).await
+}
+
+/// A process that waits to be told what to become.
+pub(crate) struct Waiting {
+    child: Child,
+    socket: UnixStream,
+    stdout: pipe::Receiver,
+    stderr: pipe::Receiver,
+}
+
+impl Waiting {
+    /// Starts one that can become whatever has the process ids and the isolation of `launch`.
+    ///
+    /// # Errors
+    /// Those of the agent's own.
+    pub(crate) fn start(launch: &Launch, reaper: &Reaper) -> Result<Self> {
+        let (socket, theirs) = UnixStream::pair().doing(|| "make a socket pair".to_owned())?;
+        let (stdout, stdout_end) = output()?;
+        let (stderr, stderr_end) = output()?;
+        let mut command = Command::new("/proc/self/exe");
+        command
+            .arg(ARGUMENT)
+            .env_clear()
+            .stdin(OwnedFd::from(theirs))
+            .stdout(stdout_end)
+            .stderr(stderr_end);
+        let child = spawn(command, launch, reaper)?;
+        Ok(Self {
             child,
+            socket,
             stdout,
             stderr,
-            other_end,
         })
-    } else {
-        child.exit().await;
-        let refusal = serde_json::from_slice(&report);
-        Err(refusal.map_err(|error| GuestError::Told(error.to_string()))?)
-    };
-    Ok(Started {
-        program,
-        namespaces,
-    })
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+
+    /// Whether it was killed while it waited.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.has_ended()
+    }
+
+    /// Has it become what `launch` says.
+    ///
+    /// # Errors
+    /// Those of [`start`].
+    pub(crate) async fn become_program(self, launch: &Launch) -> Result<Started> {
+        let Self {
+            child,
+            socket,
+            stdout,
+            stderr,
+        } = self;
+        let order = Order {
+            launch: launch.clone(),
+            group: match launch.isolation {
+                _ if launch.is_confined() => cgroup::of_steps(),
+                Isolation::Init if launch.joined.is_empty() => cgroup::of_init(),
+                _ => None,
+            },
+        };
+        let text =
+            serde_json::to_vec(&order).map_err(|error| GuestError::Told(error.to_string()))?;
+        let Received {
+            namespaces,
+            other_end,
+            report,
+        } = converse(socket, &text)
+            .await
+            .doing(|| "start a process".to_owned())?;
+        let program = if report.is_empty() {
+            Ok(Running {
+                child,
+                stdout,
+                stderr,
+                other_end,
+            })
+        } else {
+            child.exit().await;
+            let refusal = serde_json::from_slice(&report);
+            Err(refusal.map_err(|error| GuestError::Told(error.to_string()))?)
+        };
+        Ok(Started {
+            program,
+            namespaces,
+        })
+    }
 }
 
 /// A pipe's two ends: ours, and one for a process. Ours never blocks; theirs does.

@@ -15,10 +15,10 @@ const SHOWN: usize = 1000;
 /// The kernel's own first process.
 const KERNEL: u32 = 2;
 
-/// All processes but the agent and the kernel's own: JSON of a list of [`Entry`].
-pub(super) fn processes() -> Vec<u8> {
+/// All processes but the agent, its `spare` one and the kernel's own: JSON of a list of [`Entry`].
+pub(super) fn processes(spare: Option<u32>) -> Vec<u8> {
     let now = uptime();
-    let mut all: Vec<Entry> = pids()
+    let mut all: Vec<Entry> = pids(spare)
         .filter_map(|pid| process(pid, now))
         .take(MOST)
         .collect();
@@ -26,8 +26,8 @@ pub(super) fn processes() -> Vec<u8> {
     serde_json::to_vec(&all).unwrap_or_default()
 }
 
-/// What the VM uses.
-pub(super) fn usage() -> Usage {
+/// What the VM uses; `spare` is no process of its.
+pub(super) fn usage(spare: Option<u32>) -> Usage {
     let memory = read("meminfo");
     let kib = |name: &str| {
         let line = memory.lines().find_map(|line| line.strip_prefix(name));
@@ -47,7 +47,7 @@ pub(super) fn usage() -> Usage {
         sent,
         read,
         written,
-        processes: u32::try_from(pids().filter(|pid| is_program(*pid)).count()).unwrap_or(0),
+        processes: u32::try_from(pids(spare).filter(|pid| is_program(*pid)).count()).unwrap_or(0),
     }
 }
 
@@ -69,10 +69,10 @@ fn uptime() -> u64 {
     number(Some(whole)) * 1000 + number(Some(hundredths)) * 10
 }
 
-fn pids() -> impl Iterator<Item = u32> {
+fn pids(spare: Option<u32>) -> impl Iterator<Item = u32> {
     let entries = fs_err::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid: &u32| *pid != 1 && *pid != KERNEL)
+    pids.filter(move |pid: &u32| *pid != 1 && *pid != KERNEL && Some(*pid) != spare)
 }
 
 fn is_program(pid: u32) -> bool {
@@ -195,14 +195,17 @@ mod tests {
 
     #[test]
     fn this_process_is_among_them() {
-        let all: Vec<Entry> = serde_json::from_slice(&processes()).unwrap();
+        let all: Vec<Entry> = serde_json::from_slice(&processes(None)).unwrap();
         let own = all.iter().find(|entry| entry.pid == std::process::id());
         let own = own.unwrap();
         assert!(
             own.rss > 0 && own.threads > 0 && own.state.len() == 1,
             "{own:?}"
         );
-        let usage = usage();
+        let usage = usage(None);
+        let none_of = Some(std::process::id());
+        let others: Vec<Entry> = serde_json::from_slice(&processes(none_of)).unwrap();
+        assert!(others.iter().all(|entry| Some(entry.pid) != none_of));
         assert!(usage.memory > 0 && usage.memory < usage.memory_total && usage.cpus > 0);
         assert!(
             usage.processes > 0 && usage.uptime > 0 && usage.cpu > 0,

@@ -20,7 +20,9 @@ use super::figures;
 use super::input::Input;
 use crate::console;
 use crate::error::{GuestError, Result, call, chain};
-use crate::launch::{self, Copying, Isolation, Launch, Namespaces, Refusal, Streams};
+use crate::launch::{
+    self, Copying, Isolation, Launch, Namespaces, Refusal, Started, Streams, Waiting,
+};
 use crate::reaper::{self, Reaper};
 use crate::terminal::{self, Ends};
 
@@ -38,6 +40,9 @@ pub(super) struct Place {
     /// The workload's process id.
     pub(super) pid: u32,
     pub(super) input: Input,
+    /// Made after the first task that had a process: where there was one there will be others, which
+    /// then start twice as fast.
+    spare: Mutex<Option<Waiting>>,
     tasks: Mutex<HashMap<u32, Arc<Running>>>,
 }
 
@@ -74,6 +79,7 @@ impl Place {
             _namespaces: namespaces,
             pid,
             input,
+            spare: Mutex::default(),
             tasks: Mutex::default(),
         }
     }
@@ -132,14 +138,14 @@ impl Place {
             }
             Task::Processes => {
                 let ends = self.open(told.id).await?;
-                let text = figures::processes();
+                let text = figures::processes(self.spare_pid());
                 tell(&text, ends).await;
                 Ok(())
             }
             Task::Usage => {
                 let ends = self.open(told.id).await?;
                 tokio::select! {
-                    () = tell_usage(ends) => {}
+                    () = self.tell_usage(ends) => {}
                     () = running.hung_up.notified() => {}
                 }
                 Ok(())
@@ -181,7 +187,7 @@ impl Place {
         is_left: bool,
         running: &Running,
     ) -> Result<()> {
-        let (ends, started) = tokio::join!(self.open(id), launch::start(launch, &self.reaper));
+        let (ends, started) = tokio::join!(self.open(id), self.start(launch));
         let started = match started {
             Ok(started) => started.program,
             Err(error) => Err(Refusal::Agent(chain(&error))),
@@ -213,7 +219,53 @@ impl Place {
         let ends = (to_host, from_host);
         let hung_up = running.hung_up.notified();
         terminal::converse(program, launch.streams, ends, hung_up).await?;
+        self.have_spare();
         Ok(())
+    }
+
+    /// Starts a process of this place.
+    async fn start(&self, launch: &Launch) -> Result<Started> {
+        // One that was killed meanwhile is of no use.
+        let spare = self.spare().take_if(|spare| !spare.has_ended());
+        match spare {
+            Some(spare) => spare.become_program(launch).await,
+            None => launch::start(launch, &self.reaper).await,
+        }
+    }
+
+    /// Has the next process wait for what it is to become. An init knows all the processes that it
+    /// sees, and would wonder about this one.
+    fn have_spare(&self) {
+        let mut spare = self.spare();
+        let is_missing = spare.as_mut().is_none_or(Waiting::has_ended);
+        if is_missing && self.launch.isolation != Isolation::Init {
+            // The next process is then started like the first.
+            *spare = Waiting::start(&self.launch, &self.reaper).ok();
+        }
+    }
+
+    /// It is the agent's own, and is not shown.
+    fn spare_pid(&self) -> Option<u32> {
+        self.spare().as_ref().map(Waiting::pid)
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Option<Waiting>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells what the VM uses, again and again, as long as somebody listens.
+    async fn tell_usage(&self, (to_host, _from_host): Ends) {
+        let _ = to_host.send(terminal::started(1)).await;
+        let mut seconds = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            seconds.tick().await;
+            let usage = figures::usage(self.spare_pid());
+            let mut line = serde_json::to_vec(&usage).unwrap_or_default();
+            line.push(b'\n');
+            if to_host.send(terminal::written(&line)).await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Types into the workload until the host has enough, or there is no workload any more.
@@ -237,20 +289,6 @@ async fn tell(text: &[u8], (to_host, from_host): Ends) {
         let _ = to_host.send(terminal::written(piece)).await;
     }
     terminal::end(to_host, from_host).await;
-}
-
-/// Tells what the VM uses, again and again, as long as somebody listens.
-async fn tell_usage((to_host, _from_host): Ends) {
-    let _ = to_host.send(terminal::started(1)).await;
-    let mut seconds = tokio::time::interval(Duration::from_secs(1));
-    loop {
-        seconds.tick().await;
-        let mut line = serde_json::to_vec(&figures::usage()).unwrap_or_default();
-        line.push(b'\n');
-        if to_host.send(terminal::written(&line)).await.is_err() {
-            return;
-        }
-    }
 }
 
 /// The process that `process` asks for: the workload's own but for what it says.
