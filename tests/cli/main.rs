@@ -48,6 +48,7 @@ mod original;
 mod printed;
 mod profiles;
 mod progress;
+mod receiver;
 mod registry;
 mod repositories;
 mod sources;

@@ -80,7 +80,7 @@ fn main() -> anyhow::Result<()> {
     match arguments.task {
         Task::Demo => demo::run(&root),
         Task::Examples { names } => examples::run(&root, &names),
-        Task::Test => suites::test(),
+        Task::Test => suites::test(&root),
         Task::Bench { parts } => bench::run(&root, &parts),
         Task::Faults(faults) => faults.run(&root),
         Task::FaultsWorld(_) => Ok(()),

@@ -1,8 +1,14 @@
-//! The Debian packages that demo and tests need.
+//! What demo and tests need of others: Debian's packages, and one program of Python's registry.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::shell;
+
+/// Rotel, a receiver of OpenTelemetry's protocol: the version and the digest that are trusted.
+const RECEIVER: &str = "rotel==0.0.1a15 \
+    --hash=sha256:2f4117e58410c933e0dc042a268ef738dab2e3a5d63b5831209acdac2a6ddcb7\n";
 
 /// What firebuild itself uses, and a client for the demonstration's server.
 pub(crate) const DEMO: [&str; 4] = [
@@ -13,7 +19,7 @@ pub(crate) const DEMO: [&str; 4] = [
 ];
 
 /// What the tests judge by.
-pub(crate) const TEST: [&str; 24] = [
+pub(crate) const TEST: [&str; 25] = [
     "buildah",
     "bzip2",
     "chromium",
@@ -30,6 +36,7 @@ pub(crate) const TEST: [&str; 24] = [
     "iputils-ping",
     "openssh-client",
     "python3",
+    "python3-pip",
     "python3-prometheus-client",
     "skopeo",
     "systemd",
@@ -58,6 +65,46 @@ pub(crate) fn install(wanted: &[&str]) -> anyhow::Result<()> {
         .args(["-qq", "install", "-y", "--no-install-recommends"])
         .args(&missing);
     shell::run(install.stdout(Stdio::null()))
+}
+
+/// Puts the receiver below the build directory, where the tests look for it.
+///
+/// Its package has the program itself, for any Python, and is not installed beyond that directory.
+pub(crate) fn receiver(target: &Path) -> anyhow::Result<()> {
+    let directory = target.join("tools/rotel-0.0.1a15");
+    if directory.join("rotel/rotel-agent").exists() {
+        return Ok(());
+    }
+    shell::say("fetching a receiver for traces");
+    let tools = target.join("tools");
+    fs_err::create_dir_all(&tools)?;
+    // Whole or not at all.
+    let partial = tools.join("partial");
+    if partial.exists() {
+        fs_err::remove_dir_all(&partial)?;
+    }
+    let wanted = tools.join("rotel.txt");
+    fs_err::write(&wanted, RECEIVER)?;
+    let mut pip = Command::new("python3");
+    pip.args([
+        "-m",
+        "pip",
+        "--quiet",
+        "--disable-pip-version-check",
+        "install",
+    ])
+    .args(["--no-deps", "--require-hashes", "--no-compile"])
+    .args(["--only-binary", ":all:", "--python-version", "3.11"])
+    .args(["--platform", "manylinux_2_34_x86_64"])
+    .arg("--target")
+    .arg(&partial)
+    .arg("--requirement")
+    .arg(&wanted);
+    shell::run(&mut pip)?;
+    let program = partial.join("rotel/rotel-agent");
+    fs_err::set_permissions(program, std::fs::Permissions::from_mode(0o755))?;
+    fs_err::rename(partial, directory)?;
+    Ok(())
 }
 
 fn installed(package: &str) -> bool {

@@ -1,6 +1,7 @@
 //! Running other programs, and saying so.
 
 use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, ensure};
@@ -10,6 +11,11 @@ pub(crate) fn say(text: &str) {
     use std::io::Write as _;
     // Nobody may be listening.
     let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from)
 }
 
 /// Runs cargo, the one that runs this.

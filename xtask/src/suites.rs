@@ -1,11 +1,14 @@
 //! Tests and lints.
 
+use std::path::Path;
+
 use crate::{packages, shell};
 
 /// Every test. Those that start microVMs run one at a time, because each wants a processor.
-pub(crate) fn test() -> anyhow::Result<()> {
+pub(crate) fn test(root: &Path) -> anyhow::Result<()> {
     packages::install(&packages::DEMO)?;
     packages::install(&packages::TEST)?;
+    packages::receiver(&shell::target(root))?;
     shell::cargo(&[
         "run",
         "--quiet",

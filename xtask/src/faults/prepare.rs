@@ -19,7 +19,7 @@ pub(super) fn prepare(root: &Path, wants_firecracker: bool) -> anyhow::Result<Pa
         "process_guest",
     ];
     shell::cargo(&[&["build", "--quiet"], &guest[..]].concat())?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
+    let target = shell::target(root);
     // Where those who have given up their rights can get at it.
     let directory = std::env::temp_dir().join(format!("firebuild-faults-{}", std::process::id()));
     let programs = directory.join("bin");
