@@ -1,6 +1,6 @@
 //! Images with an init and an SSH server of their own: machines, and who comes in.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::live::Named;
@@ -42,6 +42,14 @@ fn key(session: &Session) -> PathBuf {
     private.with_extension("pub")
 }
 
+/// Starts a machine that a user can come into with a key.
+fn run_for(session: &Session, name: &str, (user, key): (&str, &Path), options: &[&str]) {
+    let key = key.to_str().unwrap();
+    let access = ["--ssh-user", user, "--identity-file", key];
+    let start = ["run", "-d", "--name", name];
+    session.ok(&[&start[..], &access, options, &[MACHINE]].concat());
+}
+
 /// What a person does with the command that `firebuild ssh` prints.
 fn by_ssh(session: &Session, vm: &str, command: &str) -> Outcome {
     let printed = session.ok(&["ssh", "--print", vm, command]);
@@ -54,18 +62,7 @@ fn an_image_with_systemd_comes_up_as_a_machine() {
     let session = with_machine();
     let key = key(&session);
     let machine = Named::new(&session, "machine");
-    session.ok(&[
-        "run",
-        "-d",
-        "--name",
-        machine.name,
-        "--init-system",
-        "--ssh-user",
-        "root",
-        "--identity-file",
-        key.to_str().unwrap(),
-        MACHINE,
-    ]);
+    run_for(&session, machine.name, ("root", &key), &["--init-system"]);
     // All units are up, and none has failed.
     let wait = "until systemctl is-system-running --wait 2> /dev/null | grep -qx 'running\\|degraded'; \
                 do sleep 0.2; done; systemctl is-system-running || systemctl --failed";
@@ -89,17 +86,7 @@ fn the_images_ssh_server_runs_beside_any_workload() {
     let session = with_machine();
     let key = key(&session);
     let keyed = Named::new(&session, "keyed");
-    session.ok(&[
-        "run",
-        "-d",
-        "--name",
-        keyed.name,
-        "--ssh-user",
-        "games",
-        "--identity-file",
-        key.to_str().unwrap(),
-        MACHINE,
-    ]);
+    run_for(&session, keyed.name, ("games", &key), &[]);
     let script = "whoami; ls /etc/ssh/*_key";
     let refused = by_ssh(&session, "keyed", script);
     assert!(

@@ -35,34 +35,40 @@ pub(crate) fn serve(driver: &Builtin, number: u8, servers: &[IpAddr]) {
     });
 }
 
-/// A name server that says [`WORLD`] to every question.
-fn world(net: &Net, address: Ipv4Addr) {
+/// A name server that answers as `told` has it, over both protocols.
+pub(crate) fn name_server(net: &Net, address: Ipv4Addr, told: fn(&mut Message)) {
     let udp = net.run(|| UdpSocket::bind((address, 53)).unwrap());
     let tcp = net.run(|| TcpListener::bind((address, 53)).unwrap());
     thread::spawn(move || {
         let mut buffer = [0; 4096];
         while let Ok((length, peer)) = udp.recv_from(&mut buffer) {
-            let _ = udp.send_to(&said(&buffer[..length]), peer);
+            let _ = udp.send_to(&answered(&buffer[..length], told), peer);
         }
     });
     thread::spawn(move || {
         for stream in tcp.incoming() {
             let mut stream = stream.unwrap();
-            let answer = said(&framed(&mut stream).unwrap());
+            let answer = answered(&framed(&mut stream).unwrap(), told);
             let length = u16::try_from(answer.len()).unwrap().to_be_bytes();
             let _ = stream.write_all(&[&length[..], &answer[..]].concat());
         }
     });
 }
 
-fn said(question: &[u8]) -> Vec<u8> {
+/// The answer to a question.
+pub(crate) fn answered(question: &[u8], told: fn(&mut Message)) -> Vec<u8> {
     let mut message = Message::from_vec(question).unwrap().into_response();
-    let name = message.queries[0].name.clone();
-    message.add_answer(Record::from_rdata(name, 60, RData::A(A(WORLD))));
+    told(&mut message);
     message.to_vec().unwrap()
 }
 
-pub(crate) fn framed(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+/// [`WORLD`], whatever the question is.
+fn always_world(message: &mut Message) {
+    let name = message.queries[0].name.clone();
+    message.add_answer(Record::from_rdata(name, 60, RData::A(A(WORLD))));
+}
+
+fn framed(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     let mut length = [0; 2];
     stream.read_exact(&mut length)?;
     let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
@@ -139,7 +145,7 @@ pub(crate) fn one(text: impl ToString) -> Result<Vec<String>, ResponseCode> {
 #[test]
 fn vms_of_one_network_find_each_other_by_name() {
     on_host(|host| {
-        world(&host.outside, OUTSIDE);
+        name_server(&host.outside, OUTSIDE, always_world);
         let driver = host.driver();
         define(&driver, "front", false, true);
         define(&driver, "back", false, false);
@@ -198,7 +204,7 @@ fn everything_else_is_asked_of_the_hosts_servers() {
     on_host(|host| {
         // A server that only the host itself reaches.
         fs_err::write(host.path("resolv.conf"), "nameserver 127.0.0.1\n").unwrap();
-        world(&host.net, Ipv4Addr::LOCALHOST);
+        name_server(&host.net, Ipv4Addr::LOCALHOST, always_world);
         let driver = host.driver();
         let web = driver.setup(&called(1, &["web"], &["default"])).unwrap();
         serve(&driver, 1, &[]);
@@ -209,7 +215,7 @@ fn everything_else_is_asked_of_the_hosts_servers() {
         let silent = "198.51.100.77";
         let text = format!("nameserver {silent}\nnameserver {OUTSIDE}\n");
         fs_err::write(host.path("resolv.conf"), text).unwrap();
-        world(&host.outside, OUTSIDE);
+        name_server(&host.outside, OUTSIDE, always_world);
         host.outside
             .run(|| ip(&format!("address add {silent}/32 dev wan1")));
         assert_eq!(ask(&guest, "example.org.", RecordType::A), one(WORLD));
@@ -223,7 +229,7 @@ fn everything_else_is_asked_of_the_hosts_servers() {
 fn other_servers_can_be_named() {
     on_host(|host| {
         fs_err::write(host.path("resolv.conf"), "").unwrap();
-        world(&host.outside, OUTSIDE);
+        name_server(&host.outside, OUTSIDE, always_world);
         let driver = host.driver();
         let web = driver.setup(&called(1, &["web"], &["default"])).unwrap();
         serve(&driver, 1, &[OUTSIDE.into()]);
@@ -235,7 +241,7 @@ fn other_servers_can_be_named() {
 #[test]
 fn an_internal_network_has_names_and_nothing_is_forwarded() {
     on_host(|host: &Host| {
-        world(&host.outside, OUTSIDE);
+        name_server(&host.outside, OUTSIDE, always_world);
         let driver = host.driver();
         define(&driver, "closed", true, false);
         let web = driver.setup(&called(1, &["web"], &["closed"])).unwrap();

@@ -108,31 +108,22 @@ impl EnvironmentArguments {
 /// The same with a name that a host can have.
 fn checked_host(text: &str) -> anyhow::Result<()> {
     let hosts = vec![host(text)?];
-    let names = Names {
-        hosts,
-        ..Names::default()
-    };
-    Ok(names.check()?)
+    let rest = Names::default();
+    Ok(Names { hosts, ..rest }.check()?)
 }
 
 /// A domain in which names are looked up.
 fn domain(text: &str) -> anyhow::Result<()> {
     let search = vec![text.to_owned()];
-    let names = Names {
-        search,
-        ..Names::default()
-    };
-    Ok(names.check()?)
+    let rest = Names::default();
+    Ok(Names { search, ..rest }.check()?)
 }
 
 /// An option of the resolver.
 fn option(text: &str) -> anyhow::Result<()> {
     let options = vec![text.to_owned()];
-    let names = Names {
-        options,
-        ..Names::default()
-    };
-    Ok(names.check()?)
+    let rest = Names::default();
+    Ok(Names { options, ..rest }.check()?)
 }
 
 /// `NAME:ADDRESS`; of an IPv6 address, the rest is all of it.
