@@ -61,6 +61,21 @@ fn configuration<'v>(interface: &'v Value, what: &str) -> &'v str {
     configuration.pointer(what).and_then(Value::as_str).unwrap()
 }
 
+/// Starts a VM in networks.
+fn run(vm: &Named<'_>, networks: &[&Defined<'_>], options: &[&str], program: &[&str]) {
+    let mut start = vec!["run", "-d", "--name", vm.name];
+    for network in networks {
+        start.extend(["--network", &network.name]);
+    }
+    let workload = [&[BASE, "--"], program].concat();
+    vm.session.ok(&[&start, options, &workload].concat());
+}
+
+/// The addresses that a VM finds for a name.
+fn addresses(vm: &Named<'_>, name: &str) -> String {
+    bash(vm, &format!("getent ahosts {name}")).success().stdout
+}
+
 #[test]
 fn names_and_egress_rules_hold_inside() {
     let session = session();
@@ -68,86 +83,60 @@ fn names_and_egress_rules_hold_inside() {
     let back = Defined::new(&session, "back", &["--ipv6"]);
     let db = Named::new(&session, "db");
     let web = Named::new(&session, "web");
-    session.ok(&[
-        "run",
-        "-d",
-        "--name",
-        db.name,
-        "--network",
-        &back.name,
-        BASE,
-        "--",
-        "perl",
-        "-e",
-        SERVER,
-    ]);
+    run(&db, &[&back], &[], &["perl", "-e", SERVER]);
     Live::start(&mut session.command(&["logs", "-f", db.name])).until("ready");
     let rule = format!("allow={}:7000", db.name);
-    session.ok(&[
-        "run",
-        "-d",
-        "--name",
-        web.name,
-        "--network",
-        &front.name,
-        "--network",
-        &back.name,
-        "--egress",
-        &rule,
-        "--egress",
-        "deny=*:7001",
-        BASE,
-        "--",
-        "sleep",
-        "1000",
-    ]);
-    let six = interface(&db, 0);
-    let (six, four) = (
-        configuration(&six, "/IPConfiguration/IPv6/IP").to_owned(),
-        configuration(&six, "/IPConfiguration/IP").to_owned(),
-    );
+    let rules = ["--egress", &rule, "--egress", "deny=*:7001"];
+    run(&web, &[&front, &back], &rules, &["sleep", "1000"]);
+    let of_db = interface(&db, 0);
+    let six = configuration(&of_db, "/IPConfiguration/IPv6/IP");
+    let four = configuration(&of_db, "/IPConfiguration/IP");
+
     // Nothing is open before its name was asked for.
     assert_eq!(read(&web, &format!("{four}/7000")), "refused\n");
-    let hosts = bash(&web, &format!("getent ahosts {}", db.name))
-        .success()
-        .stdout;
-    assert!(hosts.contains(&six) && hosts.contains(&four), "{hosts}");
-    for place in [db.name, &four, &six] {
+    let found = addresses(&web, db.name);
+    assert!(found.contains(six) && found.contains(four), "{found}");
+    for place in [db.name, four, six] {
         assert_eq!(read(&web, &format!("{place}/7000")), "served\n", "{place}");
         assert_eq!(read(&web, &format!("{place}/7001")), "refused\n", "{place}");
     }
     assert_eq!(bash(&web, "getent hosts example.org").status, 2);
-    let of_front = &interface(&web, 0)["Egress"];
-    let of_back = &interface(&web, 1)["Egress"];
+    what_was_judged_is_counted(&web, &rule);
+    a_new_name_is_known_at_once(&db, &web, four);
+    what_rules_opened_ends_with_a_stop(&db, &web, four);
+}
+
+fn what_was_judged_is_counted(web: &Named<'_>, rule: &str) {
+    let of_front = &interface(web, 0)["Egress"];
+    let of_back = &interface(web, 1)["Egress"];
     assert_eq!(of_back["Default"], "deny");
     assert_eq!(of_back["Rules"][0]["Rule"], rule);
-    assert!(
-        of_back["Rules"][0]["Matched"].as_u64() >= Some(3),
-        "{of_back}"
-    );
-    assert!(
-        of_back["Rules"][1]["Matched"].as_u64() >= Some(3),
-        "{of_back}"
-    );
+    for rule in [0, 1] {
+        let matched = of_back["Rules"][rule]["Matched"].as_u64();
+        assert!(matched >= Some(3), "{of_back}");
+    }
     assert!(of_back["Refused"].as_u64() >= Some(4), "{of_back}");
     assert!(of_front["RefusedNames"].as_u64() >= Some(1), "{of_front}");
+}
 
-    // A new name is known at once; what it stands for was allowed by the old one only.
+/// What the new one stands for was allowed by the old one only.
+fn a_new_name_is_known_at_once(db: &Named<'_>, web: &Named<'_>, address: &str) {
     let new = format!("{}-2", db.name);
-    session.ok(&["rename", db.name, &new]);
-    let hosts = bash(&web, &format!("getent ahosts {new}")).success().stdout;
-    assert!(hosts.contains(&four), "{hosts}");
-    assert_eq!(bash(&web, &format!("getent ahosts {}", db.name)).status, 2);
-    session.ok(&["rename", &new, db.name]);
+    db.session.ok(&["rename", db.name, &new]);
+    let found = addresses(web, &new);
+    assert!(found.contains(address), "{found}");
+    assert_eq!(bash(web, &format!("getent ahosts {}", db.name)).status, 2);
+    db.session.ok(&["rename", &new, db.name]);
+}
 
-    // Rules are kept with the VM, and what they opened is not.
-    session.ok(&["stop", "-t", "1", web.name]);
-    let kept = &interface(&web, 1)["Egress"];
+fn what_rules_opened_ends_with_a_stop(db: &Named<'_>, web: &Named<'_>, address: &str) {
+    web.session.ok(&["stop", "-t", "1", web.name]);
+    let kept = &interface(web, 1)["Egress"];
     assert!(kept["Refused"].as_u64() >= Some(4), "{kept}");
-    session.ok(&["start", web.name]);
-    assert_eq!(interface(&web, 1)["Egress"]["Refused"], 0);
-    assert_eq!(read(&web, &format!("{four}/7000")), "refused\n");
-    assert_eq!(read(&web, &format!("{}/7000", db.name)), "served\n");
+    web.session.ok(&["start", web.name]);
+    assert_eq!(interface(web, 1)["Egress"]["Refused"], 0);
+    assert_eq!(read(web, &format!("{address}/7000")), "refused\n");
+    assert_eq!(read(web, &format!("{}/7000", db.name)), "served\n");
 }
 
 #[test]
@@ -244,76 +233,78 @@ fn octets(mac: &str) -> [u8; 6] {
     octets.try_into().unwrap()
 }
 
-/// What was written into a VM's own devices cannot be anybody else's; and what is the host's stays there.
-#[test]
-fn a_hostile_vm_is_nobody_else_and_reaches_nothing_of_the_hosts() {
-    let session = session();
-    let (victim, hostile) = (
-        Named::new(&session, "victim"),
-        Named::new(&session, "hostile"),
-    );
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    for (vm, program) in [
-        (&victim, &["perl", "-e", LISTENER][..]),
-        (&hostile, &["sleep", "1000"]),
-    ] {
-        let start = ["run", "-d", "--name", vm.name, BASE, "--"];
-        session.ok(&[&start[..], program].concat());
+/// A device that a VM has, as its neighbours see it.
+#[derive(Clone, Copy)]
+struct Seen {
+    hardware: [u8; 6],
+    address: Ipv4Addr,
+}
+
+impl Seen {
+    fn of(interface: &Value) -> Self {
+        let address = configuration(interface, "/IPConfiguration/IP");
+        Self {
+            hardware: octets(configuration(interface, "/MacAddress")),
+            address: address.parse().unwrap(),
+        }
     }
-    let mut logs = Live::start(&mut session.command(&["logs", "-f", victim.name]));
-    logs.until("ready");
-    let (his, own) = (interface(&victim, 0), interface(&hostile, 0));
-    let mac = |interface: &Value| octets(configuration(interface, "/MacAddress"));
-    let address = |interface: &Value| -> Ipv4Addr {
-        configuration(interface, "/IPConfiguration/IP")
-            .parse()
-            .unwrap()
-    };
-    let (to, from) = (mac(&his), mac(&own));
-    let (at, me) = (address(&his), address(&own));
-    let gateway: Ipv4Addr = configuration(&own, "/IPConfiguration/Gateway")
-        .parse()
-        .unwrap();
+}
+
+/// The host's address by which a VM's agent is answered.
+const AGENT: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 253);
+
+/// What somebody sends who would be somebody else, and at last something honest.
+fn forged(own: Seen, victim: Seen, gateway: Ipv4Addr) -> [String; 5] {
+    let (from, to) = (own.hardware, victim.hardware);
+    let (me, at) = (own.address, victim.address);
     let mut other = from;
     other[5] ^= 1;
     // A beginning of a connection to the agent's server, at the victim's device.
-    let agent = Ipv4Addr::new(169, 254, 169, 253);
     let syn = [
         &[0x23, 0x28, 0, 53][..],
         &[0; 8],
         &[0x50, 2, 0xff, 0xff, 0, 0, 0, 0],
     ]
     .concat();
-    let frames = [
+    [
         frame([from, to], [gateway, at], 17, &datagram("as the gateway")),
         frame([other, to], [me, at], 17, &datagram("by other hardware")),
         frame([to, to], [at, at], 17, &datagram("as the victim")),
-        frame([from, to], [me, agent], 6, &syn),
+        frame([from, to], [me, AGENT], 6, &syn),
         frame([from, to], [me, at], 17, &datagram("honestly")),
-    ];
-    let agents = agent.octets().map(|octet| format!("{octet:02x}")).concat();
-    let run = ["exec", hostile.name, "--", "perl", "-e", FORGER, &agents];
-    let run: Vec<&str> = run
-        .into_iter()
-        .chain(frames.iter().map(String::as_str))
-        .collect();
-    assert_eq!(session.ok(&run), "sent\n");
+    ]
+}
+
+/// What was written into a VM's own devices cannot be anybody else's; and what is the host's stays there.
+#[test]
+fn a_hostile_vm_is_nobody_else_and_reaches_nothing_of_the_hosts() {
+    let session = session();
+    let victim = Named::new(&session, "victim");
+    let hostile = Named::new(&session, "hostile");
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    run(&victim, &[], &[], &["perl", "-e", LISTENER]);
+    run(&hostile, &[], &[], &["sleep", "1000"]);
+    let mut logs = Live::start(&mut session.command(&["logs", "-f", victim.name]));
+    logs.until("ready");
+    let own = interface(&hostile, 0);
+    let gateway = configuration(&own, "/IPConfiguration/Gateway");
+    let gateway: Ipv4Addr = gateway.parse().unwrap();
+    let (own, seen) = (Seen::of(&own), Seen::of(&interface(&victim, 0)));
+    let frames = forged(own, seen, gateway);
+    let agents = AGENT.octets().map(|octet| format!("{octet:02x}")).concat();
+    let mut exec = vec!["exec", hostile.name, "--", "perl", "-e", FORGER, &agents];
+    exec.extend(frames.iter().map(String::as_str));
+    assert_eq!(session.ok(&exec), "sent\n");
     logs.until("honestly");
-    let heard: Vec<&String> = logs
-        .seen
-        .iter()
-        .filter(|line| line.contains("heard"))
-        .collect();
-    assert_eq!(heard, [&format!("heard honestly from {me}")]);
+    let heard = logs.seen.iter().filter(|line| line.contains("heard"));
+    let heard: Vec<&String> = heard.collect();
+    assert_eq!(heard, [&format!("heard honestly from {}", own.address)]);
 
     // What listens on all addresses of the host is not for guests, whichever address they take.
-    for place in [gateway.to_string(), at.to_string()] {
-        let said = bash(
-            &hostile,
-            &format!("timeout 5 cat < /dev/tcp/{place}/{port} || echo refused"),
-        );
-        assert_eq!(said.stdout, "refused\n", "{place}");
+    for place in [gateway, seen.address] {
+        let script = format!("timeout 5 cat < /dev/tcp/{place}/{port} || echo refused");
+        assert_eq!(bash(&hostile, &script).stdout, "refused\n", "{place}");
     }
     listener.set_nonblocking(true).unwrap();
     assert!(listener.accept().is_err(), "somebody came");

@@ -1,6 +1,7 @@
 //! Nothing is left behind: commands are killed at each point at which they change something, and
 //! what they leave is looked at once the next command has run. docs/faults.md tells how and why.
 
+mod cast;
 mod choice;
 mod class;
 mod crowd;

@@ -14,6 +14,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use super::cast::Cast;
 use super::class::Classes;
 use super::point::{Call, Point, point};
 use super::{Victim, host};
@@ -47,19 +48,12 @@ pub(crate) struct Death {
     pub(super) victim: Victim,
 }
 
-#[derive(Debug, Default)]
-struct Process {
-    role: String,
-    last: Option<Point>,
-}
-
 /// What is followed, and what was seen.
 #[derive(Debug, Default)]
 pub(super) struct Trace {
     /// Threads, and whether each is inside a call.
     threads: BTreeMap<i32, bool>,
-    processes: BTreeMap<i32, Process>,
-    vmms: BTreeSet<i32>,
+    cast: Cast,
     ended: BTreeMap<i32, i32>,
     counting: bool,
     death: Option<Death>,
@@ -113,7 +107,7 @@ impl Trace {
         let flags = WaitPidFlag::WUNTRACED | WaitPidFlag::__WALL;
         waitpid(Pid::from_raw(child), Some(flags))?;
         self.seize(child)?;
-        self.processes.entry(child).or_default().role = "command".to_owned();
+        self.cast.add(child, "command");
         kill(Pid::from_raw(child), Signal::SIGCONT)?;
         Ok(child)
     }
@@ -125,13 +119,13 @@ impl Trace {
             self.seize(thread)?;
             ptrace::interrupt(Pid::from_raw(thread))?;
         }
-        self.processes.entry(process).or_default().role = role.to_owned();
+        self.cast.add(process, role);
         Ok(())
     }
 
     /// A VMM that is not followed, but may be a victim.
     pub(super) fn knows_vmm(&mut self, process: i32) {
-        self.vmms.insert(process);
+        self.cast.add_vmm(process);
     }
 
     fn seize(&mut self, thread: i32) -> anyhow::Result<()> {
@@ -190,7 +184,7 @@ impl Trace {
             WaitStatus::Signaled(pid, signal, _) => self.end(pid, 128 + signal as i32),
             WaitStatus::PtraceSyscall(pid) => self.call(pid)?,
             WaitStatus::PtraceEvent(pid, _, event) => {
-                if event == libc_event(ptrace::Event::PTRACE_EVENT_EXEC) && self.executed(pid)? {
+                if event == libc_event(ptrace::Event::PTRACE_EVENT_EXEC) && self.executed(pid) {
                     return Ok(());
                 }
                 if event == EVENT_STOP {
@@ -208,34 +202,19 @@ impl Trace {
     fn end(&mut self, pid: Pid, status: i32) {
         let pid = pid.as_raw();
         self.threads.remove(&pid);
-        self.processes.remove(&pid);
-        self.vmms.remove(&pid);
+        self.cast.remove(pid);
         self.ended.insert(pid, status);
     }
 
     /// Another program runs in a process now. Whether that is a VMM, which goes its own way.
-    fn executed(&mut self, pid: Pid) -> anyhow::Result<bool> {
-        let line = fs_err::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let words: Vec<String> = line
-            .split(|byte| *byte == 0)
-            .map(|word| String::from_utf8_lossy(word).into_owned())
-            .collect();
-        if words.iter().take(2).any(|word| host::is_vmm(word)) {
+    fn executed(&mut self, pid: Pid) -> bool {
+        let is_vmm = self.cast.executed(pid.as_raw());
+        if is_vmm {
             // It may have been killed meanwhile; then its end is heard of.
             let _ = ptrace::detach(pid, None);
             self.threads.remove(&pid.as_raw());
-            self.processes.remove(&pid.as_raw());
-            self.vmms.insert(pid.as_raw());
-            return Ok(true);
         }
-        let process = self.processes.entry(pid.as_raw()).or_default();
-        if words.iter().any(|word| word == "supervise") {
-            process.role = "supervisor".to_owned();
-        } else if process.role.is_empty() {
-            let name = words.first().map(String::as_str).unwrap_or_default();
-            process.role = name.rsplit('/').next().unwrap_or_default().to_owned();
-        }
-        Ok(false)
+        is_vmm
     }
 
     fn resume(&self, pid: Pid, signal: Option<Signal>) {
@@ -271,15 +250,8 @@ impl Trace {
         let Some(leader) = host::leader(thread) else {
             return Ok(());
         };
-        let process = self.processes.entry(leader).or_default();
-        if process.last.as_ref() == Some(&point) {
+        let Some(who) = self.cast.passes(leader, &point) else {
             return Ok(());
-        }
-        process.last = Some(point.clone());
-        let who = if process.role.is_empty() {
-            "child".to_owned()
-        } else {
-            process.role.clone()
         };
         let class = format!("{who} {} {}", point.name, self.classes.of(&point.what));
         let at = self.passed.len();
@@ -291,58 +263,14 @@ impl Trace {
             who,
             point,
             class,
-            victims: self.victims(leader),
+            victims: self.cast.victims(leader),
         });
         if is_met {
             self.met += 1;
             let is_due = |it: &mut Death| it.class.is_empty() || it.nth + 1 == self.met;
             if let Some(death) = self.death.take_if(is_due) {
-                self.kill(leader, death.victim)?;
+                self.cast.kill(leader, death.victim)?;
             }
-        }
-        Ok(())
-    }
-
-    /// Who could be killed now. If there is nobody but the one that makes the call, that is everybody.
-    fn victims(&self, caller: i32) -> BTreeSet<Victim> {
-        let mut victims = BTreeSet::from([Victim::Caller]);
-        if self.processes.len() + self.vmms.len() > 1 {
-            victims.insert(Victim::All);
-        }
-        let others = self.processes.iter().filter(|(pid, _)| **pid != caller);
-        for (_, process) in others {
-            match process.role.as_str() {
-                "command" => victims.insert(Victim::Command),
-                "supervisor" => victims.insert(Victim::Supervisor),
-                _ => false,
-            };
-        }
-        if !self.vmms.is_empty() {
-            victims.insert(Victim::Vmm);
-        }
-        victims
-    }
-
-    fn kill(&self, caller: i32, victim: Victim) -> anyhow::Result<()> {
-        let of_role = |role: &str| {
-            let named = self.processes.iter().filter(move |(_, it)| it.role == role);
-            named.map(|(pid, _)| *pid).collect::<Vec<_>>()
-        };
-        let dying: Vec<i32> = match victim {
-            Victim::Caller => vec![caller],
-            Victim::Command => of_role("command"),
-            Victim::Supervisor => of_role("supervisor"),
-            Victim::Vmm => self.vmms.iter().copied().collect(),
-            Victim::All | Victim::Host => {
-                self.processes.keys().chain(&self.vmms).copied().collect()
-            }
-        };
-        for pid in &dying {
-            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
-        }
-        // Whoever goes on finds it dead.
-        for pid in dying.iter().filter(|pid| self.vmms.contains(pid)) {
-            host::until_dead(*pid)?;
         }
         Ok(())
     }
