@@ -22,6 +22,7 @@ fn switch(arg: Arg) -> Arg {
     arg.action(ArgAction::Set)
         .num_args(0..=1)
         .require_equals(true)
+        .value_name("true|false")
         .default_missing_value(ON)
         .default_value(if is_on { ON } else { "false" })
         .value_parser(BoolishValueParser::new())

@@ -17,7 +17,13 @@ pub(crate) const WORD: &str = "supervise";
 /// It is no subcommand, because nobody types it: the definitions of all commands, which it would be
 /// found among, take longer to make than the rest of its start.
 #[derive(Debug, Parser)]
-#[command(name = "firebuild supervise", disable_version_flag = true)]
+#[command(
+    name = "firebuild supervise",
+    bin_name = "firebuild supervise",
+    disable_version_flag = true,
+    about = "Be the process that owns a microVM: what `firebuild run` starts, and nobody types",
+    long_about = None
+)]
 pub(crate) struct Supervise {
     #[command(flatten)]
     global: Global,
