@@ -5,6 +5,35 @@ use std::time::{Duration, Instant};
 use crate::live::{Live, Named};
 use crate::{BASE, session};
 
+/// What the guest's kernel kills is told where people look.
+#[test]
+fn a_workload_that_wants_more_memory_than_there_is_is_known_by_it() {
+    let session = session();
+    let vm = Named::new(&session, "hungry");
+    // A line without an end, which it keeps all of.
+    let hunger = "tail /dev/zero; echo survived; exit 3";
+    let ran = session.run(&[
+        "run", "--name", vm.name, "--mem", "128", BASE, "--", "sh", "-c", hunger,
+    ]);
+    assert_eq!(
+        (ran.status, ran.stdout.as_str()),
+        (3, "survived\n"),
+        "{ran}"
+    );
+    assert_eq!(vm.inspect()["OOMKilled"], true);
+    let listed = session.ok(&["ls", "--all"]);
+    assert!(listed.contains("stopped (out of memory)"), "{listed}");
+    let filter = format!("vm={}", vm.name);
+    let past = ["events", "--since", "1h", "--until", "0s", "--filter"];
+    let events = session.ok(&[&past[..], &[&filter]].concat());
+    assert!(
+        events.contains("oom") && events.contains("guestKills=1"),
+        "{events}"
+    );
+    let console = session.ok(&["logs", "--console", vm.name]);
+    assert!(console.contains("Out of memory"), "{console}");
+}
+
 #[test]
 fn the_rates_of_disks_change_while_the_vm_runs() {
     let session = session();

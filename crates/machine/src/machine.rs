@@ -229,6 +229,7 @@ impl Machine {
         self.vmm = Some(Arc::clone(&vmm));
         self.patience = vmm.facts().acceleration.patience();
         self.record.state = State::Starting;
+        self.record.oom_killed = false;
         self.record.processes.owner = Some(std::process::id());
         self.record.vmm = Some(vmm.facts().clone());
         self.note_progress()?;

@@ -90,6 +90,14 @@ pub struct Record {
     /// with the policy `unless-stopped`.
     #[serde(default)]
     pub was_stopped: bool,
+    /// Whether something of it was killed since its last start because there was no memory left: by the
+    /// guest's kernel, or, the VMM, by the host's.
+    #[serde(
+        default,
+        rename = "OOMKilled",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub oom_killed: bool,
     /// How its workload is, if that is looked into.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
@@ -244,6 +252,7 @@ impl Record {
             network_interfaces: Vec::new(),
             restart_count: 0,
             was_stopped: false,
+            oom_killed: false,
             health: None,
             directories,
         }

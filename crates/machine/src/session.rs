@@ -45,7 +45,12 @@ pub(crate) enum Event {
     /// The workload wrote something.
     Output(Stream, bytes::Bytes),
     /// The workload has ended.
-    Exited(Exit),
+    Exited {
+        /// How.
+        exit: Exit,
+        /// How many processes the guest's kernel has killed for want of memory.
+        oom_kills: u64,
+    },
     /// The workload's health was looked into.
     Probed(v1::Probed),
     /// The agent could not do what it was told. The number is 126, 127 or 0.
@@ -219,7 +224,10 @@ fn understand(message: from_guest::Message) -> Event {
             output::Stream::Stderr => Event::Output(Stream::Stderr, said.data),
         },
         from_guest::Message::Exited(exited) => match exited.exit.map(Exit::try_from) {
-            Some(Ok(exit)) => Event::Exited(exit),
+            Some(Ok(exit)) => Event::Exited {
+                exit,
+                oom_kills: exited.oom_kills,
+            },
             Some(Err(reason)) => no(&format!("it reports {reason}")),
             None => no("it reports an exit that is none"),
         },
@@ -252,8 +260,9 @@ mod tests {
     #[test]
     fn what_a_guest_says_is_checked() {
         let exit = |how| {
-            from_guest::Message::Exited(v1::Exited {
+            from_guest::Message::Exited(v1::WorkloadExited {
                 exit: Some(v1::Exit { how: Some(how) }),
+                oom_kills: 7,
             })
         };
         let failed = |error: &str, status| {
@@ -265,11 +274,17 @@ mod tests {
         for (message, expected) in [
             (
                 exit(v1::exit::How::Status(3)),
-                Event::Exited(Exit::Status(3)),
+                Event::Exited {
+                    exit: Exit::Status(3),
+                    oom_kills: 7,
+                },
             ),
             (
                 exit(v1::exit::How::Signal(9)),
-                Event::Exited(Exit::Signal(9)),
+                Event::Exited {
+                    exit: Exit::Signal(9),
+                    oom_kills: 7,
+                },
             ),
             (
                 failed("a\x1b[1mb", 127),
@@ -285,7 +300,7 @@ mod tests {
         for message in [
             exit(v1::exit::How::Status(256)),
             exit(v1::exit::How::Signal(65)),
-            from_guest::Message::Exited(v1::Exited { exit: None }),
+            from_guest::Message::Exited(v1::WorkloadExited::default()),
             from_guest::Message::Hello(v1::Hello::default()),
         ] {
             assert!(matches!(understand(message), Event::Confused(_)));

@@ -51,6 +51,13 @@ pub(super) fn usage(spare: Option<u32>) -> Usage {
     }
 }
 
+/// How many processes the kernel has killed for want of memory.
+pub(super) fn oom_kills() -> u64 {
+    let counters = read("vmstat");
+    let mut lines = counters.lines();
+    number(lines.find_map(|line| line.strip_prefix("oom_kill ")))
+}
+
 fn read(name: &str) -> String {
     fs_err::read(format!("/proc/{name}"))
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())

@@ -18,8 +18,8 @@ use firebuild_protocol::MESSAGE_LIMIT;
 use firebuild_protocol::v1::machine_client::MachineClient;
 use firebuild_protocol::v1::phase::What;
 use firebuild_protocol::v1::{
-    Exit, Exited, Failed, FromGuest, Hello, Output, Shutdown, Started, ToGuest, exit, from_guest,
-    output, to_guest,
+    Exit, Failed, FromGuest, Hello, Output, Shutdown, Started, ToGuest, WorkloadExited, exit,
+    from_guest, output, to_guest,
 };
 use firebuild_protocol::workload::Workload;
 use tokio::sync::{mpsc, watch};
@@ -127,6 +127,7 @@ pub(crate) async fn serve(
 /// Mounts what the workload has beyond its root, which may take as long as copying takes.
 async fn prepare(workload: &Workload, layers: &[PathBuf]) -> Result<Vec<Attachment>> {
     let (mounts, layers) = (workload.mounts.clone(), layers.to_vec());
+    settings::let_kernel_complain();
     settings::apply(&workload.settings)?;
     let prepared = tokio::task::spawn_blocking(move || volumes::prepare(&mounts, &layers));
     let told = |error: tokio::task::JoinError| GuestError::Told(error.to_string());
@@ -313,7 +314,10 @@ impl Session {
             for forwarding in workload.forwarding {
                 let _ = forwarding.await;
             }
-            let exited = from_guest::Message::Exited(Exited { exit: Some(exit) });
+            let exited = from_guest::Message::Exited(WorkloadExited {
+                exit: Some(exit),
+                oom_kills: figures::oom_kills(),
+            });
             if self.send(exited).await.is_ok() {
                 self.say_farewell().await;
             }

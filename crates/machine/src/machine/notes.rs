@@ -202,9 +202,20 @@ impl Machine {
     pub(super) fn note_oom(&mut self) {
         let kills = group::oom_kills(self.id());
         if kills > self.oom_kills {
+            self.record.oom_killed = true;
             self.note(Action::Oom);
         }
         self.oom_kills = kills;
+    }
+
+    /// The same of the guest's kernel and the workload's processes, of which so many were killed.
+    pub(crate) fn note_guests_oom(&mut self, kills: u64) {
+        if kills > 0 {
+            self.record.oom_killed = true;
+            let kills = kills.to_string();
+            let more = [("guestKills", kills.as_str())];
+            events::note_with(&self.host.store, &self.record, Action::Oom, &more);
+        }
     }
 
     /// Notes that somebody wanted the VM to be down.

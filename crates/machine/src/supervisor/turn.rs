@@ -147,10 +147,10 @@ impl Turn {
     fn hear(&mut self, machine: &mut Machine, life: &mut Life, event: Event) {
         match event {
             Event::Output(stream, data) => keep(life, stream, &data),
-            Event::Exited(exit) => {
+            Event::Exited { exit, oom_kills } => {
                 machine.note_ending();
                 life.published.processes.close();
-                self.exit.get_or_insert(exit);
+                self.exited(machine, exit, oom_kills);
                 self.line.tell(to_guest::Message::Shutdown(Shutdown {
                     signal: 0,
                     grace_milliseconds: 0,
@@ -243,7 +243,15 @@ impl Turn {
         self.deadline = Some(self.deadline.map_or(limit, |old| old.min(limit)));
     }
 
-    fn verdict(&mut self, machine: &Machine, life: &mut Life, ended: Ended) -> State {
+    /// The workload has ended; a guest that says so again is not listened to.
+    fn exited(&mut self, machine: &mut Machine, exit: Exit, oom_kills: u64) {
+        if self.exit.is_none() {
+            self.exit = Some(exit);
+            machine.note_guests_oom(oom_kills);
+        }
+    }
+
+    fn verdict(&mut self, machine: &mut Machine, life: &mut Life, ended: Ended) -> State {
         while let Ok(note) = life.notes.try_recv() {
             machine.note_beside(&note);
         }
@@ -251,9 +259,7 @@ impl Turn {
         while let Ok(event) = self.line.events.try_recv() {
             match event {
                 Event::Output(stream, data) => keep(life, stream, &data),
-                Event::Exited(exit) => {
-                    self.exit.get_or_insert(exit);
-                }
+                Event::Exited { exit, oom_kills } => self.exited(machine, exit, oom_kills),
                 _ => {}
             }
         }
@@ -279,7 +285,7 @@ fn not_started(machine: &Machine, event: Option<Event>) -> Error {
     match event {
         Some(Event::Failed(text, status)) => Error::GuestReports { id, text, status },
         Some(Event::Confused(text)) => Error::GuestConfused { id, text },
-        Some(Event::Exited(_)) => Error::GuestConfused {
+        Some(Event::Exited { .. }) => Error::GuestConfused {
             id,
             text: "its workload ended before it started".to_owned(),
         },

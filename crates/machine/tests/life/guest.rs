@@ -8,7 +8,7 @@ use firebuild_protocol::metadata::Credentials;
 use firebuild_protocol::v1::bootstrap_client::BootstrapClient;
 use firebuild_protocol::v1::machine_client::MachineClient;
 use firebuild_protocol::v1::{
-    Exit, Exited, Failed, FromGuest, Hello, Output, PingRequest, Started, ToGuest, exit,
+    Exit, Failed, FromGuest, Hello, Output, PingRequest, Started, ToGuest, WorkloadExited, exit,
     from_guest, output, to_guest,
 };
 use firebuild_protocol::workload::Workload;
@@ -101,7 +101,8 @@ impl Say {
 
     async fn exit(&self, how: exit::How) {
         let exit = Some(Exit { how: Some(how) });
-        self.say(from_guest::Message::Exited(Exited { exit })).await;
+        let exited = WorkloadExited { exit, oom_kills: 0 };
+        self.say(from_guest::Message::Exited(exited)).await;
     }
 }
 

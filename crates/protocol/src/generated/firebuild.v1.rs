@@ -186,7 +186,7 @@ pub mod from_guest {
         Output(super::Output),
         /// The workload's end. The guest powers off after ToGuest.Shutdown or a short time.
         #[prost(message, tag = "4")]
-        Exited(super::Exited),
+        Exited(super::WorkloadExited),
         /// The agent could not do what it was told.
         #[prost(message, tag = "5")]
         Failed(super::Failed),
@@ -465,6 +465,14 @@ pub mod output {
 pub struct Exited {
     #[prost(message, optional, tag = "1")]
     pub exit: ::core::option::Option<Exit>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WorkloadExited {
+    #[prost(message, optional, tag = "1")]
+    pub exit: ::core::option::Option<Exit>,
+    /// How many processes the guest's kernel has killed since its start because there was no memory left.
+    #[prost(uint64, tag = "2")]
+    pub oom_kills: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Failed {

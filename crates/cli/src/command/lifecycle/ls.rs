@@ -88,13 +88,13 @@ impl<'a> Unknown<'a> {
     }
 }
 
-/// Where it is in its life, and how its workload is.
+/// Where it is in its life, and how its workload is or was.
 fn status(record: &Record) -> String {
     let word = record.state.word();
-    match &record.health {
-        Some(health) if record.state == State::Running => {
-            format!("{word} ({})", health.status.word())
-        }
+    match (&record.state, &record.health) {
+        (State::Running, Some(health)) => format!("{word} ({})", health.status.word()),
+        (state, _) if state.is_final() && record.oom_killed => format!("{word} (out of memory)"),
+        (State::Stopped { exit }, _) if exit.code() != 0 => format!("{word} ({})", exit.code()),
         _ => word.to_owned(),
     }
 }
