@@ -56,7 +56,7 @@ pub(super) async fn live(
             let attached = tokio::spawn(control::attached(starter.0, published.clone()));
             let end = life.go_on(&mut machine, turn).await;
             resting.abort();
-            if life.was_asked {
+            if life.end() {
                 machine.note_stopped();
             }
             let released = finish(machine, end, &published).await;
@@ -220,6 +220,16 @@ impl Life {
                 }
             }
         }
+    }
+
+    /// Refuses what was asked when it was too late: the server ends when all who asked are answered.
+    /// Returns whether somebody wanted this VM in particular to be down.
+    fn end(mut self) -> bool {
+        self.requests.close();
+        while let Ok(asked) = self.requests.try_recv() {
+            asked.refuse("has ended");
+        }
+        self.was_asked
     }
 
     /// Notes that somebody wants the VM's end, and whether it is this VM that is to be down.

@@ -2,6 +2,7 @@
 //! VMM and the kernel is real. Needs root.
 use std::io::Write as _;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use firebuild_machine::output::Stream;
@@ -140,6 +141,32 @@ fn stopping_asks_first() {
     assert_eq!(client::kill(&place.host, &id).unwrap(), stopped);
     let error = client::signal(&place.host, &id, 15).unwrap_err();
     assert!(error.to_string().ends_with("does not run"));
+}
+
+/// What is asked in the moment of the end is answered, and holds nobody up.
+#[test]
+fn who_asks_at_the_very_end_hears_of_it() {
+    const ASKERS: usize = 8;
+    let place = Arc::new(Place::new());
+    for _ in 0..3 {
+        let running = start(&place, &["sleep"]).record().clone();
+        let (tell, told) = std::sync::mpsc::channel();
+        for _ in 0..ASKERS {
+            let (place, id, tell) = (Arc::clone(&place), running.id.clone(), tell.clone());
+            std::thread::spawn(move || {
+                let asked = std::iter::repeat_with(|| client::signal(&place.host, &id, 10));
+                let refused = asked.filter_map(Result::err).next();
+                let _ = tell.send(refused.unwrap().to_string());
+            });
+        }
+        kill_process(running.processes.vmm);
+        for _ in 0..ASKERS {
+            // Nobody is left waiting.
+            told.recv_timeout(Duration::from_secs(30)).unwrap();
+        }
+        failure(&client::wait(&place.host, &running.id).unwrap());
+        place.assert_released(&running);
+    }
 }
 
 #[test]
