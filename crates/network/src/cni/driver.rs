@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::attachment::{Directories, Request, Settings};
 use super::cache::{Cache, Entry};
+use super::configuration::NetworkList;
 use super::error::CniError;
 use super::lease::{Lease, Leases};
 use super::plugin::Sandbox;
@@ -15,7 +16,7 @@ use super::redirect::{self, Facts, Redirected};
 use super::result::Outcome;
 use super::search::{self, Configured};
 use super::ways::Ways;
-use super::{capabilities, chain, orphan, stand_in};
+use super::{capabilities, chain, host_local, orphan, stand_in};
 use crate::error::Trouble;
 use crate::netlink::Netlink;
 use crate::resolver::Resolver;
@@ -141,6 +142,7 @@ impl Cni {
             if lacks_device && stand_in::make(&entry).is_ok() {
                 chain::delete_masquerading(&entry, &self.sandbox(&entry, true));
             }
+            trouble.note(self.sweep(&entry.list));
             if refused.is_empty() {
                 trouble.note(cache.remove(&entry).map_err(Error::from));
             }
@@ -194,13 +196,30 @@ impl Cni {
             let attachments = self.cache().attachments(network)?;
             let nobody = Map::new();
             let sandbox = self.of_nobody(&nobody);
-            Ok::<_, CniError>(chain::collect(&list, &sandbox, &attachments))
+            let errors = chain::collect(&list, &sandbox, &attachments);
+            Ok::<_, CniError>((list, errors))
         };
-        let errors = collected().unwrap_or_else(|error| vec![error]);
-        for error in errors {
-            trouble.note::<()>(Err(error.into()));
+        match collected() {
+            Ok((list, errors)) => {
+                for error in errors {
+                    trouble.note::<()>(Err(error.into()));
+                }
+                trouble.note(self.sweep(&list));
+            }
+            Err(error) => {
+                trouble.note::<()>(Err(error.into()));
+            }
         }
         trouble.into_result()
+    }
+
+    /// Removes what no plugin removes.
+    fn sweep(&self, list: &NetworkList) -> Result<(), Error> {
+        let doing = || format!("release addresses of the CNI network `{}`", list.name);
+        host_local::sweep(list).map_err(|source| Error::System {
+            doing: doing(),
+            source,
+        })
     }
 
     /// The networks that are configured, and the files that are none.

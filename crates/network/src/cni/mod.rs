@@ -18,6 +18,7 @@ mod chain;
 mod configuration;
 mod driver;
 mod error;
+mod host_local;
 mod lease;
 mod orphan;
 mod plugin;

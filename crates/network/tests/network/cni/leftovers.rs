@@ -197,6 +197,22 @@ fn whatever_is_killed_is_removed() {
     });
 }
 
+/// What `host-local` leaves when it is killed right before it writes whose an address is.
+#[test]
+fn an_address_that_is_nobodys_goes_with_the_next_vm() {
+    on_host(|host| {
+        let driver = used(host);
+        let before = state(host);
+        drop(driver.setup(&request(1, &[])).unwrap());
+        for number in [200, 201] {
+            let file = format!("ipam/alpine/192.168.127.{number}");
+            fs_err::write(host.path(&file), "").unwrap();
+        }
+        driver.teardown(&id(1)).unwrap();
+        assert_eq!(state(host), before);
+    });
+}
+
 #[test]
 fn half_an_entry_goes_with_its_vm() {
     on_host(|host| {
