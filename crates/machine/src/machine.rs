@@ -14,6 +14,7 @@ mod notes;
 mod services;
 
 use std::fs::File;
+use std::num::NonZero;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
@@ -36,12 +37,18 @@ use crate::phases::{Part, Phases};
 use crate::record::{self, Record, State};
 use crate::secret::Contents;
 use crate::spec::MachineSpec;
-use crate::vmm::{AttachedDisk, Launch, Running, Vmm, VmmExit};
+use crate::vmm::{Acceleration, AttachedDisk, Launch, Running, Vmm, VmmExit};
 use crate::volumes::{self, Layout};
 use crate::{Error, Host, admission, disk, rate, reconcile, share};
 
 /// How long a VMM that does not answer may take to end, and so to say why.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What a turn to boot is called.
+const BOOT: &str = "boot";
+
+/// How many emulated guests boot at a time, for each of the host's processors.
+const BOOTING: usize = 2;
 
 /// How many lines of a console are shown with an error.
 const SHOWN_LINES: usize = 12;
@@ -72,6 +79,8 @@ pub struct Machine {
     phases: Phases,
     /// How often the host's kernel has killed something of it for want of memory.
     oom_kills: u64,
+    /// Its turn to boot.
+    booting: Option<firebuild_store::Lock>,
     /// Whether its end has been told of already.
     is_end_told: bool,
 }
@@ -159,6 +168,7 @@ impl Machine {
             secrets: Contents::default(),
             phases: Phases::new(),
             oom_kills: 0,
+            booting: None,
             is_end_told: false,
         }
     }
@@ -217,6 +227,37 @@ impl Machine {
         self.attached.push(disk);
     }
 
+    /// The VMM that it is to run on.
+    fn detect(&self) -> Result<Arc<dyn Vmm>, Error> {
+        self.host.vmm_for(&self.record.spec)
+    }
+
+    /// Waits until it may boot, which it does until its guest has called. Under emulation no more guests
+    /// boot at a time than [`BOOTING`] for each processor: a kernel that gets none of it for a tenth of a
+    /// second takes its timer's rate wrongly, gives the timer up, and stands still for ever.
+    ///
+    /// # Errors
+    /// Those of [`start`](Self::start) about the VMM; [`Error::Store`].
+    pub async fn wait_for_boot(&mut self) -> Result<(), Error> {
+        if self.detect()?.facts().acceleration == Acceleration::Kvm {
+            return Ok(());
+        }
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let places = BOOTING * processors;
+        let store = self.host.store.clone();
+        self.booting = match store.try_turn(BOOT, places)? {
+            Some(turn) => Some(turn),
+            None => {
+                let (tell, told) = tokio::sync::oneshot::channel();
+                // Whoever wants no turn any more does not wait for the thread's end.
+                std::thread::spawn(move || tell.send(store.wait_for_turn(BOOT, places)));
+                let turn = told.await.map_err(std::io::Error::other);
+                Some(turn.map_err(|source| Error::io("wait for a turn to boot", source))??)
+            }
+        };
+        Ok(())
+    }
+
     /// Brings up everything, with `service` for the guest's agent to call. Has to be called within
     /// a tokio runtime.
     ///
@@ -224,7 +265,7 @@ impl Machine {
     /// The first that goes wrong; [`release`](Self::release) takes back what was done.
     pub async fn start<S: GuestService>(&mut self, service: S) -> Result<(), Error> {
         let tsc = TscMeasurement::begin();
-        let vmm = self.host.vmm_for(&self.record.spec)?;
+        let vmm = self.detect()?;
         vmm.check(&self.record.spec)?;
         self.vmm = Some(Arc::clone(&vmm));
         self.patience = vmm.facts().acceleration.patience();
@@ -323,6 +364,7 @@ impl Machine {
             }),
         }
         self.phases.booted();
+        self.booting = None;
         services.metadata.withdraw_secrets();
         if services.listening.is_none()
             && let Some(vmm) = &self.vmm
@@ -395,6 +437,7 @@ impl Machine {
 
     /// Ends the VM if it runs, and waits until its VMM is gone.
     pub async fn end(&mut self) {
+        self.booting = None;
         self.note_ending();
         if let Some(running) = &self.running {
             running.kill();

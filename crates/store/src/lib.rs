@@ -56,6 +56,7 @@ mod remembered;
 mod rootfs;
 mod tags;
 mod temporary;
+mod turn;
 mod usage;
 mod volume;
 

@@ -57,6 +57,11 @@ impl Turn {
         let workload = machine.furnished(workload);
         let (session, line) = Session::new(&workload, life.published.processes.clone())
             .map_err(|source| Error::io("tell the guest its workload", source))?;
+        tokio::select! {
+            booting = machine.wait_for_boot() => booting?,
+            () = gave_up(starter) => return Err(Error::GivenUp(id.clone())),
+            () = life.refused() => return Err(Error::GivenUp(id.clone())),
+        }
         machine.start(MachineServer::new(session)).await?;
         let mut turn = Self {
             line,
@@ -64,12 +69,6 @@ impl Turn {
             exit: None,
             trouble: None,
             deadline: None,
-        };
-        let gave_up = async {
-            match starter {
-                Some(starter) => starter.gave_up().await,
-                None => std::future::pending().await,
-            }
         };
         let started = async {
             tokio::select! {
@@ -81,7 +80,7 @@ impl Turn {
         };
         tokio::select! {
             started = started => started?,
-            () = gave_up => return Err(Error::GivenUp(id.clone())),
+            () = gave_up(starter) => return Err(Error::GivenUp(id.clone())),
         }
         machine.mark_running()?;
         life.published.processes.open(turn.line.tasks.clone());
@@ -270,6 +269,14 @@ impl Turn {
                 reason: unexplained(machine, ended),
             },
         }
+    }
+}
+
+/// Returns when nobody wants the start any more that `starter` wanted.
+async fn gave_up(starter: Option<&Starter>) {
+    match starter {
+        Some(starter) => starter.gave_up().await,
+        None => std::future::pending().await,
     }
 }
 
