@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
@@ -21,6 +21,9 @@ const MEMORY_OF_A_VM: &str = "96";
 
 /// How much memory may be in other hands afterwards, in MiB: a host is never quite still.
 const MEMORY: i64 = 64;
+
+/// How long the kernel may take to free what nobody has any more.
+const SETTLING: Duration = Duration::from_secs(30);
 
 /// How much more disk the store may take afterwards, in KiB: directories do not shrink.
 const DISK: i64 = 1024;
@@ -97,7 +100,7 @@ impl Soak {
         shell::say(&format!("before: {before}"));
         let begin = Instant::now();
         self.crowd(&firebuild)?;
-        let after = firebuild.used()?;
+        let after = firebuild.used_after(&before)?;
         shell::say(&format!(
             "after {} at once ({:.0} s): {after}",
             self.crowd,
@@ -107,7 +110,7 @@ impl Soak {
         let begin = Instant::now();
         in_parallel(self.count, self.parallel, |number| firebuild.cycle(number))?;
         firebuild.ok(&["purge"])?;
-        let after = firebuild.used()?;
+        let after = firebuild.used_after(&before)?;
         shell::say(&format!(
             "after {} starts and stops ({:.0} s): {after}",
             self.count,
@@ -192,6 +195,19 @@ impl Firebuild {
         self.ok(&["stop", &name])?;
         self.ok(&["rm", &name])?;
         Ok(())
+    }
+
+    /// What is used once all is back, or after half a minute: the kernel frees network namespaces and
+    /// what belongs to them some seconds after they are gone, and tells nobody.
+    fn used_after(&self, before: &Used) -> anyhow::Result<Used> {
+        let begin = Instant::now();
+        loop {
+            let used = self.used()?;
+            if before.is_back(&used).is_ok() || begin.elapsed() > SETTLING {
+                return Ok(used);
+            }
+            std::thread::sleep(Duration::from_secs(1));
+        }
     }
 
     fn used(&self) -> anyhow::Result<Used> {
