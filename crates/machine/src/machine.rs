@@ -227,11 +227,6 @@ impl Machine {
         self.attached.push(disk);
     }
 
-    /// The VMM that it is to run on.
-    fn detect(&self) -> Result<Arc<dyn Vmm>, Error> {
-        self.host.vmm_for(&self.record.spec)
-    }
-
     /// Waits until it may boot, which it does until its guest has called. Under emulation no more guests
     /// boot at a time than [`BOOTING`] for each processor: a kernel that gets none of it for a tenth of a
     /// second takes its timer's rate wrongly, gives the timer up, and stands still for ever.
@@ -239,7 +234,10 @@ impl Machine {
     /// # Errors
     /// Those of [`start`](Self::start) about the VMM; [`Error::Store`].
     pub async fn wait_for_boot(&mut self) -> Result<(), Error> {
-        if self.detect()?.facts().acceleration == Acceleration::Kvm {
+        let vmm = self.host.vmm_for(&self.record.spec)?;
+        let acceleration = vmm.facts().acceleration;
+        self.vmm = Some(vmm);
+        if acceleration == Acceleration::Kvm {
             return Ok(());
         }
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
@@ -265,7 +263,10 @@ impl Machine {
     /// The first that goes wrong; [`release`](Self::release) takes back what was done.
     pub async fn start<S: GuestService>(&mut self, service: S) -> Result<(), Error> {
         let tsc = TscMeasurement::begin();
-        let vmm = self.detect()?;
+        let vmm = match self.vmm.take() {
+            Some(vmm) => vmm,
+            None => self.host.vmm_for(&self.record.spec)?,
+        };
         vmm.check(&self.record.spec)?;
         self.vmm = Some(Arc::clone(&vmm));
         self.patience = vmm.facts().acceleration.patience();
