@@ -13,6 +13,26 @@ pub(crate) fn set_verbose(verbose: bool) {
     let _ = VERBOSE.set(verbose);
 }
 
+/// Lets the kernel say on the console what it has of errors and worse: while it boots, nothing is worth
+/// the serial line's time.
+pub(crate) fn let_kernel_complain() {
+    set_kernels_level(4);
+}
+
+/// Lets the kernel say nothing more.
+pub(crate) fn hush_kernel() {
+    set_kernels_level(0);
+}
+
+/// Only what is graver than that is on the console (`printk` in the kernel's documentation of
+/// `/proc/sys/kernel`).
+fn set_kernels_level(level: u32) {
+    if !VERBOSE.get().copied().unwrap_or(false) {
+        // The VM is as good without.
+        let _ = fs_err::write("/proc/sys/kernel/printk", level.to_string());
+    }
+}
+
 /// Tells what the agent does, with the time since the kernel's start, if it was asked to.
 pub(crate) fn debug(text: impl FnOnce() -> String) {
     if VERBOSE.get().copied().unwrap_or(false) {

@@ -67,5 +67,7 @@ pub(crate) async fn settle(reaper: &Reaper) {
 
 /// Restarts the machine, in the way that the kernel's command line says.
 pub(crate) fn restart() {
+    // It says that it restarts as if that were the end of the world.
+    console::hush_kernel();
     let _ = reboot(RebootCommand::Restart);
 }

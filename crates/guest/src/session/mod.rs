@@ -127,7 +127,7 @@ pub(crate) async fn serve(
 /// Mounts what the workload has beyond its root, which may take as long as copying takes.
 async fn prepare(workload: &Workload, layers: &[PathBuf]) -> Result<Vec<Attachment>> {
     let (mounts, layers) = (workload.mounts.clone(), layers.to_vec());
-    settings::let_kernel_complain();
+    console::let_kernel_complain();
     settings::apply(&workload.settings)?;
     let prepared = tokio::task::spawn_blocking(move || volumes::prepare(&mounts, &layers));
     let told = |error: tokio::task::JoinError| GuestError::Told(error.to_string());

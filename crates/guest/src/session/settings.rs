@@ -7,21 +7,6 @@ use crate::error::{Doing as _, GuestError, Result};
 /// Where they are.
 const SETTINGS: &str = "/proc/sys";
 
-/// What the kernel says of errors and worse is on the console (`printk`, in the kernel's
-/// documentation of `/proc/sys/kernel`).
-const ERRORS: u32 = 4;
-
-/// Lets the kernel complain on the console: while it boots, nothing is worth the serial line's time.
-pub(super) fn let_kernel_complain() {
-    let path = Path::new(SETTINGS).join("kernel/printk");
-    let now = fs_err::read_to_string(&path).unwrap_or_default();
-    let level = now.split_whitespace().next();
-    if level.and_then(|level| level.parse().ok()) < Some(ERRORS) {
-        // The workload runs as well without.
-        let _ = fs_err::write(path, ERRORS.to_string());
-    }
-}
-
 /// Makes them, in their order.
 pub(super) fn apply(settings: &[(String, String)]) -> Result<()> {
     for (name, value) in settings {
