@@ -19,6 +19,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, mount_bind, mount_change,
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use rustix::thread::{Gid, Uid, UnshareFlags, unshare_unsafe};
 
+use crate::vmm::group::Groups;
 use crate::vmm::ids::Ids;
 
 /// `KVM_GET_API_VERSION` of `linux/kvm.h`.
@@ -83,20 +84,12 @@ pub(crate) fn give_tap(tap: impl AsFd, ids: Ids) -> io::Result<()> {
 /// Makes the child that `command` starts give up what a VMM does not need, before it runs its
 /// program: its user and groups (if `ids` are given), the right to get others by any program,
 /// core dumps. It is killed when the thread that starts it ends, and so with this process. `kept`
-/// stay open in it, under the numbers that they have now. It enters the control groups whose lists
-/// of processes are open in `groups`.
-pub(crate) fn confine(
-    command: &mut Command,
-    ids: Option<Ids>,
-    kept: Vec<OwnedFd>,
-    groups: Vec<OwnedFd>,
-) {
+/// stay open in it, under the numbers that they have now. It enters the
+/// control groups `groups`.
+pub(crate) fn confine(command: &mut Command, ids: Option<Ids>, kept: Vec<OwnedFd>, groups: Groups) {
     let parent = rustix::process::getpid();
     let in_child = move || {
-        for group in &groups {
-            // The process that writes.
-            rustix::io::write(group, b"0")?;
-        }
+        groups.enter()?;
         confine_self(parent, ids, &kept)
     };
     // SAFETY: needed because a running child cannot be confined from outside. Between fork and

@@ -10,6 +10,7 @@ use rustix::process::Signal;
 
 use crate::agent::GuestService;
 use crate::boot::Restart;
+use crate::vmm::group::{self, Groups};
 use crate::vmm::{Acceleration, Launch, Pending, Running, Vmm, VmmFacts};
 use crate::{Error, sys};
 
@@ -60,8 +61,8 @@ impl ProcessVmm {
             .enter_on_start(&mut command, None)
             .map_err(|source| Error::io("enter the namespace", source))?;
         let groups = match launch.limits == crate::limits::Limits::default() {
-            true => Vec::new(),
-            false => crate::vmm::group::make(&launch.id, &launch.limits)?,
+            true => Groups::default(),
+            false => group::make(&launch.id, &launch.limits)?,
         };
         sys::confine(&mut command, None, Vec::new(), groups);
         Running::start(command, &launch.console).await

@@ -5,12 +5,17 @@
 //! Only a limit that was asked for and cannot be kept is an error. The VMM's process enters its groups
 //! before it becomes another user; nothing that it starts can leave them. They are removed by the
 //! VM's id alone.
+//!
+//! A group that nobody has entered yet looks like one that was left behind: whoever makes one has a
+//! shared lock on its directory (`flock(2)`) until the VMM is in it.
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use firebuild_core::MachineId;
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
+use rustix::io::{Errno, retry_on_intr};
 
 use super::firecracker::cgroup::{CgroupVersion, Hierarchies};
 use crate::Error;
@@ -18,6 +23,63 @@ use crate::limits::Limits;
 
 /// The group that has the groups of all VMs.
 const PARENT: &str = "firebuild";
+
+/// A VM's groups, made for a process that is to enter them. They are not taken for abandoned as long as
+/// this is there.
+#[derive(Debug, Default)]
+pub(crate) struct Groups(Vec<Group>);
+
+#[derive(Debug)]
+struct Group {
+    /// Locked.
+    _directory: OwnedFd,
+    /// Its list of processes.
+    processes: OwnedFd,
+}
+
+impl Groups {
+    /// Has the process that calls this enter the groups. Makes system calls only.
+    ///
+    /// # Errors
+    /// A group takes nobody.
+    pub(crate) fn enter(&self) -> io::Result<()> {
+        for group in &self.0 {
+            // The process that writes.
+            rustix::io::write(&group.processes, b"0")?;
+        }
+        Ok(())
+    }
+}
+
+impl Group {
+    /// Makes the group at `path`, or takes what is there of a turn before this one.
+    fn make(path: &Path) -> io::Result<Self> {
+        loop {
+            match fs_err::create_dir(path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+            let directory: OwnedFd = match fs_err::File::open(path) {
+                Ok(directory) => directory.into_parts().0.into(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            retry_on_intr(|| flock(&directory, FlockOperation::LockShared))?;
+            let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+            match openat(&directory, "cgroup.procs", flags, Mode::empty()) {
+                Ok(processes) => {
+                    return Ok(Self {
+                        _directory: directory,
+                        processes,
+                    });
+                }
+                // Removed before it was locked.
+                Err(Errno::NOENT | Errno::NODEV) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
 
 /// A controller of control groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,35 +164,32 @@ impl Controller {
     }
 }
 
-/// Makes a VM's groups. Returns what a process writes `0` to, to enter them.
+/// Makes a VM's groups.
 ///
 /// # Errors
 /// [`Error::Spec`] if the host has not what a limit needs; [`Error::Io`] if a limit cannot be set.
-pub(crate) fn make(id: &MachineId, limits: &Limits) -> Result<Vec<OwnedFd>, Error> {
+pub(crate) fn make(id: &MachineId, limits: &Limits) -> Result<Groups, Error> {
     let host = Hierarchies::of_host()?;
-    let mut groups: Vec<PathBuf> = Vec::new();
+    let mut places: Vec<PathBuf> = Vec::new();
+    let mut groups = Groups::default();
     for controller in Controller::ALL {
-        if let Some(group) = place(&host, controller, id, limits)? {
-            let is_needed = is_needed(controller, limits);
-            match enter(&group, &host) {
-                Ok(()) => {}
-                Err(_) if !is_needed => continue,
-                Err(source) => return Err(failed(id, source)),
+        let Some(place) = place(&host, controller, id, limits)? else {
+            continue;
+        };
+        if places.contains(&place) {
+            continue;
+        }
+        match pass_on(&place, &host).and_then(|()| Group::make(&place)) {
+            Ok(group) => {
+                groups.0.push(group);
+                places.push(place);
             }
-            if !groups.contains(&group) {
-                groups.push(group);
-            }
+            Err(_) if !is_needed(controller, limits) => {}
+            Err(source) => return Err(failed(id, source)),
         }
     }
     apply(&host, id, limits)?;
-    let open = |group: &PathBuf| {
-        let file = fs_err::OpenOptions::new()
-            .write(true)
-            .open(group.join("cgroup.procs"));
-        file.map(|file| file.into_parts().0.into())
-    };
-    let opened: io::Result<Vec<OwnedFd>> = groups.iter().map(open).collect();
-    opened.map_err(|source| failed(id, source))
+    Ok(groups)
 }
 
 /// Sets limits of a VM that runs.
@@ -199,8 +258,8 @@ fn place(
     }
 }
 
-/// Makes a group, with what its parents have to pass on in version 2.
-fn enter(group: &std::path::Path, host: &Hierarchies) -> io::Result<()> {
+/// Makes the parents of a group, with what they have to pass on in version 2.
+fn pass_on(group: &Path, host: &Hierarchies) -> io::Result<()> {
     let Some(parent) = group.parent() else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
@@ -216,11 +275,7 @@ fn enter(group: &std::path::Path, host: &Hierarchies) -> io::Result<()> {
             }
         }
     }
-    match fs_err::create_dir(group) {
-        // Of a turn before this one.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => other,
-    }
+    Ok(())
 }
 
 fn failed(id: &MachineId, source: io::Error) -> Error {
@@ -236,27 +291,37 @@ pub(crate) fn remove(id: &MachineId) -> Result<(), Error> {
     removed.map_err(|source| Error::io(format!("remove the control groups of VM `{id}`"), source))
 }
 
-/// Removes a VM's groups as far as there is nobody in them. Returns whether one went.
+/// Removes a VM's groups as far as there is nobody in them, nor about to enter. Returns whether one went.
 ///
 /// # Errors
 /// [`Error::Io`].
 pub(crate) fn remove_if_empty(id: &MachineId) -> Result<bool, Error> {
     let mut is_gone = false;
     for root in Hierarchies::of_host()?.roots() {
-        match fs_err::remove_dir(root.join(PARENT).join(id.as_str())) {
-            Ok(()) => is_gone = true,
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::ResourceBusy
-                ) => {}
-            Err(source) => {
-                let doing = format!("remove the control groups of VM `{id}`");
-                return Err(Error::io(doing, source));
-            }
-        }
+        let removed = remove_abandoned(&root.join(PARENT).join(id.as_str()));
+        is_gone |= removed.map_err(|source| {
+            Error::io(format!("remove the control groups of VM `{id}`"), source)
+        })?;
     }
     Ok(is_gone)
+}
+
+fn remove_abandoned(group: &Path) -> io::Result<bool> {
+    let removed = || {
+        let directory = fs_err::File::open(group)?;
+        let operation = FlockOperation::NonBlockingLockExclusive;
+        retry_on_intr(|| flock(&directory, operation))?;
+        fs_err::remove_dir(group)
+    };
+    match removed() {
+        Ok(()) => Ok(true),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::WouldBlock | io::ErrorKind::ResourceBusy => {
+                Ok(false)
+            }
+            _ => Err(error),
+        },
+    }
 }
 
 /// The VMs of which there are groups, whatever their state root is.
@@ -277,6 +342,9 @@ pub(crate) fn known() -> Vec<MachineId> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
     use crate::limits::DiskRates;
 
@@ -321,11 +389,11 @@ mod tests {
     #[test]
     fn a_process_is_in_its_groups_and_goes_with_them() {
         let id = MachineId::from_random(crate::random().unwrap());
-        let procs = make(&id, &limits()).unwrap();
-        assert!(!procs.is_empty());
-        let mut command = std::process::Command::new("sleep");
+        let groups = make(&id, &limits()).unwrap();
+        assert!(!groups.0.is_empty());
+        let mut command = Command::new("sleep");
         command.arg("1000");
-        crate::sys::confine(&mut command, None, Vec::new(), procs);
+        crate::sys::confine(&mut command, None, Vec::new(), groups);
         let mut child = command.spawn().unwrap();
         let inside = fs_err::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
         for part in ["cpu", "memory", "pids"] {
@@ -349,5 +417,34 @@ mod tests {
         remove(&id).unwrap();
         remove(&id).unwrap();
         assert!(!known().contains(&id));
+    }
+
+    #[test]
+    fn groups_that_are_about_to_be_entered_are_not_abandoned() {
+        let id = MachineId::from_random(crate::random().unwrap());
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let others = scope.spawn(|| {
+                let mut removed = 0_u32;
+                while !is_over.load(Ordering::Relaxed) {
+                    removed += u32::from(remove_if_empty(&id).unwrap());
+                }
+                removed
+            });
+            let started: Result<Vec<_>, Error> = (0..100)
+                .map(|_| {
+                    let groups = make(&id, &limits())?;
+                    let mut command = Command::new("true");
+                    crate::sys::confine(&mut command, None, Vec::new(), groups);
+                    Ok(command.status())
+                })
+                .collect();
+            is_over.store(true, Ordering::Relaxed);
+            for status in started.unwrap() {
+                assert!(status.unwrap().success());
+            }
+            assert!(others.join().unwrap() > 0);
+        });
+        remove(&id).unwrap();
     }
 }

@@ -15,6 +15,7 @@ use std::process::Command;
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde_json::{Value, json};
 
+use super::group::{self, Groups};
 use super::qmp::Qmp;
 use super::{Acceleration, Launch, Pending, Running, Vmm, VmmFacts};
 use crate::boot::Restart;
@@ -45,8 +46,8 @@ impl Qemu {
             .enter_on_start(&mut command, None)
             .map_err(|source| Error::io(doing(), source))?;
         let groups = match launch.disk_lasts || launch.limits != Limits::default() {
-            true => super::group::make(&launch.id, &launch.limits)?,
-            false => Vec::new(),
+            true => group::make(&launch.id, &launch.limits)?,
+            false => Groups::default(),
         };
         let failed = |source| Error::io(format!("prepare QEMU for VM `{root}`"), source);
         let (arguments, mut kept) = prepare(launch, self.facts.acceleration).map_err(failed)?;

@@ -174,7 +174,12 @@ mod tests {
             .args(["-machine", "none", "-nodefaults", "-display", "none", "-S"])
             .args(super::super::qemu::control(theirs.as_raw_fd()))
             .stdin(std::process::Stdio::null());
-        crate::sys::confine(&mut command, None, vec![theirs], Vec::new());
+        crate::sys::confine(
+            &mut command,
+            None,
+            vec![theirs],
+            crate::vmm::group::Groups::default(),
+        );
         let mut child = command.spawn().unwrap();
         drop(command);
         let mut qmp = Qmp::new(ours);

@@ -76,7 +76,7 @@ impl Root {
         assert!(!text.contains('\n'), "{text}");
         let (_, said) = text
             .split_once("ended before it reached the host: ")
-            .unwrap();
+            .unwrap_or_else(|| panic!("the guest gave no reason: {error:?}"));
         said.to_owned()
     }
 }

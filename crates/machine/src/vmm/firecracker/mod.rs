@@ -24,7 +24,6 @@ pub mod options;
 pub mod version;
 mod words;
 
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -43,8 +42,9 @@ pub use self::options::FirecrackerOptions;
 pub use self::version::Version;
 use self::words::Words;
 use super::console::Console;
+use super::group::{self, Groups};
 use super::ids::Ids;
-use super::{Launch, Pending, Running, Vmm, VmmExit, VmmFacts, group};
+use super::{Launch, Pending, Running, Vmm, VmmExit, VmmFacts};
 use crate::boot::Restart;
 use crate::limits::DiskRates;
 use crate::mount::Mount;
@@ -165,7 +165,7 @@ impl Firecracker {
     }
 
     /// `groups` are what the process enters: the jailer leaves it there, or in groups below.
-    fn command(&self, launch: &Launch, plan: &Plan, groups: Vec<OwnedFd>) -> Command {
+    fn command(&self, launch: &Launch, plan: &Plan, groups: Groups) -> Command {
         let jailer = Jailer {
             id: &launch.id,
             program: &self.facts.program,
