@@ -1,6 +1,7 @@
 //! What the simulated guest does that floods its host: `floods` has what comes of it.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use firebuild_machine::testing::guest;
 use firebuild_protocol::metadata::{Credentials, TOKEN_PATH, TOKEN_TTL_HEADER};
@@ -50,19 +51,24 @@ fn console() {
     }
 }
 
+/// How long the host may take to let a connection in, and to take a piece.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(500));
+
 /// Writes to many connections at once, as much as the host takes, and lets go of none before the end.
 async fn connections(address: SocketAddr, text: &str) {
+    let (to_connect, to_write) = PATIENCE;
     let mut open = tokio::task::JoinSet::new();
     for _ in 0..300 {
         let text = text.to_owned();
         open.spawn(async move {
-            let Ok(mut stream) = TcpStream::connect(address).await else {
+            // The kernel alone would try for two minutes.
+            let connected = tokio::time::timeout(to_connect, TcpStream::connect(address));
+            let Ok(Ok(mut stream)) = connected.await else {
                 return None;
             };
             for _ in 0..FLOOD / PIECE / 300 {
                 let written = stream.write_all(text.as_bytes());
-                let limit = std::time::Duration::from_millis(500);
-                if !matches!(tokio::time::timeout(limit, written).await, Ok(Ok(()))) {
+                if !matches!(tokio::time::timeout(to_write, written).await, Ok(Ok(()))) {
                     break;
                 }
             }
