@@ -84,8 +84,8 @@ pub(crate) fn give_tap(tap: impl AsFd, ids: Ids) -> io::Result<()> {
 /// Makes the child that `command` starts give up what a VMM does not need, before it runs its
 /// program: its user and groups (if `ids` are given), the right to get others by any program,
 /// core dumps. It is killed when the thread that starts it ends, and so with this process. `kept`
-/// stay open in it, under the numbers that they have now. It enters the
-/// control groups `groups`.
+/// stay open in it, under the numbers that they have now. It enters the control
+/// groups `groups`.
 pub(crate) fn confine(command: &mut Command, ids: Option<Ids>, kept: Vec<OwnedFd>, groups: Groups) {
     let parent = rustix::process::getpid();
     let in_child = move || {

@@ -14,7 +14,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use firebuild_core::MachineId;
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, mkdir, open, openat};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::firecracker::cgroup::{CgroupVersion, Hierarchies};
@@ -23,6 +23,9 @@ use crate::limits::Limits;
 
 /// The group that has the groups of all VMs.
 const PARENT: &str = "firebuild";
+
+/// How often a group is made that others remove before it is locked.
+const TRIES: usize = 1000;
 
 /// A VM's groups, made for a process that is to enter them. They are not taken for abandoned as long as
 /// this is there.
@@ -53,31 +56,39 @@ impl Groups {
 
 impl Group {
     /// Makes the group at `path`, or takes what is there of a turn before this one.
+    ///
+    /// # Errors
+    /// It cannot be made; it is no control group, as where something is mounted over the hierarchy.
     fn make(path: &Path) -> io::Result<Self> {
-        loop {
-            match fs_err::create_dir(path) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                _ => {}
-            }
-            let directory: OwnedFd = match fs_err::File::open(path) {
-                Ok(directory) => directory.into_parts().0.into(),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
-            };
-            retry_on_intr(|| flock(&directory, FlockOperation::LockShared))?;
-            let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-            match openat(&directory, "cgroup.procs", flags, Mode::empty()) {
-                Ok(processes) => {
-                    return Ok(Self {
-                        _directory: directory,
-                        processes,
-                    });
-                }
+        let mut made = Self::try_make(path);
+        for _ in 1..TRIES {
+            match made {
                 // Removed before it was locked.
-                Err(Errno::NOENT | Errno::NODEV) => {}
-                Err(error) => return Err(error.into()),
+                Err(Errno::NOENT | Errno::NODEV) => made = Self::try_make(path),
+                _ => break,
             }
         }
+        made.map_err(|error| {
+            let error = io::Error::from(error);
+            io::Error::new(error.kind(), format!("`{}`: {error}", path.display()))
+        })
+    }
+
+    fn try_make(path: &Path) -> Result<Self, Errno> {
+        // Root's alone: whoever can open it can lock it.
+        match mkdir(path, Mode::RWXU) {
+            Err(Errno::EXIST) | Ok(()) => {}
+            Err(error) => return Err(error),
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = open(path, flags, Mode::empty())?;
+        retry_on_intr(|| flock(&directory, FlockOperation::LockShared))?;
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let processes = openat(&directory, "cgroup.procs", flags, Mode::empty())?;
+        Ok(Self {
+            _directory: directory,
+            processes,
+        })
     }
 }
 
@@ -342,6 +353,7 @@ pub(crate) fn known() -> Vec<MachineId> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
     use std::process::Command;
     use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -407,6 +419,11 @@ mod tests {
             );
         }
         assert!(known().contains(&id));
+        for root in Hierarchies::of_host().unwrap().roots() {
+            if let Ok(group) = fs_err::metadata(root.join(PARENT).join(id.as_str())) {
+                assert_eq!(group.mode() & 0o7777, 0o700);
+            }
+        }
         let smaller = Limits {
             pids_max: Some(7),
             ..Limits::default()
@@ -417,6 +434,15 @@ mod tests {
         remove(&id).unwrap();
         remove(&id).unwrap();
         assert!(!known().contains(&id));
+    }
+
+    #[test]
+    fn a_directory_that_is_no_group_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = Group::make(&directory.path().join("vm")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(error.to_string().contains("/vm`: No such file"), "{error}");
+        assert!(Group::make(&directory.path().join("none/vm")).is_err());
     }
 
     #[test]

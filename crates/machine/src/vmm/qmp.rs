@@ -167,6 +167,9 @@ mod tests {
     #[tokio::test]
     async fn the_real_one_understands() {
         use std::os::fd::{AsRawFd as _, OwnedFd};
+
+        use crate::vmm::group::Groups;
+
         let (ours, theirs) = StdStream::pair().unwrap();
         let theirs = OwnedFd::from(theirs);
         let mut command = std::process::Command::new(super::super::qemu::program());
@@ -174,12 +177,7 @@ mod tests {
             .args(["-machine", "none", "-nodefaults", "-display", "none", "-S"])
             .args(super::super::qemu::control(theirs.as_raw_fd()))
             .stdin(std::process::Stdio::null());
-        crate::sys::confine(
-            &mut command,
-            None,
-            vec![theirs],
-            crate::vmm::group::Groups::default(),
-        );
+        crate::sys::confine(&mut command, None, vec![theirs], Groups::default());
         let mut child = command.spawn().unwrap();
         drop(command);
         let mut qmp = Qmp::new(ours);
